@@ -1,0 +1,166 @@
+"""Reading a configuration off the shapes of weights that are already under our names.
+
+What no shape tells (attention heads, output stride, epsilon) keeps its default; the caller says
+so in a note. A result that does not fit the weights after all is caught by the shape check that
+every checkpoint goes through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mvit_coreml.errors import CheckpointError
+from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig, MobileViTV2Config
+
+Shapes = Mapping[str, Sequence[int]]
+
+# Width multipliers, the usual ones first: several give the same channels after rounding.
+_WIDTHS = tuple(
+    dict.fromkeys(
+        (0.35, *(step * k / 100 for step in (25, 10, 5, 1) for k in range(1, 400 // step + 1)))
+    )
+)
+# Output channels of MobileNetV2's seven stages (paper, table 2), its stem and its last layer.
+_STAGE_CHANNELS = (16, 24, 32, 64, 96, 160, 320)
+
+
+def infer_mobilevit(shapes: Shapes) -> MobileViTConfig:
+    """Read a MobileViT configuration off its weights' shapes.
+
+    Raises:
+        CheckpointError: a weight that tells part of the architecture is missing.
+    """
+    dim = _reader(shapes)
+    stages = "mobilevit.encoder.layer"
+    blocks = range(2, 5)
+    hidden_sizes = tuple(dim(f"{stages}.{i}.conv_1x1.convolution.weight") for i in blocks)
+    widths = tuple(
+        dim(f"{stages}.{i}.downsampling_layer.reduce_1x1.convolution.weight") for i in blocks
+    )
+    # A segmenter has no last 1x1 convolution; the published models make it 4 times as wide.
+    last = "mobilevit.conv_1x1_exp.convolution.weight"
+    expand = f"{stages}.4.downsampling_layer.expand_1x1.convolution.weight"
+    transformer = f"{stages}.2.transformer.layer.0"
+    return MobileViTConfig(
+        num_channels=dim("mobilevit.conv_stem.convolution.weight", 1),
+        hidden_sizes=hidden_sizes,
+        neck_hidden_sizes=(
+            dim("mobilevit.conv_stem.convolution.weight"),
+            dim(f"{stages}.0.layer.0.reduce_1x1.convolution.weight"),
+            dim(f"{stages}.1.layer.0.reduce_1x1.convolution.weight"),
+            *widths,
+            dim(last) if last in shapes else 4 * widths[-1],
+        ),
+        mlp_ratio=dim(f"{transformer}.intermediate.dense.weight") / hidden_sizes[0],
+        expand_ratio=dim(expand) / dim(expand, 1),
+        conv_kernel_size=dim(f"{stages}.2.conv_kxk.convolution.weight", 2),
+        qkv_bias=f"{transformer}.attention.attention.query.bias" in shapes,
+        **_head(shapes),
+    )
+
+
+def infer_mobilevitv2(shapes: Shapes) -> MobileViTV2Config:
+    """Read a MobileViTV2 configuration off its weights' shapes.
+
+    Raises:
+        CheckpointError: a telling weight is missing, or no width multiplier gives its channels.
+    """
+    dim = _reader(shapes)
+    stages = "mobilevitv2.encoder.layer"
+    blocks = range(2, 5)
+    layer_dims = (
+        dim("mobilevitv2.conv_stem.convolution.weight"),
+        *(dim(f"{stages}.{i}.layer.0.reduce_1x1.convolution.weight") for i in range(2)),
+        *(dim(f"{stages}.{i}.downsampling_layer.reduce_1x1.convolution.weight") for i in blocks),
+    )
+    unit_dims = tuple(dim(f"{stages}.{i}.conv_1x1.convolution.weight") for i in blocks)
+
+    def fits(width: float) -> bool:
+        config = MobileViTV2Config(width_multiplier=width)
+        return (config.layer_dims, config.attn_unit_dims) == (layer_dims, unit_dims)
+
+    expand = f"{stages}.4.downsampling_layer.expand_1x1.convolution.weight"
+    ffn = f"{stages}.4.transformer.layer.0.ffn.conv1.convolution.weight"
+    return MobileViTV2Config(
+        num_channels=dim("mobilevitv2.conv_stem.convolution.weight", 1),
+        width_multiplier=_first_width(fits, "MobileViTV2", layer_dims),
+        n_attn_blocks=tuple(
+            _count(shapes, rf"{stages}\.{i}\.transformer\.layer\.(\d+)\.") for i in blocks
+        ),
+        ffn_multiplier=dim(ffn) / dim(ffn, 1),
+        expand_ratio=dim(expand) / dim(expand, 1),
+        conv_kernel_size=dim(f"{stages}.2.conv_kxk.convolution.weight", 2),
+        **_head(shapes),
+    )
+
+
+def infer_mobilenet_v2(shapes: Shapes, stage_depths: Sequence[int]) -> MobileNetV2Config:
+    """Read a MobileNetV2 configuration off its weights' shapes.
+
+    Args:
+        shapes: our names to shapes.
+        stage_depths: number of blocks in each of the seven stages, the first block included.
+
+    Raises:
+        CheckpointError: a telling weight is missing, or no width multiplier gives its channels.
+    """
+    dim = _reader(shapes)
+    ends = [sum(stage_depths[: stage + 1]) - 2 for stage in range(1, len(stage_depths))]
+    widths = (
+        dim("mobilenet_v2.conv_stem.reduce_1x1.convolution.weight"),
+        *(dim(f"mobilenet_v2.layer.{end}.reduce_1x1.convolution.weight") for end in ends),
+    )
+
+    def fits(width: float) -> bool:
+        scaled = MobileNetV2Config(depth_multiplier=width).scaled
+        return tuple(map(scaled, _STAGE_CHANNELS)) == widths
+
+    config = MobileNetV2Config(
+        num_channels=dim("mobilenet_v2.conv_stem.first_conv.convolution.weight", 1),
+        depth_multiplier=_first_width(fits, "MobileNetV2", widths),
+        stage_depths=tuple(stage_depths),
+        **_head(shapes),
+    )
+    stem = dim("mobilenet_v2.conv_stem.first_conv.convolution.weight")
+    head = dim("mobilenet_v2.conv_1x1.convolution.weight")
+    return config.replace(
+        stem_channels=None if stem == config.stem_dim else stem,
+        head_channels=None if head == config.output_dim else head,
+    )
+
+
+def _reader(shapes: Shapes) -> Callable[..., int]:
+    def dim(name: str, axis: int = 0) -> int:
+        if name not in shapes or len(shapes[name]) <= axis:
+            raise CheckpointError(f"weight {name!r} is missing, so no architecture can be read")
+        return shapes[name][axis]
+
+    return dim
+
+
+def _head(shapes: Shapes) -> dict[str, Any]:
+    """Return the configuration fields that the classifier or segmentation head shows."""
+    fields: dict[str, Any] = {}
+    for classifier in ("classifier", "segmentation_head.classifier.convolution"):
+        if f"{classifier}.weight" in shapes:
+            classes = shapes[f"{classifier}.weight"][0]
+            fields["id2label"] = {i: f"LABEL_{i}" for i in range(classes)}
+    project = "segmentation_head.aspp.project.convolution.weight"
+    if project in shapes:
+        fields["aspp_out_channels"] = shapes[project][0]
+    return fields
+
+
+def _count(shapes: Shapes, pattern: str) -> int:
+    """Return the number of different values of a pattern's group among the names."""
+    matches = (re.match(pattern, name) for name in shapes)
+    return len({match.group(1) for match in matches if match})
+
+
+def _first_width(fits: Callable[[float], bool], model: str, widths: tuple[int, ...]) -> float:
+    width = next(filter(fits, _WIDTHS), None)
+    if width is None:
+        raise CheckpointError(f"no width multiplier of {model} gives layers of {widths} channels")
+    return width

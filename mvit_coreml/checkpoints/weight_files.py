@@ -1,0 +1,238 @@
+"""Reading tensors from weight files, and nothing but tensors."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from mvit_coreml.checkpoints.sources import Source
+from mvit_coreml.errors import CheckpointError
+
+# In order of preference; an index lists the shards of a checkpoint in several files.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+# Where training scripts put the weights inside a saved dictionary. Averaged weights come first:
+# they are the ones that timm and cvnets evaluate and publish.
+_WRAPPERS = (
+    "state_dict_ema",
+    "ema_state_dict",
+    "model_ema",
+    "ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "module",
+)
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+_LFS_POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True, eq=False)
+class RawWeights:
+    """Tensors as a file names them.
+
+    Attributes:
+        tensors: name to tensor, on the CPU, memory-mapped where the file allows.
+        files: names of the files they came from.
+        sha256: SHA-256 of those files' bytes, one after the other, in hexadecimal.
+        notes: sentences about choices that had to be made.
+    """
+
+    tensors: Mapping[str, Tensor]
+    files: tuple[str, ...]
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def read_weights(source: Source) -> RawWeights:
+    """Read all weights of a source.
+
+    Raises:
+        CheckpointError: no weights, or weights that are damaged, unsafe or incomplete.
+    """
+    name, path = _find(source)
+    if not name.endswith(".index.json"):
+        tensors, notes = _read_file(path)
+        return RawWeights(tensors, (name,), _sha256([path]), notes)
+    shards = {shard: source.fetch(shard) for shard in _shard_names(path)}
+    merged: dict[str, Tensor] = {}
+    paths: list[Path] = []
+    for shard, shard_path in shards.items():
+        if shard_path is None:
+            raise CheckpointError(f"{source.name}: {shard}, which {name} lists, is missing")
+        merged.update(_read_file(shard_path)[0])
+        paths.append(shard_path)
+    return RawWeights(merged, tuple(shards), _sha256(paths))
+
+
+def _find(source: Source) -> tuple[str, Path]:
+    names = (source.weight_file,) if source.weight_file else WEIGHT_FILES
+    for name in names:
+        path = source.fetch(name)
+        if path is not None:
+            return name, path
+    raise CheckpointError(
+        f"{source.name}: no weights: none of {', '.join(WEIGHT_FILES)} is there; "
+        "a file of another name can be given by its own path"
+    )
+
+
+def _shard_names(index: Path) -> list[str]:
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(weight_map.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{index}: not a readable index of weight files") from None
+    for name in names:
+        # An index comes with the checkpoint and must not point outside of its folder.
+        if not re.fullmatch(r"[\w][\w.-]*\.(safetensors|bin)", name):
+            raise CheckpointError(
+                f"{index}: lists {name!r}; only file names in the same folder are read"
+            )
+    if not names:
+        raise CheckpointError(f"{index}: lists no weight files")
+    return names
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    try:
+        with path.open("rb") as file:
+            if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise CheckpointError(
+                    f"{path}: a Git LFS pointer, not the weights; run 'git lfs pull' in its folder"
+                )
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    if path.suffix == ".safetensors":
+        return _clean(path, _read_safetensors(path)), ()
+    content = _read_torch(path)
+    content, notes = _unwrap(path, content)
+    return _clean(path, content), notes
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: truncated or damaged ({_first_line(error)}); fetch it again"
+        ) from None
+
+
+def _read_torch(path: Path) -> object:
+    try:
+        # timm's training script saves its parsed arguments beside the weights; a Namespace holds
+        # data only.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+    except pickle.UnpicklingError as error:
+        unsafe = re.search(r"(?:GLOBAL|global:?) (?:GLOBAL )?([\w.]+) ", str(error))
+        if unsafe is None:
+            raise _damaged(path, error) from None
+        raise CheckpointError(
+            f"{path}: refused: reading it would run {unsafe.group(1)}; "
+            "save the state_dict alone, as safetensors"
+        ) from None
+    except Exception as error:  # torch's reader fails in many types on damaged input
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: truncated, damaged or no PyTorch weights ({_first_line(error)}); "
+        "fetch it again, or save a state_dict"
+    )
+
+
+def _unwrap(path: Path, content: object) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Dig the state dict out of what a training script saved around it."""
+    notes: list[str] = []
+    while isinstance(content, Mapping):
+        found = [name for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not found:
+            break
+        if len(found) > 1:
+            notes.append(f"The file holds {' and '.join(found)}; {found[0]} was read.")
+        content = content[found[0]]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, no state dict")
+    tensors = {
+        name: value.detach()
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, Tensor)
+    }
+    while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in tensors)), None):
+        if not tensors:
+            break
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors, tuple(notes)
+
+
+def _clean(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert to float32 and refuse what is no usable weight."""
+    if not tensors:
+        raise CheckpointError(f"{path}: holds no weights")
+    return dict(_checked(path, tensors))
+
+
+def _checked(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        if name.endswith("num_batches_tracked"):
+            yield name, tensor
+            continue
+        if not tensor.is_floating_point():
+            raise CheckpointError(
+                f"{path}: weight {name!r} is {tensor.dtype}; only floating-point weights are read"
+            )
+        weight = tensor.to(torch.float32)
+        # A sum costs one pass and no memory, and any NaN or infinity makes it one itself; only a
+        # sum that overflows needs the exact look.
+        if not torch.isfinite(weight.sum()) and not torch.isfinite(weight).all():
+            raise CheckpointError(f"{path}: weight {name!r} holds NaN or infinite values")
+        yield name, weight
+
+
+def _sha256(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0][:120] or type(error).__name__
+
+
+def as_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: not readable as a JSON object.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON: {_first_line(error)}") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: must hold a JSON object")
+    return data

@@ -1,0 +1,29 @@
+"""Errors that reach a user: one line each, naming the file or value and the way out."""
+
+
+class MvitCoremlError(Exception):
+    """Base of every error this package raises on bad input.
+
+    The message is one line that names the file or value at fault and what to do about it. The
+    command line prints it to stderr and exits with :attr:`exit_code`.
+    """
+
+    exit_code = 2
+
+
+class ConfigError(MvitCoremlError, ValueError):
+    """A model configuration holds an unknown or impossible value."""
+
+
+class InputError(MvitCoremlError, ValueError):
+    """A tensor, image or option that the called function cannot work with."""
+
+
+class CheckpointError(MvitCoremlError):
+    """A checkpoint that is missing, unreadable, unsafe, or does not fit its configuration."""
+
+
+class GateError(MvitCoremlError):
+    """A result that was computed but falls short of a bound it had to meet."""
+
+    exit_code = 3

@@ -1,0 +1,1 @@
+"""Reference models of the three families, their configurations and outputs."""

@@ -1,0 +1,540 @@
+"""Configurations of the three families, with the field names and defaults of Hugging Face.
+
+A configuration is a frozen dataclass: reading one from ``config.json`` needs neither torch nor
+transformers. Fields marked :data:`EXTENSION` describe checkpoints that the Hugging Face
+configuration cannot express (see :meth:`ModelConfig.unsupported_by_transformers`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from mvit_coreml.errors import ConfigError
+
+Task = Literal["backbone", "image-classification", "semantic-segmentation"]
+PatchGrid = Literal["truncate", "interpolate"]
+
+EXTENSION = {"extension": True}
+
+# Names that transformers' activation table knows and that have no parameters of their own.
+ACTIVATIONS = (
+    "gelu",
+    "gelu_10",
+    "gelu_accurate",
+    "gelu_fast",
+    "gelu_new",
+    "gelu_python",
+    "gelu_python_tanh",
+    "gelu_pytorch_tanh",
+    "hardswish",
+    "laplace",
+    "leaky_relu",
+    "linear",
+    "mish",
+    "quick_gelu",
+    "relu",
+    "relu2",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "sqrtsoftplus",
+    "swish",
+    "tanh",
+)
+OUTPUT_STRIDES = (8, 16, 32)
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+
+def _default_id2label() -> dict[int, str]:
+    return {0: "LABEL_0", 1: "LABEL_1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What every family's configuration holds.
+
+    Attributes:
+        num_channels: channels of the input image.
+        image_size: side, or (height, width), the model was trained at, in pixels.
+        hidden_act: name of the activation, one of :data:`ACTIVATIONS`.
+        output_stride: input size over size of the last feature map: 8, 16 or 32.
+        classifier_dropout_prob: dropout before the classifier, a probability.
+        initializer_range: standard deviation of freshly initialised weights.
+        layer_norm_eps: epsilon of layer and group normalisation (MobileNetV2: batch norm).
+        semantic_loss_ignore_index: label that the segmentation loss skips.
+        id2label: class index to class name; its length is the number of classes.
+        problem_type: forces the classification loss; ``None`` infers it as transformers does.
+    """
+
+    model_type: ClassVar[str]
+    architecture_prefix: ClassVar[str]
+
+    num_channels: int = 3
+    image_size: int | tuple[int, int] = 256
+    hidden_act: str = "silu"
+    output_stride: int = 32
+    classifier_dropout_prob: float = 0.1
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-5
+    semantic_loss_ignore_index: int = 255
+    id2label: Mapping[int, str] = field(default_factory=_default_id2label)
+    problem_type: str | None = None
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            value = getattr(self, spec.name)
+            if isinstance(value, list):
+                object.__setattr__(self, spec.name, tuple(value))
+        self._check("num_channels", _is_int_from(1), "a whole number from 1")
+        self._check("image_size", _is_size, "a whole number of pixels or a (height, width) pair")
+        self._check("hidden_act", ACTIVATIONS.__contains__, "one of " + ", ".join(ACTIVATIONS))
+        self._check("output_stride", OUTPUT_STRIDES.__contains__, "8, 16 or 32")
+        self._check("classifier_dropout_prob", _is_probability, "a probability from 0 to 1")
+        self._check("initializer_range", _is_number_from(0), "a number from 0")
+        self._check("layer_norm_eps", _is_positive, "a number above 0")
+        self._check("semantic_loss_ignore_index", _is_int_from(None), "a whole number")
+        self._check(
+            "problem_type",
+            (None, *PROBLEM_TYPES).__contains__,
+            "one of " + ", ".join(PROBLEM_TYPES),
+        )
+        object.__setattr__(self, "id2label", _read_id2label(self.id2label))
+
+    def _check(self, name: str, accepts: Callable[[Any], bool], wanted: str) -> None:
+        value = getattr(self, name)
+        try:
+            accepted = accepts(value)
+        except TypeError:
+            accepted = False
+        if not accepted:
+            raise ConfigError(f"{self.model_type} config: {name} is {value!r}; it must be {wanted}")
+
+    @property
+    def num_labels(self) -> int:
+        """Number of classes, the length of ``id2label``."""
+        return len(self.id2label)
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Trained input size as (height, width) in pixels."""
+        return _as_pair(self.image_size)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, checked like a new configuration."""
+        return dataclasses.replace(self, **changes)
+
+    def unsupported_by_transformers(self) -> str | None:
+        """Say which field has no counterpart in transformers' configuration, or ``None``."""
+        for spec in dataclasses.fields(self):
+            if "extension" not in spec.metadata:
+                continue
+            default = spec.default
+            value = getattr(self, spec.name)
+            if value != default:
+                return f"{spec.name}={value!r} (transformers always has {default!r})"
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form that transformers reads, extension fields left out."""
+        data: dict[str, Any] = {"model_type": self.model_type}
+        for spec in dataclasses.fields(self):
+            if "extension" in spec.metadata or spec.name == "id2label":
+                continue
+            value = getattr(self, spec.name)
+            data[spec.name] = list(value) if isinstance(value, tuple) else value
+        data["id2label"] = {str(index): label for index, label in self.id2label.items()}
+        data["label2id"] = {label: index for index, label in self.id2label.items()}
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build from the content of a Hugging Face ``config.json``.
+
+        Keys that belong to transformers at large (``architectures``, ``dtype``, …) are ignored; a
+        key that looks like a misspelt field is an error, because the value meant for it would
+        otherwise be lost in silence.
+
+        Raises:
+            ConfigError: a field has an unknown or impossible value, or looks misspelt.
+        """
+        known = {spec.name for spec in dataclasses.fields(cls)}
+        kept = {name: value for name, value in data.items() if name in known}
+        for name in data:
+            close = difflib.get_close_matches(name, known - set(data), n=1, cutoff=0.88)
+            if name not in known and name not in _FOREIGN_FIELDS and close:
+                raise ConfigError(
+                    f"{cls.model_type} config: unknown field {name!r}; did you mean {close[0]!r}?"
+                )
+        # transformers writes no labels when there are two unnamed ones.
+        if data.get("id2label") is None:
+            kept["id2label"] = {i: f"LABEL_{i}" for i in range(data.get("num_labels", 2))}
+        return cls(**kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _AsppConfig(ModelConfig):
+    """Fields of the DeepLabV3 head that both MobileViT generations share.
+
+    Attributes:
+        patch_size: side, or (height, width), of the patches that attention works across.
+        conv_kernel_size: kernel of the local convolution of a MobileViT block.
+        expand_ratio: expansion of the inverted residual blocks.
+        aspp_out_channels: channels of every ASPP branch.
+        atrous_rates: the three dilations of ASPP.
+        aspp_dropout_prob: dropout after ASPP, a probability.
+    """
+
+    patch_size: int | tuple[int, int] = 2
+    expand_ratio: float = 2.0
+    conv_kernel_size: int = 3
+    aspp_out_channels: int = 256
+    atrous_rates: tuple[int, ...] = (6, 12, 18)
+    aspp_dropout_prob: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("patch_size", _is_size, "a whole number of pixels or a (height, width) pair")
+        self._check("expand_ratio", _is_positive, "a number above 0")
+        self._check("conv_kernel_size", _is_int_from(1), "a whole number from 1")
+        self._check("aspp_out_channels", _is_int_from(1), "a whole number from 1")
+        self._check("atrous_rates", _is_ints(3, 1), "three whole numbers from 1")
+        self._check("aspp_dropout_prob", _is_probability, "a probability from 0 to 1")
+
+    @property
+    def patch_hw(self) -> tuple[int, int]:
+        """Patch size as (height, width)."""
+        return _as_pair(self.patch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobileViTConfig(_AsppConfig):
+    """Configuration of MobileViT (Mehta and Rastegari, 2021, arXiv:2110.02178).
+
+    Attributes:
+        hidden_sizes: width of the transformer in each of the three MobileViT blocks.
+        neck_hidden_sizes: channels of the stem, the five stages and the last 1x1 convolution.
+        num_attention_heads: heads of self-attention; divides every hidden size.
+        mlp_ratio: width of the feed-forward network over the hidden size.
+        hidden_dropout_prob: dropout after attention and feed-forward.
+        attention_probs_dropout_prob: dropout on the attention matrix.
+        qkv_bias: whether query, key and value have a bias.
+    """
+
+    model_type: ClassVar[str] = "mobilevit"
+    architecture_prefix: ClassVar[str] = "MobileViT"
+    # Inverted residuals in the two convolutional stages, transformer layers in the other three.
+    conv_stage_blocks: ClassVar[tuple[int, int]] = (1, 3)
+    transformer_layers: ClassVar[tuple[int, int, int]] = (2, 4, 3)
+
+    hidden_sizes: tuple[int, ...] = (144, 192, 240)
+    neck_hidden_sizes: tuple[int, ...] = (16, 32, 64, 96, 128, 160, 640)
+    num_attention_heads: int = 4
+    mlp_ratio: float = 2.0
+    expand_ratio: float = 4.0
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.0
+    qkv_bias: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("hidden_sizes", _is_ints(3, 1), "three whole numbers from 1")
+        self._check("neck_hidden_sizes", _is_ints(7, 1), "seven whole numbers from 1")
+        self._check("num_attention_heads", _is_int_from(1), "a whole number from 1")
+        self._check("mlp_ratio", _is_positive, "a number above 0")
+        self._check("hidden_dropout_prob", _is_probability, "a probability from 0 to 1")
+        self._check("attention_probs_dropout_prob", _is_probability, "a probability from 0 to 1")
+        self._check("qkv_bias", _is_bool, "true or false")
+        self._check(
+            "conv_kernel_size",
+            lambda size: size % 2 == 1,
+            "odd: the local features are joined to the block's input at equal size",
+        )
+        self._check(
+            "hidden_sizes",
+            lambda sizes: all(size % self.num_attention_heads == 0 for size in sizes),
+            f"divisible by num_attention_heads ({self.num_attention_heads})",
+        )
+        self._check(
+            "mlp_ratio",
+            lambda ratio: int(min(self.hidden_sizes) * ratio) >= 1,
+            "large enough to give the feed-forward network a channel",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobileViTV2Config(_AsppConfig):
+    """Configuration of MobileViTV2 (Mehta and Rastegari, 2022, arXiv:2206.02680).
+
+    Attributes:
+        n_attn_blocks: number of attention blocks in each of the three MobileViTV2 blocks.
+        base_attn_unit_dims: width of those blocks before ``width_multiplier``.
+        width_multiplier: scales every width.
+        ffn_multiplier: width of the feed-forward network over the block's, rounded down to 16.
+        attn_dropout: dropout on the context scores.
+        ffn_dropout: dropout in the feed-forward network.
+        patch_grid: what happens to a feature map that is no multiple of the patch size. With
+            ``truncate`` the remainder is zero after a block, as in transformers; ``interpolate``
+            resizes the map up to a multiple, as the training code (cvnets) and timm do.
+    """
+
+    model_type: ClassVar[str] = "mobilevitv2"
+    architecture_prefix: ClassVar[str] = "MobileViTV2"
+    # Inverted residuals in the two convolutional stages.
+    conv_stage_blocks: ClassVar[tuple[int, int]] = (1, 2)
+
+    hidden_act: str = "swish"
+    aspp_out_channels: int = 512
+    n_attn_blocks: tuple[int, ...] = (2, 4, 3)
+    base_attn_unit_dims: tuple[int, ...] = (128, 192, 256)
+    width_multiplier: float = 1.0
+    ffn_multiplier: float = 2
+    attn_dropout: float = 0.0
+    ffn_dropout: float = 0.0
+    patch_grid: PatchGrid = field(default="truncate", metadata=EXTENSION)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("n_attn_blocks", _is_ints(3, 0), "three whole numbers from 0")
+        self._check("base_attn_unit_dims", _is_ints(3, 1), "three whole numbers from 1")
+        self._check("width_multiplier", _is_positive, "a number above 0")
+        self._check("attn_dropout", _is_probability, "a probability from 0 to 1")
+        self._check("ffn_dropout", _is_probability, "a probability from 0 to 1")
+        self._check("ffn_multiplier", _is_positive, "a number above 0")
+        self._check(
+            "patch_grid", ("truncate", "interpolate").__contains__, "truncate or interpolate"
+        )
+        self._check(
+            "ffn_multiplier",
+            lambda ratio: all(self.ffn_dim(dim) >= 16 for dim in self.attn_unit_dims),
+            "large enough to give the feed-forward network 16 channels",
+        )
+
+    @property
+    def layer_dims(self) -> tuple[int, ...]:
+        """Channels of the stem and the five stages."""
+        width = self.width_multiplier
+        stem = make_divisible(max(16, min(64, 32 * width)), divisor=8, min_value=16)
+        return (
+            stem,
+            make_divisible(64 * width, divisor=16),
+            *(make_divisible(base * width, divisor=8) for base in (128, 256, 384, 512)),
+        )
+
+    @property
+    def attn_unit_dims(self) -> tuple[int, ...]:
+        """Channels of attention in each of the three MobileViTV2 blocks."""
+        return tuple(
+            make_divisible(base * self.width_multiplier, divisor=8)
+            for base in self.base_attn_unit_dims
+        )
+
+    def ffn_dim(self, dim: int) -> int:
+        """Channels of the feed-forward network in a block of ``dim`` channels."""
+        return int(self.ffn_multiplier * dim // 16 * 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MobileNetV2Config(ModelConfig):
+    """Configuration of MobileNetV2 (Sandler et al., 2018, arXiv:1801.04381).
+
+    Attributes:
+        depth_multiplier: scales the channels of every layer.
+        depth_divisible_by: channels are rounded to multiples of this.
+        min_depth: smallest number of channels of a layer.
+        expand_ratio: expansion of the inverted residual blocks.
+        first_layer_is_expansion: the stem convolution doubles as the first block's expansion.
+        finegrained_output: keep 1280 output channels when ``depth_multiplier`` is below 1.
+        tf_padding: pad as TensorFlow's SAME does (asymmetric, depends on the input size).
+        stage_depths: number of blocks in each of the seven stages (paper, table 2).
+        stem_channels: channels of the stem convolution; ``None`` scales 32 like the rest.
+        head_channels: channels of the last convolution; ``None`` scales 1280 as above.
+    """
+
+    model_type: ClassVar[str] = "mobilenet_v2"
+    architecture_prefix: ClassVar[str] = "MobileNetV2"
+
+    image_size: int | tuple[int, int] = 224
+    hidden_act: str = "relu6"
+    classifier_dropout_prob: float = 0.8
+    layer_norm_eps: float = 0.001
+    depth_multiplier: float = 1.0
+    depth_divisible_by: int = 8
+    min_depth: int = 8
+    expand_ratio: float = 6.0
+    first_layer_is_expansion: bool = True
+    finegrained_output: bool = True
+    tf_padding: bool = True
+    stage_depths: tuple[int, ...] = field(default=(1, 2, 3, 4, 3, 3, 1), metadata=EXTENSION)
+    stem_channels: int | None = field(default=None, metadata=EXTENSION)
+    head_channels: int | None = field(default=None, metadata=EXTENSION)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("depth_multiplier", _is_positive, "a number above 0")
+        self._check("depth_divisible_by", _is_int_from(1), "a whole number from 1")
+        self._check("min_depth", _is_int_from(1), "a whole number from 1")
+        self._check("expand_ratio", _is_positive, "a number above 0")
+        for name in ("first_layer_is_expansion", "finegrained_output", "tf_padding"):
+            self._check(name, _is_bool, "true or false")
+        self._check("stage_depths", _is_ints(7, 1), "seven whole numbers from 1")
+        for name in ("stem_channels", "head_channels"):
+            self._check(
+                name, lambda v: v is None or _is_int_from(1)(v), "a whole number from 1, or null"
+            )
+
+    def scaled(self, channels: int) -> int:
+        """Channels of a layer that the paper gives ``channels``."""
+        return make_divisible(
+            round(channels * self.depth_multiplier), self.depth_divisible_by, self.min_depth
+        )
+
+    def expanded(self, channels: int) -> int:
+        """Channels inside an inverted residual block whose input has ``channels``."""
+        return make_divisible(
+            round(channels * self.expand_ratio), self.depth_divisible_by, self.min_depth
+        )
+
+    @property
+    def stem_dim(self) -> int:
+        """Channels of the stem convolution."""
+        return self.scaled(32) if self.stem_channels is None else self.stem_channels
+
+    @property
+    def output_dim(self) -> int:
+        """Channels of the last 1x1 convolution."""
+        if self.head_channels is not None:
+            return self.head_channels
+        if self.finegrained_output and self.depth_multiplier < 1.0:
+            return 1280
+        return self.scaled(1280)
+
+
+CONFIG_CLASSES: dict[str, type[ModelConfig]] = {
+    cls.model_type: cls for cls in (MobileViTConfig, MobileViTV2Config, MobileNetV2Config)
+}
+
+_FOREIGN_FIELDS = frozenset(
+    spec.name for cls in CONFIG_CLASSES.values() for spec in dataclasses.fields(cls)
+)
+
+_TASK_SUFFIXES: dict[Task, str] = {
+    "backbone": "Model",
+    "image-classification": "ForImageClassification",
+    "semantic-segmentation": "ForSemanticSegmentation",
+}
+
+
+def architecture_name(config: ModelConfig, task: Task) -> str:
+    """Return the class name that transformers gives this family and task."""
+    return config.architecture_prefix + _TASK_SUFFIXES[task]
+
+
+def read_config(data: Mapping[str, Any] | str | Path) -> tuple[ModelConfig, Task]:
+    """Read a Hugging Face configuration and the task its ``architectures`` names.
+
+    Args:
+        data: the content of a ``config.json``, or the file's path.
+
+    Raises:
+        ConfigError: unreadable file, unsupported ``model_type`` or architecture, bad field.
+    """
+    if isinstance(data, str | Path):
+        data = _read_json_object(Path(data))
+    model_type = data.get("model_type")
+    if not isinstance(model_type, str) or model_type not in CONFIG_CLASSES:
+        raise ConfigError(
+            f"config: model_type {model_type!r} is not supported; "
+            f"supported are {', '.join(CONFIG_CLASSES)}"
+        )
+    config = CONFIG_CLASSES[model_type].from_dict(data)
+    architectures = data.get("architectures") or [architecture_name(config, "backbone")]
+    for task in _TASK_SUFFIXES:
+        if architecture_name(config, task) in architectures:
+            return config, task
+    supported = ", ".join(architecture_name(config, task) for task in _TASK_SUFFIXES)
+    raise ConfigError(
+        f"config: architecture {architectures[0]!r} is not supported; supported are {supported}"
+    )
+
+
+def _read_json_object(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable configuration: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a configuration must be a JSON object")
+    return data
+
+
+def make_divisible(value: float, divisor: int = 8, min_value: int | None = None) -> int:
+    """Round a channel count to a multiple of ``divisor``, losing at most a tenth of it.
+
+    Source: ``_make_divisible`` of the MobileNet reference implementation (tensorflow/models,
+    ``research/slim/nets/mobilenet``), which all three families inherit.
+    """
+    rounded = max(min_value or divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_probability(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number_from(low: float) -> Callable[[Any], bool]:
+    return lambda value: _is_number(value) and value >= low
+
+
+def _is_int_from(low: int | None) -> Callable[[Any], bool]:
+    def accepts(value: Any) -> bool:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return whole and (low is None or value >= low)
+
+    return accepts
+
+
+def _is_ints(count: int, low: int) -> Callable[[Any], bool]:
+    is_element = _is_int_from(low)
+    return lambda value: (
+        isinstance(value, tuple) and len(value) == count and all(map(is_element, value))
+    )
+
+
+def _is_size(value: object) -> bool:
+    return _is_int_from(1)(value) or _is_ints(2, 1)(value)
+
+
+def _read_id2label(labels: object) -> dict[int, str]:
+    if not isinstance(labels, Mapping):
+        raise ConfigError(f"config: id2label is {labels!r}; it must map class indices to names")
+    try:
+        read = {int(index): str(label) for index, label in labels.items()}
+    except (TypeError, ValueError):
+        raise ConfigError("config: id2label has an index that is not a whole number") from None
+    if sorted(read) != list(range(len(read))):
+        missing = next(i for i in range(len(read) + 1) if i not in read)
+        raise ConfigError(f"config: id2label has {len(read)} classes but none with index {missing}")
+    return dict(sorted(read.items()))

@@ -1,0 +1,209 @@
+"""MobileViT: convolutions for what is local, attention across patches for what is not.
+
+Mehta and Rastegari, "MobileViT: Light-weight, General-purpose, and Mobile-friendly Vision
+Transformer", 2021, arXiv:2110.02178.
+
+Everything stays channel-first. Attention works on (B * P, C, 1, N): P pixel positions within a
+patch, N patches, so linear layers are 1x1 convolutions and heads need no transpose.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
+from mvit_coreml.models.config import MobileViTConfig
+from mvit_coreml.models.deeplab import DeepLabV3
+from mvit_coreml.models.layers import (
+    ACTIVATION_FUNCTIONS,
+    ChannelNorm,
+    ConvLayer,
+    PointwiseLinear,
+    Stack,
+    check_image,
+    conv_stages,
+    downsampling,
+    stage_dilations,
+)
+from mvit_coreml.models.patches import (
+    batch_to_patches,
+    depth_to_space,
+    patches_to_batch,
+    round_up,
+    space_to_depth,
+)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention across patches."""
+
+    def __init__(self, config: MobileViTConfig, dim: int) -> None:
+        super().__init__()
+        self.num_heads = config.num_attention_heads
+        self.query = PointwiseLinear(dim, dim, bias=config.qkv_bias)
+        self.key = PointwiseLinear(dim, dim, bias=config.qkv_bias)
+        self.value = PointwiseLinear(dim, dim, bias=config.qkv_bias)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, 1, N) to (B, C, 1, N)."""
+        batch, channels, _, count = x.shape
+        head_dim = channels // self.num_heads
+        query, key, value = (
+            project(x).reshape(batch, self.num_heads, head_dim, count)
+            for project in (self.query, self.key, self.value)
+        )
+        scores = query.transpose(-1, -2) @ key / math.sqrt(head_dim)  # (B, heads, N, N)
+        attention = self.dropout(scores.softmax(dim=-1))
+        context = value @ attention.transpose(-1, -2)  # (B, heads, head_dim, N)
+        return context.reshape(batch, channels, 1, count)
+
+
+class Attention(nn.Module):
+    """Self-attention and its output projection."""
+
+    def __init__(self, config: MobileViTConfig, dim: int) -> None:
+        super().__init__()
+        self.attention = SelfAttention(config, dim)
+        self.output = nn.ModuleDict({"dense": PointwiseLinear(dim, dim)})
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, 1, N) to (B, C, 1, N)."""
+        return self.dropout(self.output["dense"](self.attention(x)))
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm attention and feed-forward network."""
+
+    def __init__(self, config: MobileViTConfig, dim: int) -> None:
+        super().__init__()
+        ffn_dim = int(dim * config.mlp_ratio)
+        self.layernorm_before = ChannelNorm(dim, eps=config.layer_norm_eps)
+        self.attention = Attention(config, dim)
+        self.layernorm_after = ChannelNorm(dim, eps=config.layer_norm_eps)
+        self.intermediate = nn.ModuleDict({"dense": PointwiseLinear(dim, ffn_dim)})
+        self.activation = ACTIVATION_FUNCTIONS[config.hidden_act]
+        self.output = nn.ModuleDict({"dense": PointwiseLinear(ffn_dim, dim)})
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, 1, N) to (B, C, 1, N)."""
+        x = x + self.attention(self.layernorm_before(x))
+        y = self.activation(self.intermediate["dense"](self.layernorm_after(x)))
+        return x + self.dropout(self.output["dense"](y))
+
+
+class MobileViTBlock(nn.Module):
+    """Local convolutions, a transformer across patches, and fusion with the input (paper, 3.1)."""
+
+    def __init__(
+        self,
+        config: MobileViTConfig,
+        in_channels: int,
+        out_channels: int,
+        dim: int,
+        num_layers: int,
+        dilation: int,
+    ) -> None:
+        super().__init__()
+        act, kernel = config.hidden_act, config.conv_kernel_size
+        self.patch = config.patch_hw
+        self.downsampling_layer = downsampling(config, in_channels, out_channels, dilation)
+        self.conv_kxk = ConvLayer(out_channels, out_channels, kernel, activation=act)
+        self.conv_1x1 = ConvLayer(out_channels, dim, normalize=False)
+        self.transformer = Stack(TransformerLayer(config, dim) for _ in range(num_layers))
+        self.layernorm: nn.Module = ChannelNorm(dim, eps=config.layer_norm_eps)
+        self.conv_projection = ConvLayer(dim, out_channels, activation=act)
+        self.fusion = ConvLayer(2 * out_channels, out_channels, kernel, activation=act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
+        x = self.downsampling_layer(x)
+        y = self.conv_projection(self.attend(self.conv_1x1(self.conv_kxk(x))))
+        return self.fusion(torch.cat([x, y], dim=1))
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Run the transformer across the patches of (B, dim, H, W)."""
+        size = (x.shape[-2], x.shape[-1])
+        grid = round_up(size, self.patch)
+        if grid != size:
+            x = F.interpolate(x, size=grid, mode="bilinear", align_corners=False)
+        batch = x.shape[0]
+        tokens = patches_to_batch(space_to_depth(x, self.patch))
+        tokens = self.layernorm(self.transformer(tokens))
+        x = depth_to_space(batch_to_patches(tokens, batch), self.patch, grid)
+        if grid != size:
+            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        return x
+
+
+def build_encoder(config: MobileViTConfig) -> Stack:
+    """Build two convolutional stages and three MobileViT blocks."""
+    dims = config.neck_hidden_sizes
+    dilations = stage_dilations(config.output_stride)
+    blocks = [
+        MobileViTBlock(config, dims[stage], dims[stage + 1], dim, layers, dilation)
+        for stage, (dim, layers, dilation) in enumerate(
+            zip(config.hidden_sizes, config.transformer_layers, dilations, strict=True), start=2
+        )
+    ]
+    return Stack([*conv_stages(config, dims), *blocks])
+
+
+class MobileViTModel(Backbone[MobileViTConfig]):
+    """The MobileViT backbone.
+
+    Args:
+        config: the configuration.
+        expand_output: apply the last 1x1 convolution and pool its output.
+    """
+
+    def __init__(self, config: MobileViTConfig, expand_output: bool = True) -> None:
+        super().__init__(config)
+        stem_dim, *_, encoder_dim, feature_dim = config.neck_hidden_sizes
+        self.conv_stem = ConvLayer(
+            config.num_channels, stem_dim, 3, stride=2, activation=config.hidden_act
+        )
+        self.encoder = build_encoder(config)
+        self.conv_1x1_exp = (
+            ConvLayer(encoder_dim, feature_dim, activation=config.hidden_act)
+            if expand_output
+            else None
+        )
+        self.encoder_dim = encoder_dim
+        self.feature_dim = feature_dim if expand_output else encoder_dim
+
+    def forward_features(
+        self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None
+    ) -> Tensor:
+        """Map (B, num_channels, H, W) to (B, encoder_dim, H / stride, W / stride)."""
+        check_image(pixel_values, self.config)
+        return self.encoder(self.conv_stem(pixel_values), hidden_states)
+
+    def expand(self, features: Tensor) -> Tensor:
+        """Apply the last 1x1 convolution."""
+        return features if self.conv_1x1_exp is None else self.conv_1x1_exp(features)
+
+    def pools(self) -> bool:
+        """Whether ``pooler_output`` is computed."""
+        return self.conv_1x1_exp is not None
+
+
+class MobileViTForImageClassification(ImageClassifier[MobileViTConfig]):
+    """MobileViT with a linear classifier."""
+
+    def __init__(self, config: MobileViTConfig) -> None:
+        super().__init__(config, MobileViTModel(config), config.classifier_dropout_prob)
+
+
+class MobileViTForSemanticSegmentation(SemanticSegmenter[MobileViTConfig]):
+    """MobileViT with a DeepLabV3 head."""
+
+    def __init__(self, config: MobileViTConfig) -> None:
+        backbone = MobileViTModel(config, expand_output=False)
+        super().__init__(config, backbone, DeepLabV3(config, backbone.encoder_dim))

@@ -1,0 +1,202 @@
+"""MobileViTV2: MobileViT with attention of linear cost.
+
+Mehta and Rastegari, "Separable Self-attention for Mobile Vision Transformers", 2022,
+arXiv:2206.02680.
+
+Attention works on (B, C, P, N): P pixel positions within a patch, N patches.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mvit_coreml.errors import InputError
+from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
+from mvit_coreml.models.config import MobileViTV2Config
+from mvit_coreml.models.deeplab import DeepLabV3
+from mvit_coreml.models.layers import (
+    ConvLayer,
+    Stack,
+    check_image,
+    conv_stages,
+    downsampling,
+    stage_dilations,
+)
+from mvit_coreml.models.patches import depth_to_space, round_up, space_to_depth
+
+
+class LinearSelfAttention(nn.Module):
+    """Separable self-attention: every position attends to one context vector (paper, 3.2)."""
+
+    def __init__(self, config: MobileViTV2Config, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.qkv_proj = ConvLayer(dim, 1 + 2 * dim, bias=True, normalize=False)
+        self.dropout = nn.Dropout(config.attn_dropout)
+        self.out_proj = ConvLayer(dim, dim, bias=True, normalize=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, P, N) to (B, C, P, N)."""
+        query, key, value = self.qkv_proj(x).split([1, self.dim, self.dim], dim=1)
+        scores = self.dropout(query.softmax(dim=-1))  # (B, 1, P, N)
+        context = (key * scores).sum(dim=-1, keepdim=True)  # (B, C, P, 1)
+        return self.out_proj(F.relu(value) * context)
+
+
+class FeedForward(nn.Module):
+    """Two 1x1 convolutions."""
+
+    def __init__(self, config: MobileViTV2Config, dim: int) -> None:
+        super().__init__()
+        hidden = config.ffn_dim(dim)
+        self.conv1 = ConvLayer(
+            dim, hidden, bias=True, normalize=False, activation=config.hidden_act
+        )
+        self.conv2 = ConvLayer(hidden, dim, bias=True, normalize=False)
+        self.dropout = nn.Dropout(config.ffn_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, P, N) to (B, C, P, N)."""
+        return self.dropout(self.conv2(self.dropout(self.conv1(x))))
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm separable attention and feed-forward network."""
+
+    def __init__(self, config: MobileViTV2Config, dim: int) -> None:
+        super().__init__()
+        self.layernorm_before: nn.Module = nn.GroupNorm(1, dim, eps=config.layer_norm_eps)
+        self.attention = LinearSelfAttention(config, dim)
+        self.layernorm_after: nn.Module = nn.GroupNorm(1, dim, eps=config.layer_norm_eps)
+        self.ffn = FeedForward(config, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, P, N) to (B, C, P, N)."""
+        x = x + self.attention(self.layernorm_before(x))
+        return x + self.ffn(self.layernorm_after(x))
+
+
+class MobileViTV2Block(nn.Module):
+    """Depthwise local convolution and a transformer across patches (paper, 3.3)."""
+
+    def __init__(
+        self,
+        config: MobileViTV2Config,
+        in_channels: int,
+        out_channels: int,
+        dim: int,
+        num_layers: int,
+        dilation: int,
+    ) -> None:
+        super().__init__()
+        self.patch = config.patch_hw
+        self.patch_grid = config.patch_grid
+        self.downsampling_layer = downsampling(config, in_channels, out_channels, dilation)
+        self.conv_kxk = ConvLayer(
+            out_channels,
+            out_channels,
+            config.conv_kernel_size,
+            groups=out_channels,
+            activation=config.hidden_act,
+        )
+        self.conv_1x1 = ConvLayer(out_channels, dim, normalize=False)
+        self.transformer = Stack(TransformerLayer(config, dim) for _ in range(num_layers))
+        self.layernorm: nn.Module = nn.GroupNorm(1, dim, eps=config.layer_norm_eps)
+        self.conv_projection = ConvLayer(dim, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
+        x = self.conv_1x1(self.conv_kxk(self.downsampling_layer(x)))
+        size = (x.shape[-2], x.shape[-1])
+        return self.project(self.attend(self.fit_patches(x)), size)
+
+    def fit_patches(self, x: Tensor) -> Tensor:
+        """Bring (B, dim, H, W) to a multiple of the patch size, as ``patch_grid`` says."""
+        size = (x.shape[-2], x.shape[-1])
+        grid = round_up(size, self.patch)
+        if grid == size:
+            return x
+        if self.patch_grid == "interpolate":
+            return F.interpolate(x, size=grid, mode="bilinear", align_corners=True)
+        height, width = (side // p * p for side, p in zip(size, self.patch, strict=True))
+        if not height or not width:
+            raise InputError(
+                f"image is too small: a feature map of {size[0]}x{size[1]} holds no patch of "
+                f"{self.patch[0]}x{self.patch[1]}"
+            )
+        return x[:, :, :height, :width]
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Run the transformer across the patches of (B, dim, H, W)."""
+        patches = space_to_depth(x, self.patch)
+        patches = self.layernorm(self.transformer(patches))
+        size = (x.shape[-2], x.shape[-1])
+        return depth_to_space(patches, self.patch, size)
+
+    def project(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Project (B, dim, h, w) to out_channels; a map cut to whole patches is zero outside."""
+        return self.conv_projection(pad_to(x, size))
+
+
+def pad_to(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pad (B, C, h, w) with zeros at the bottom right up to ``size``, if it is smaller."""
+    rows, columns = size[0] - x.shape[-2], size[1] - x.shape[-1]
+    return F.pad(x, (0, columns, 0, rows)) if rows > 0 or columns > 0 else x
+
+
+def build_encoder(config: MobileViTV2Config) -> Stack:
+    """Build two convolutional stages and three MobileViTV2 blocks."""
+    dims = config.layer_dims
+    dilations = stage_dilations(config.output_stride)
+    blocks = [
+        MobileViTV2Block(config, dims[stage], dims[stage + 1], dim, layers, dilation)
+        for stage, (dim, layers, dilation) in enumerate(
+            zip(config.attn_unit_dims, config.n_attn_blocks, dilations, strict=True), start=2
+        )
+    ]
+    return Stack([*conv_stages(config, dims), *blocks])
+
+
+class MobileViTV2Model(Backbone[MobileViTV2Config]):
+    """The MobileViTV2 backbone.
+
+    Args:
+        config: the configuration.
+        expand_output: also compute the pooled output (the family has no last convolution).
+    """
+
+    def __init__(self, config: MobileViTV2Config, expand_output: bool = True) -> None:
+        super().__init__(config)
+        self.expand_output = expand_output
+        self.conv_stem = ConvLayer(
+            config.num_channels, config.layer_dims[0], 3, stride=2, activation=config.hidden_act
+        )
+        self.encoder = build_encoder(config)
+        self.encoder_dim = self.feature_dim = config.layer_dims[-1]
+
+    def forward_features(
+        self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None
+    ) -> Tensor:
+        """Map (B, num_channels, H, W) to (B, encoder_dim, H / stride, W / stride)."""
+        check_image(pixel_values, self.config)
+        return self.encoder(self.conv_stem(pixel_values), hidden_states)
+
+    def pools(self) -> bool:
+        """Whether ``pooler_output`` is computed."""
+        return self.expand_output
+
+
+class MobileViTV2ForImageClassification(ImageClassifier[MobileViTV2Config]):
+    """MobileViTV2 with a linear classifier, which the original gives no dropout."""
+
+    def __init__(self, config: MobileViTV2Config) -> None:
+        super().__init__(config, MobileViTV2Model(config), dropout=0.0)
+
+
+class MobileViTV2ForSemanticSegmentation(SemanticSegmenter[MobileViTV2Config]):
+    """MobileViTV2 with a DeepLabV3 head."""
+
+    def __init__(self, config: MobileViTV2Config) -> None:
+        backbone = MobileViTV2Model(config, expand_output=False)
+        super().__init__(config, backbone, DeepLabV3(config, backbone.encoder_dim))
