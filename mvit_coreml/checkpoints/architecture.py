@@ -89,7 +89,8 @@ def infer_mobilevitv2(shapes: Shapes) -> MobileViTV2Config:
         n_attn_blocks=tuple(
             _count(shapes, rf"{stages}\.{i}\.transformer\.layer\.(\d+)\.") for i in blocks
         ),
-        ffn_multiplier=dim(ffn) / dim(ffn, 1),
+        # transformers takes whole numbers only.
+        ffn_multiplier=round(dim(ffn) / dim(ffn, 1)),
         expand_ratio=dim(expand) / dim(expand, 1),
         conv_kernel_size=dim(f"{stages}.2.conv_kxk.convolution.weight", 2),
         **_head(shapes),

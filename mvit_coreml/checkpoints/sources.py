@@ -23,12 +23,14 @@ class Source:
         fetch: local path of the file of a given name, or ``None`` where there is none.
         revision: the hub commit, when it came from the hub.
         weight_file: the file that was asked for, when it was one.
+        where: words for where its files are looked for.
     """
 
     name: str
     fetch: Callable[[str], Path | None]
     revision: str | None = None
     weight_file: str | None = None
+    where: str = "there"
 
 
 def open_source(
@@ -125,7 +127,8 @@ def _open_hub(
         raise CheckpointError(missing)
     # One commit for all files, even if the branch moves between two downloads.
     commit = config.parent.name
-    return Source(repo, lambda name: fetch(name, commit), revision=commit)
+    where = "in the local cache, which alone may be used" if offline else "there"
+    return Source(repo, lambda name: fetch(name, commit), revision=commit, where=where)
 
 
 def _hub_error(repo: str, revision: str | None, error: Exception) -> CheckpointError:

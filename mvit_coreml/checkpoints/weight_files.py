@@ -89,15 +89,15 @@ def _find(source: Source) -> tuple[str, Path]:
         if path is not None:
             return name, path
     raise CheckpointError(
-        f"{source.name}: no weights: none of {', '.join(WEIGHT_FILES)} is there; "
-        "a file of another name can be given by its own path"
+        f"{source.name}: no weights: none of {', '.join(WEIGHT_FILES)} is "
+        f"{source.where}; a file of another name can be given by its own path"
     )
 
 
 def _shard_names(index: Path) -> list[str]:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(weight_map.values()))
+        names = sorted({str(name) for name in weight_map.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise CheckpointError(f"{index}: not a readable index of weight files") from None
     for name in names:
@@ -122,9 +122,8 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     if path.suffix == ".safetensors":
         return _clean(path, _read_safetensors(path)), ()
-    content = _read_torch(path)
-    content, notes = _unwrap(path, content)
-    return _clean(path, content), notes
+    tensors, notes = _unwrap(path, _read_torch(path))
+    return _clean(path, tensors), notes
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -180,18 +179,17 @@ def _unwrap(path: Path, content: object) -> tuple[dict[str, Tensor], tuple[str, 
         for name, value in content.items()
         if isinstance(name, str) and isinstance(value, Tensor)
     }
-    while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in tensors)), None):
-        if not tensors:
-            break
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return tensors, tuple(notes)
 
 
 def _clean(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert to float32 and refuse what is no usable weight."""
+    """Convert to float32, refuse what is no usable weight, strip what wrappers put before names."""
     if not tensors:
         raise CheckpointError(f"{path}: holds no weights")
-    return dict(_checked(path, tensors))
+    weights = dict(_checked(path, tensors))
+    while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in weights)), None):
+        weights = {name.removeprefix(prefix): weight for name, weight in weights.items()}
+    return weights
 
 
 def _checked(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

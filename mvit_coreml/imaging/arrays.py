@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.imaging.loading import open_image, to_rgb
+from mvit_coreml.imaging.loading import load_image, open_image
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,8 @@ DataFormat = Literal["channels_first", "channels_last"]
 ReturnTensors = Literal["pt", "np"] | None
 ImageLike = Union[str, "os.PathLike[str]", Image.Image, Array, "torch.Tensor"]
 Images = ImageLike | list[Any] | tuple[Any, ...]
-Batch = Union[Array, "torch.Tensor", list[Array]]
+# A tensor, an array or a list of arrays: the caller's ``return_tensors`` says which.
+Batch: TypeAlias = Any
 
 _CHANNEL_COUNTS = (1, 3, 4)
 
@@ -79,9 +80,9 @@ def image_array(
             "it must be 'channels_first', 'channels_last' or None"
         )
     if isinstance(image, str | os.PathLike):
-        image = open_image(image)
+        image = load_image(image) if convert_rgb else open_image(image)
     if isinstance(image, Image.Image):
-        pixels = np.array(to_rgb(image) if convert_rgb else image)
+        pixels = np.array(load_image(image) if convert_rgb else image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     else:
         pixels = _channels_last(_as_array(image, "image"), input_data_format)
@@ -135,8 +136,9 @@ def to_batch(arrays: list[Array], return_tensors: str | None) -> Batch:
     Raises:
         InputError: arrays of different shapes cannot be stacked, or unknown ``return_tensors``.
     """
+    arrays = [np.ascontiguousarray(array) for array in arrays]
     if return_tensors is None:
-        return [np.ascontiguousarray(array) for array in arrays]
+        return arrays
     if return_tensors not in ("pt", "np"):
         raise InputError(f"return_tensors is {return_tensors!r}; it must be 'pt', 'np' or None")
     shapes = sorted({array.shape for array in arrays})
@@ -165,11 +167,7 @@ def warn_if_already_rescaled(image: Array) -> None:
 
 def _as_array(value: object, what: str) -> Array:
     if is_tensor(value):
-        tensor: torch.Tensor = value  # type: ignore[assignment]
-        tensor = tensor.detach().cpu()
-        # NumPy has no bfloat16.
-        array: Array = (tensor.float() if tensor.is_floating_point() and tensor.itemsize == 2
-                        else tensor).numpy()
+        array = _tensor_to_numpy(cast("torch.Tensor", value))
     elif isinstance(value, np.ndarray):
         array = value
     else:
@@ -179,6 +177,15 @@ def _as_array(value: object, what: str) -> Array:
         )
     if array.dtype.kind not in "buif":
         raise InputError(f"{what} has dtype {array.dtype}; it must hold real numbers")
+    return array
+
+
+def _tensor_to_numpy(tensor: torch.Tensor) -> Array:
+    import torch
+
+    # NumPy has no bfloat16.
+    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    array: Array = tensor.detach().cpu().numpy()
     return array
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from mvit_coreml.errors import InputError
 
@@ -18,6 +17,17 @@ _FULL_SCALES: dict[str, tuple[int, ...]] = {
     "I;16": (65535,),
     "I": (255, 65535, 2**31 - 1),
     "F": (1, 255, 65535),
+}
+# What turns an image upright, by its EXIF orientation: where row 0 and column 0 of the pixels lie
+# (CIPA DC-008, tag 274).
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -31,7 +41,13 @@ def load_image(image: str | os.PathLike[str] | Image.Image) -> Image.Image:
     Raises:
         InputError: the file is missing, empty, truncated, too large or no image.
     """
-    return to_rgb(image if isinstance(image, Image.Image) else open_image(image))
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    opened = open_image(image)
+    try:
+        return to_rgb(opened)
+    except InputError as error:
+        raise InputError(f"{os.fspath(image)}: {error}") from None
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -53,7 +69,7 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
             raise InputError(f"{path}: the image file is empty (0 bytes)")
         with _identify(path) as image:
             image.load()
-            return ImageOps.exif_transpose(image)
+            return _upright(image)
     except InputError:
         raise
     except Image.DecompressionBombError:
@@ -110,6 +126,12 @@ def _scale_to_8_bits(image: Image.Image, full_scales: tuple[int, ...]) -> Image.
     return Image.fromarray(np.floor(values * 255 / full_scale + 0.5).astype(np.uint8))
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose also writes the other EXIF fields anew, and fails on odd ones.
+    transposition = _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return image.copy() if transposition is None else image.transpose(transposition)
+
+
 def _identify(path: Path) -> Image.Image:
     try:
         return Image.open(path)
@@ -118,15 +140,10 @@ def _identify(path: Path) -> Image.Image:
             header = file.read(12)
         if header[4:8] != b"ftyp" or header[8:12] not in _HEIF_BRANDS:
             raise InputError(f"{path}: is not an image in a format that Pillow reads") from None
-    _register_heif(path)()
-    return Image.open(path)
-
-
-def _register_heif(path: Path) -> Callable[[], None]:
     try:
-        register: Callable[[], None] = importlib.import_module("pillow_heif").register_heif_opener
+        importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
         raise InputError(
             f"{path}: HEIC images need the pillow-heif package; run: pip install pillow-heif"
         ) from None
-    return register
+    return Image.open(path)

@@ -51,7 +51,7 @@ def resize_map(labels: Array, size: tuple[int, int]) -> Array:
 
 
 def center_crop(image: Array, size: tuple[int, int]) -> Array:
-    """Cut the centred (height, width) window out of an (H, W, …) array, zeros where it overhangs."""
+    """Cut a centred (height, width) window out of an (H, W, …) array; zeros where it overhangs."""
     height, width = size
     top, left = crop_offset((image.shape[0], image.shape[1]), size)
     visible = image[max(0, top) : top + height, max(0, left) : left + width]

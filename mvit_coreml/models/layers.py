@@ -105,7 +105,7 @@ class ConvLayer(nn.Module):
         conv = self.convolution
         (top, bottom), (left, right) = (
             _same_padding(size, conv.kernel_size[axis], conv.stride[axis], conv.dilation[axis])
-            for axis, size in enumerate(x.shape[-2:])
+            for axis, size in enumerate(static_shape(x)[-2:])
         )
         if top == bottom and left == right:
             padding = (top, left)
@@ -247,11 +247,13 @@ def downsampling(
 
 
 class PointwiseLinear(nn.Linear):
-    """A linear layer over the channels of a channel-first map: a 1x1 convolution."""
+    """A linear layer over the channels of a channel-first sequence."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, in_features, H, W) to (B, out_features, H, W)."""
-        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+        """Map (B, in_features, 1, N) to (B, out_features, 1, N)."""
+        # A matrix product takes a third of the time of the equal 1x1 convolution on a CPU.
+        y = (self.weight @ x.squeeze(2)).unsqueeze(2)
+        return y if self.bias is None else y + self.bias[:, None, None]
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -275,13 +277,21 @@ def normalize_channels(x: Tensor, eps: float) -> Tensor:
     return centred * torch.rsqrt(variance + eps)
 
 
+def static_shape(x: Tensor) -> tuple[int, ...]:
+    """Return the shape as Python ints, also while the model is traced.
+
+    A traced size is a tensor; what is computed from it would end up in the exported graph.
+    """
+    return tuple(int(size) for size in x.shape)
+
+
 def check_image(pixel_values: Tensor, config: ModelConfig) -> None:
     """Refuse an input that the model cannot process.
 
     Raises:
         InputError: not (B, num_channels, H, W), or smaller than 32 pixels on a side.
     """
-    shape = tuple(pixel_values.shape)
+    shape = static_shape(pixel_values)
     if len(shape) != 4 or shape[1] != config.num_channels:
         raise InputError(
             f"pixel_values has shape {shape}; "

@@ -4,7 +4,7 @@ Mehta and Rastegari, "MobileViT: Light-weight, General-purpose, and Mobile-frien
 Transformer", 2021, arXiv:2110.02178.
 
 Everything stays channel-first. Attention works on (B * P, C, 1, N): P pixel positions within a
-patch, N patches, so linear layers are 1x1 convolutions and heads need no transpose.
+patch and N patches, so splitting the heads needs no transpose.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from mvit_coreml.models.layers import (
     conv_stages,
     downsampling,
     stage_dilations,
+    static_shape,
 )
 from mvit_coreml.models.patches import (
     batch_to_patches,
@@ -51,7 +52,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, 1, N) to (B, C, 1, N)."""
-        batch, channels, _, count = x.shape
+        batch, channels, _, count = static_shape(x)
         head_dim = channels // self.num_heads
         query, key, value = (
             project(x).reshape(batch, self.num_heads, head_dim, count)
@@ -129,16 +130,15 @@ class MobileViTBlock(nn.Module):
 
     def attend(self, x: Tensor) -> Tensor:
         """Run the transformer across the patches of (B, dim, H, W)."""
-        size = (x.shape[-2], x.shape[-1])
-        grid = round_up(size, self.patch)
-        if grid != size:
+        batch, _, height, width = static_shape(x)
+        grid = round_up((height, width), self.patch)
+        if grid != (height, width):
             x = F.interpolate(x, size=grid, mode="bilinear", align_corners=False)
-        batch = x.shape[0]
         tokens = patches_to_batch(space_to_depth(x, self.patch))
         tokens = self.layernorm(self.transformer(tokens))
         x = depth_to_space(batch_to_patches(tokens, batch), self.patch, grid)
-        if grid != size:
-            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        if grid != (height, width):
+            x = F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
         return x
 
 

@@ -22,6 +22,7 @@ from mvit_coreml.models.layers import (
     conv_stages,
     downsampling,
     stage_dilations,
+    static_shape,
 )
 from mvit_coreml.models.patches import depth_to_space, round_up, space_to_depth
 
@@ -77,6 +78,27 @@ class TransformerLayer(nn.Module):
         return x + self.ffn(self.layernorm_after(x))
 
 
+class Projection(ConvLayer):
+    """1x1 convolution after attention; a map that was cut to whole patches is zero outside."""
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:  # type: ignore[override]
+        """Map (B, dim, h, w) to (B, out_channels, *size)."""
+        return super().forward(pad_to(x, size))
+
+
+def pad_to(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pad (B, C, h, w) with zeros at the bottom right up to ``size``, where it is smaller."""
+    height, width = map_size(x)
+    rows, columns = max(size[0] - height, 0), max(size[1] - width, 0)
+    return F.pad(x, (0, columns, 0, rows)) if rows or columns else x
+
+
+def map_size(x: Tensor) -> tuple[int, int]:
+    """Return (H, W) of (B, C, H, W)."""
+    height, width = static_shape(x)[-2:]
+    return height, width
+
+
 class MobileViTV2Block(nn.Module):
     """Depthwise local convolution and a transformer across patches (paper, 3.3)."""
 
@@ -103,17 +125,16 @@ class MobileViTV2Block(nn.Module):
         self.conv_1x1 = ConvLayer(out_channels, dim, normalize=False)
         self.transformer = Stack(TransformerLayer(config, dim) for _ in range(num_layers))
         self.layernorm: nn.Module = nn.GroupNorm(1, dim, eps=config.layer_norm_eps)
-        self.conv_projection = ConvLayer(dim, out_channels)
+        self.conv_projection: nn.Module = Projection(dim, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
         x = self.conv_1x1(self.conv_kxk(self.downsampling_layer(x)))
-        size = (x.shape[-2], x.shape[-1])
-        return self.project(self.attend(self.fit_patches(x)), size)
+        return self.conv_projection(self.attend(self.fit_patches(x)), map_size(x))
 
     def fit_patches(self, x: Tensor) -> Tensor:
         """Bring (B, dim, H, W) to a multiple of the patch size, as ``patch_grid`` says."""
-        size = (x.shape[-2], x.shape[-1])
+        size = map_size(x)
         grid = round_up(size, self.patch)
         if grid == size:
             return x
@@ -129,20 +150,8 @@ class MobileViTV2Block(nn.Module):
 
     def attend(self, x: Tensor) -> Tensor:
         """Run the transformer across the patches of (B, dim, H, W)."""
-        patches = space_to_depth(x, self.patch)
-        patches = self.layernorm(self.transformer(patches))
-        size = (x.shape[-2], x.shape[-1])
-        return depth_to_space(patches, self.patch, size)
-
-    def project(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """Project (B, dim, h, w) to out_channels; a map cut to whole patches is zero outside."""
-        return self.conv_projection(pad_to(x, size))
-
-
-def pad_to(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pad (B, C, h, w) with zeros at the bottom right up to ``size``, if it is smaller."""
-    rows, columns = size[0] - x.shape[-2], size[1] - x.shape[-1]
-    return F.pad(x, (0, columns, 0, rows)) if rows > 0 or columns > 0 else x
+        patches = self.layernorm(self.transformer(space_to_depth(x, self.patch)))
+        return depth_to_space(patches, self.patch, map_size(x))
 
 
 def build_encoder(config: MobileViTV2Config) -> Stack:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from mvit_coreml.models.layers import static_shape
+
 Size = tuple[int, int]
 
 
 def space_to_depth(features: Tensor, patch: Size) -> Tensor:
     """Regroup (B, C, H, W) as (B, C, P, N); H and W are multiples of the patch size."""
-    batch, channels, height, width = features.shape
+    batch, channels, height, width = static_shape(features)
     rows, columns = height // patch[0], width // patch[1]
     area, count = patch[0] * patch[1], rows * columns
     if patch[0] == patch[1]:
@@ -28,7 +30,7 @@ def space_to_depth(features: Tensor, patch: Size) -> Tensor:
 
 def depth_to_space(patches: Tensor, patch: Size, size: Size) -> Tensor:
     """Undo :func:`space_to_depth`: (B, C, P, N) to (B, C, H, W) with (H, W) = ``size``."""
-    batch, channels = patches.shape[:2]
+    batch, channels = static_shape(patches)[:2]
     rows, columns = size[0] // patch[0], size[1] // patch[1]
     if patch[0] == patch[1]:
         features = patches.reshape(batch, channels * patch[0] * patch[1], rows, columns)
@@ -39,7 +41,7 @@ def depth_to_space(patches: Tensor, patch: Size, size: Size) -> Tensor:
 
 def patches_to_batch(patches: Tensor) -> Tensor:
     """Regroup (B, C, P, N) as (B * P, C, 1, N), so that attention sees P as a batch."""
-    batch, channels, area, count = patches.shape
+    batch, channels, area, count = static_shape(patches)
     if batch == 1:  # one reshape less, which the exported graph of a single image keeps
         return patches.reshape(channels, area, 1, count).transpose(0, 1)
     return patches.transpose(1, 2).reshape(batch * area, channels, 1, count)
@@ -47,7 +49,8 @@ def patches_to_batch(patches: Tensor) -> Tensor:
 
 def batch_to_patches(tokens: Tensor, batch: int) -> Tensor:
     """Undo :func:`patches_to_batch`: (B * P, C, 1, N) to (B, C, P, N)."""
-    area, channels, count = tokens.shape[0] // batch, tokens.shape[1], tokens.shape[3]
+    tokens_in_batch, channels, _, count = static_shape(tokens)
+    area = tokens_in_batch // batch
     if batch == 1:
         return tokens.transpose(0, 1).reshape(1, channels, area, count)
     return tokens.reshape(batch, area, channels, count).transpose(1, 2)

@@ -1,0 +1,105 @@
+"""A trained model as data: what every weight format is turned into."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mvit_coreml.errors import CheckpointError
+from mvit_coreml.imaging.processor import ImageProcessor
+from mvit_coreml.models.config import ModelConfig, Task, architecture_name
+
+Format = Literal["huggingface", "timm", "cvnets"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where a checkpoint came from; holds no path of the machine it was read on.
+
+    Attributes:
+        name: the hub id, or the folder's or file's own name.
+        format: library whose conventions the weights followed.
+        revision: the hub commit, if it came from the hub.
+        sha256: SHA-256 of the weight files' bytes, one after the other, in hexadecimal.
+        files: names of the weight files.
+    """
+
+    name: str
+    format: Format
+    revision: str | None
+    sha256: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checkpoint:
+    """Everything that a model is built from and an image is prepared with.
+
+    Attributes:
+        config: the model's configuration, class names included.
+        task: what the model is for.
+        weights: parameter and buffer names, which are Hugging Face's, to float32 tensors.
+        image_processor: turns images into the model's input.
+        provenance: where it came from.
+        notes: a sentence for everything that the source did not say and was assumed.
+    """
+
+    config: ModelConfig
+    task: Task
+    weights: Mapping[str, Tensor]
+    image_processor: ImageProcessor
+    provenance: Provenance
+    notes: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """``mobilevit``, ``mobilevitv2`` or ``mobilenet_v2``."""
+        return self.config.model_type
+
+    @property
+    def id2label(self) -> Mapping[int, str]:
+        """Class index to class name."""
+        return self.config.id2label
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the checkpoint as transformers reads it.
+
+        ``config.json``, ``model.safetensors`` and ``preprocessor_config.json`` are written beside
+        their destinations and renamed once all are complete; other files stay as they are.
+
+        Raises:
+            CheckpointError: transformers cannot express the model, or the folder cannot be written.
+        """
+        reason = self.config.unsupported_by_transformers()
+        if reason is not None:
+            raise CheckpointError(
+                f"{self.provenance.name}: cannot be written for transformers: {reason}"
+            )
+        config = self.config.to_dict() | {
+            "architectures": [architecture_name(self.config, self.task)],
+            "dtype": "float32",
+        }
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
+                staged = Path(staging)
+                _write_json(staged / "config.json", config)
+                _write_json(staged / "preprocessor_config.json", self.image_processor.to_dict())
+                weights = {name: weight.contiguous() for name, weight in self.weights.items()}
+                save_file(weights, staged / "model.safetensors", metadata={"format": "pt"})
+                for path in sorted(staged.iterdir()):
+                    path.replace(folder / path.name)
+        except OSError as error:
+            raise CheckpointError(f"{folder}: cannot be written: {error.strerror}") from None
+
+
+def _write_json(path: Path, data: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")

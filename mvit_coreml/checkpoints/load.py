@@ -1,0 +1,244 @@
+"""Loading a checkpoint: from a source, whatever its format, to one representation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mvit_coreml.checkpoints import cvnets, huggingface, timm_format
+from mvit_coreml.checkpoints.checkpoint import Checkpoint, Format, Provenance
+from mvit_coreml.checkpoints.class_names import LabelSource, resolve_labels
+from mvit_coreml.checkpoints.reading import Reading
+from mvit_coreml.checkpoints.sources import Source, open_source
+from mvit_coreml.checkpoints.weight_files import as_json, read_weights
+from mvit_coreml.errors import CheckpointError, ConfigError, InputError
+from mvit_coreml.imaging.processor import ImageProcessor
+from mvit_coreml.models.build import MODEL_CLASSES
+from mvit_coreml.models.config import ModelConfig, Task, architecture_name
+
+ColorOrder = Literal["RGB", "BGR"]
+
+
+def load_checkpoint(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    image_processor: ImageProcessor | str | Path | None = None,
+    color_order: ColorOrder | None = None,
+    labels: LabelSource | None = None,
+    output_stride: int | None = None,
+    task: Task | None = None,
+) -> Checkpoint:
+    """Load a checkpoint of Hugging Face transformers, timm or Apple's cvnets.
+
+    Args:
+        source: hub id (``apple/mobilevit-small``), folder, or weight file.
+        revision: branch, tag or commit of a hub model.
+        token: hub token, ``True`` for the stored one, ``False`` for none.
+        cache_dir: folder of the hub cache instead of the default one.
+        local_files_only: never ask the hub, use its cache alone.
+        image_processor: preprocessing to use instead of the source's: a processor, a hub id, a
+            folder, or a JSON file.
+        color_order: channel order of the model's input instead of the source's.
+        labels: class names to use instead of the source's: a text file with one a line, a JSON
+            file, or the names.
+        output_stride: input size over feature map size, 8, 16 or 32, instead of the source's.
+        task: ``backbone`` keeps only the feature extractor; otherwise the source decides.
+
+    Returns:
+        The checkpoint, its weights checked against the model that its configuration describes.
+
+    Raises:
+        CheckpointError: a source that is missing, unreadable, unsafe, unsupported or inconsistent.
+        ConfigError: a configuration with an unknown or impossible value.
+        InputError: an option that does not apply.
+    """
+    hub: dict[str, Any] = {
+        "token": token,
+        "cache_dir": cache_dir,
+        "local_files_only": local_files_only,
+    }
+    place = open_source(source, revision=revision, **hub)
+    raw = read_weights(place)
+    try:
+        weight_format, reading = _read(place, raw.tensors, output_stride, task)
+        reading = _for_task(reading, task)
+        config = reading.config
+        if output_stride is not None:
+            config = config.replace(output_stride=output_stride)
+        id2label, label_note = resolve_labels(config.id2label, reading.task, labels)
+        config = config.replace(id2label=id2label)
+        weights = _fit(config, reading)
+    except (CheckpointError, ConfigError) as error:
+        raise type(error)(f"{place.name}: {error}") from None
+    processor, processor_note = _image_processor(place, reading, config, image_processor, hub)
+    if color_order is not None:
+        if color_order not in ("RGB", "BGR"):
+            raise InputError(f"color_order is {color_order!r}; it must be RGB or BGR")
+        processor = processor.replace(do_flip_channel_order=color_order == "BGR")
+    notes = (*raw.notes, *reading.notes, label_note, processor_note)
+    return Checkpoint(
+        config=config,
+        task=reading.task,
+        weights=weights,
+        image_processor=processor,
+        provenance=Provenance(
+            name=place.name,
+            format=weight_format,
+            revision=place.revision,
+            sha256=raw.sha256,
+            files=raw.files,
+        ),
+        notes=tuple(note for note in notes if note is not None),
+    )
+
+
+def _read(
+    place: Source, tensors: Mapping[str, Tensor], output_stride: int | None, task: Task | None
+) -> tuple[Format, Reading]:
+    """Recognise the format and let its module read the weights."""
+    config_path = place.fetch("config.json")
+    data = None if config_path is None else as_json(config_path)
+    if data is not None and place.weight_file is None:
+        # A folder is what its configuration says it is.
+        if "architecture" in data:
+            return "timm", timm_format.read(tensors, data)
+        if "model_type" in data:
+            return "huggingface", huggingface.read(tensors, data, task)
+        raise CheckpointError(
+            "config.json has neither the model_type of Hugging Face nor the architecture of timm"
+        )
+    if cvnets.recognises(tensors):
+        return "cvnets", cvnets.read(tensors, output_stride)
+    if timm_format.recognises(tensors):
+        beside = data if data is not None and "architecture" in data else None
+        return "timm", timm_format.read(tensors, beside)
+    if huggingface.recognises(tensors):
+        if data is None or "model_type" not in data:
+            raise CheckpointError(
+                "weights of Hugging Face transformers need their config.json beside them"
+            )
+        return "huggingface", huggingface.read(tensors, data, task)
+    raise CheckpointError(
+        f"weights of an unknown model, such as {next(iter(tensors))!r}; supported are MobileViT, "
+        "MobileViTV2 and MobileNetV2 of transformers and timm, and the former two of cvnets"
+    )
+
+
+def _for_task(reading: Reading, task: Task | None) -> Reading:
+    """Reduce a model to its backbone if asked to, under the names a backbone has by itself."""
+    task = task or reading.task
+    if task not in ("backbone", reading.task):
+        raise CheckpointError(
+            f"holds a model for {reading.task}, not for {task}; only its backbone can be taken out"
+        )
+    if task != "backbone":
+        return reading
+    prefix = f"{reading.config.model_type}."
+    names = {
+        name: name.removeprefix(prefix)
+        for name in reading.weights
+        if reading.task == "backbone" or name.startswith(prefix)
+    }
+    return replace(
+        reading,
+        task=task,
+        weights={short: reading.weights[name] for name, short in names.items()},
+        origins={short: reading.origins[name] for name, short in names.items()},
+    )
+
+
+def _fit(config: ModelConfig, reading: Reading) -> dict[str, Tensor]:
+    """Return the weights in the model's order, each with the shape the model expects."""
+    model = architecture_name(config, reading.task)
+    # On the meta device a model has shapes but no storage.
+    with torch.device("meta"):
+        expected = MODEL_CLASSES[model](config).state_dict()
+    weights = dict(reading.weights)
+    for name, wanted in expected.items():
+        # Older files lack this counter, which only training reads.
+        if name not in weights and name.endswith("num_batches_tracked"):
+            weights[name] = torch.zeros((), dtype=wanted.dtype)
+    missing = [name for name in expected if name not in weights]
+    if missing:
+        raise CheckpointError(
+            f"{len(missing)} weights of {model} are missing, the first is {missing[0]!r}"
+        )
+    for name, wanted in expected.items():
+        if weights[name].shape != wanted.shape:
+            raise CheckpointError(
+                f"weight {reading.origins[name]!r} is {_shape(weights[name])}, "
+                f"but the configuration makes it {_shape(wanted)}"
+            )
+    unused = [reading.origins[name] for name in weights if name not in expected]
+    if unused:
+        raise CheckpointError(
+            f"{len(unused)} weights have no place in {model}, the first is {unused[0]!r}"
+        )
+    return {name: weights[name] for name in expected}
+
+
+def _shape(tensor: Tensor) -> str:
+    return "(" + ", ".join(map(str, tensor.shape)) + ")"
+
+
+def _image_processor(
+    place: Source,
+    reading: Reading,
+    config: ModelConfig,
+    override: ImageProcessor | str | Path | None,
+    hub: Mapping[str, Any],
+) -> tuple[ImageProcessor, str | None]:
+    """Return the preprocessing, and a sentence about it if it had to be assumed."""
+    if isinstance(override, ImageProcessor):
+        return override, None
+    if override is not None:
+        return _named_processor(override, config, hub), None
+    if reading.image_processor is not None:
+        return reading.image_processor, None
+    path = place.fetch("preprocessor_config.json")
+    if path is not None:
+        return _processor_file(path, config), None
+    size = min(config.image_hw)
+    default = (
+        ImageProcessor.for_mobilenet_v2(image_size=size)
+        if config.model_type == "mobilenet_v2"
+        else ImageProcessor.for_mobilevit(image_size=size)
+    )
+    order = "BGR" if default.do_flip_channel_order else "RGB"
+    return default, (
+        f"No preprocessor_config.json was found: shortest edge {default.size}, centre crop {size}, "
+        f"{order} were assumed, as published for the family; --image-processor names another."
+    )
+
+
+def _named_processor(
+    name: str | Path, config: ModelConfig, hub: Mapping[str, Any]
+) -> ImageProcessor:
+    if Path(name).expanduser().is_file():
+        return _processor_file(Path(name).expanduser(), config)
+    place = open_source(name, **hub)
+    path = place.fetch("preprocessor_config.json") or place.fetch("config.json")
+    if path is None:
+        raise CheckpointError(f"{place.name}: has no preprocessor_config.json")
+    return _processor_file(path, config)
+
+
+def _processor_file(path: Path, config: ModelConfig) -> ImageProcessor:
+    data = as_json(path)
+    try:
+        if "architecture" in data:
+            return timm_format.image_processor(
+                timm_format.preprocessing(config.model_type, data), config.model_type
+            )
+        return ImageProcessor.from_dict(data, config.model_type)
+    except (CheckpointError, ConfigError) as error:
+        raise type(error)(f"{path}: {error}") from None

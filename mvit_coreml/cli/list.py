@@ -1,0 +1,64 @@
+"""``mvit-coreml list``: the published checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import click
+
+from mvit_coreml.checkpoints.catalogue import CATALOGUE, CatalogueEntry, find
+
+_EXAMPLES = """\b
+Examples:
+  mvit-coreml list
+  mvit-coreml list --family mobilevitv2 --task image-classification
+  mvit-coreml list --json
+"""
+_HEADER = ("ID", "FAMILY", "TASK", "FORMAT", "PIXELS", "PARAMS", "PUBLISHED")
+
+
+def _values_of(field: str) -> click.Choice[str]:
+    return click.Choice(list(dict.fromkeys(getattr(entry, field) for entry in CATALOGUE)))
+
+
+@click.command("list", epilog=_EXAMPLES)
+@click.option("--family", type=_values_of("family"), help="Only checkpoints of this family.")
+@click.option("--task", type=_values_of("task"), help="Only checkpoints for this task.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(family: str | None, task: str | None, as_json: bool) -> None:
+    """List the published checkpoints with their size and accuracy.
+
+    Hugging Face and timm ids load from the hub. Apple publishes those of format "cvnets" as .pt
+    files: download one and give its path. A checkpoint that is not listed works all the same if
+    its configuration is of one of the three families.
+    """
+    entries = find(family, task)
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+    else:
+        click.echo(_table([_HEADER, *map(_row, entries)]))
+
+
+def _row(entry: CatalogueEntry) -> tuple[str, ...]:
+    size = "" if entry.parameters is None else f"{entry.parameters / 1e6:.1f} M"
+    metric = "" if entry.metric is None else f"{entry.metric.value:.1f} {entry.metric.name}"
+    return (
+        entry.id,
+        entry.family,
+        entry.task,
+        entry.format,
+        str(entry.image_size),
+        size,
+        metric,
+    )
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+    return "\n".join(lines)

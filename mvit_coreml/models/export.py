@@ -1,0 +1,261 @@
+"""An exact, folded, inference-only copy of a model: what is converted to Core ML.
+
+Every rewrite keeps the function and only changes how it is computed: batch norms and the affines
+of normalisations go into the convolutions beside them, query, key and value become one 1x1
+convolution, image pooling is added instead of being upsampled and concatenated. Linear layers
+inside the transformer become 1x1 convolutions, the layout the Neural Engine prefers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mvit_coreml.models import mobilevit, mobilevitv2
+from mvit_coreml.models.base import Model, SemanticSegmenter
+from mvit_coreml.models.deeplab import ASPP, DeepLabV3Plus
+from mvit_coreml.models.layers import ConvLayer, Stack, normalize_channels, static_shape
+from mvit_coreml.models.mobilenetv2 import MobileNetV2Model
+
+ModelT = TypeVar("ModelT", bound=Model[Any])
+
+
+def prepare_for_export(model: ModelT) -> ModelT:
+    """Return a copy of ``model`` that computes the same outputs with fewer operations.
+
+    The copy is in eval mode, has no gradients, and cannot be saved as a checkpoint. The argument
+    is not changed.
+    """
+    folded = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in list(folded.modules()):
+        if isinstance(module, mobilevit.MobileViTBlock):
+            _fold_mobilevit_block(module)
+        elif isinstance(module, mobilevitv2.MobileViTV2Block):
+            _fold_mobilevitv2_block(module)
+    for module in list(folded.modules()):
+        if isinstance(module, ConvLayer):
+            _fold_batch_norm(module)
+    for module in list(folded.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, ASPP):
+                setattr(module, name, FoldedASPP(child))
+            elif isinstance(child, DeepLabV3Plus):
+                setattr(module, name, FoldedDeepLabV3Plus(child))
+            elif isinstance(child, nn.Dropout | nn.Dropout2d):
+                setattr(module, name, nn.Identity())
+    if isinstance(folded, SemanticSegmenter) and isinstance(folded.backbone, MobileNetV2Model):
+        folded.backbone.conv_1x1 = None  # feeds nothing in a segmenter
+    return folded
+
+
+class ChannelNormalization(nn.Module):
+    """Layer normalisation over the channels of (B, C, 1, N), without affine."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise over C."""
+        return normalize_channels(x, self.eps)
+
+
+class MapNormalization(nn.Module):
+    """Group normalisation with one group of (B, C, P, N), without affine."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise over C, P and N together."""
+        return F.layer_norm(x, static_shape(x)[1:], eps=self.eps)
+
+
+class FoldedTransformerLayer(nn.Module):
+    """A MobileViT transformer layer made of four 1x1 convolutions."""
+
+    def __init__(self, layer: mobilevit.TransformerLayer) -> None:
+        super().__init__()
+        attention = layer.attention.attention
+        self.num_heads = attention.num_heads
+        self.norm_before = ChannelNormalization(layer.layernorm_before.eps)
+        self.norm_after = ChannelNormalization(layer.layernorm_after.eps)
+        self.qkv = _merged_qkv(attention)
+        _fold_affine(layer.layernorm_before, self.qkv)
+        self.proj = _pointwise_conv(layer.attention.output["dense"])
+        self.fc1 = _pointwise_conv(layer.intermediate["dense"])
+        _fold_affine(layer.layernorm_after, self.fc1)
+        self.activation = layer.activation
+        self.fc2 = _pointwise_conv(layer.output["dense"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, 1, N) to (B, C, 1, N)."""
+        x = x + self.proj(self._attend(self.qkv(self.norm_before(x))))
+        return x + self.fc2(self.activation(self.fc1(self.norm_after(x))))
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        batch, channels, _, count = static_shape(qkv)  # channels: query, key and value
+        heads = self.num_heads
+        qkv = qkv.reshape(batch, 3 * heads, channels // (3 * heads), count)
+        query, key, value = qkv.split(heads, dim=1)  # (B, heads, head_dim, N)
+        attention = (query.transpose(-1, -2) @ key).softmax(dim=-1)  # (B, heads, N, N)
+        context = value @ attention.transpose(-1, -2)
+        return context.reshape(batch, channels // 3, 1, count)
+
+
+class FoldedProjection(nn.Module):
+    """The last 1x1 convolution of a MobileViTV2 block after folding.
+
+    Attributes:
+        remainder: (1, C, 1, 1) output where the map had no whole patch: the folded normalisation
+            shifted only the positions that it normalised.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, remainder: Tensor) -> None:
+        super().__init__()
+        self.convolution = convolution
+        remainder = remainder.to(convolution.weight.dtype)
+        self.register_buffer("remainder", remainder[None, :, None, None])
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """Map (B, dim, h, w) to (B, out_channels, *size)."""
+        x = self.convolution(x)
+        height, width = mobilevitv2.map_size(x)
+        if height >= size[0] and width >= size[1]:
+            return x
+        remainder = cast(Tensor, self.remainder)
+        return mobilevitv2.pad_to(x - remainder, size) + remainder
+
+
+class FoldedASPP(nn.Module):
+    """ASPP whose image-level branch is added to the projection, not upsampled beside the others."""
+
+    def __init__(self, aspp: ASPP) -> None:
+        super().__init__()
+        *branches, self.pool = aspp.convs
+        self.convs = nn.ModuleList(branches)
+        pooled_channels = aspp.project.convolution.in_channels // len(aspp.convs)
+        self.project, self.project_pool = _split_input(aspp.project, -pooled_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, aspp_out_channels, H, W)."""
+        pyramid = torch.cat([conv(features) for conv in self.convs], dim=1)
+        return F.relu(self.project(pyramid) + self.project_pool(self.pool(features)))
+
+
+class FoldedDeepLabV3Plus(nn.Module):
+    """The MobileNetV2 head without its concatenation."""
+
+    def __init__(self, head: DeepLabV3Plus) -> None:
+        super().__init__()
+        self.conv_pool, self.conv_aspp = head.conv_pool, head.conv_aspp
+        self.project_pool, self.project = _split_input(head.conv_projection, head.channels)
+        self.classifier = head.classifier
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to logits (B, num_labels, H, W)."""
+        pooled = self.conv_pool(features.mean(dim=(-2, -1), keepdim=True))
+        merged = self.project(self.conv_aspp(features)) + self.project_pool(pooled)
+        return self.classifier(F.relu(merged))
+
+
+def _fold_mobilevit_block(block: mobilevit.MobileViTBlock) -> None:
+    norm = cast(mobilevit.ChannelNorm, block.layernorm)
+    _fold_affine(norm, block.conv_projection.convolution)
+    block.layernorm = ChannelNormalization(norm.eps)
+    layers = (cast(mobilevit.TransformerLayer, layer) for layer in block.transformer.layer)
+    block.transformer = Stack(FoldedTransformerLayer(layer) for layer in layers)
+
+
+def _fold_mobilevitv2_block(block: mobilevitv2.MobileViTV2Block) -> None:
+    for layer in block.transformer.layer:
+        assert isinstance(layer, mobilevitv2.TransformerLayer)
+        before, after = layer.layernorm_before, layer.layernorm_after
+        assert isinstance(before, nn.GroupNorm)
+        assert isinstance(after, nn.GroupNorm)
+        _fold_affine(before, layer.attention.qkv_proj.convolution)
+        _fold_affine(after, layer.ffn.conv1.convolution)
+        layer.layernorm_before = MapNormalization(before.eps)
+        layer.layernorm_after = MapNormalization(after.eps)
+    norm, projection = block.layernorm, block.conv_projection
+    assert isinstance(norm, nn.GroupNorm)
+    assert isinstance(projection, mobilevitv2.Projection)
+    _fold_batch_norm(projection)
+    unshifted = _bias(projection.convolution).clone()
+    _fold_affine(norm, projection.convolution)
+    block.layernorm = MapNormalization(norm.eps)
+    block.conv_projection = FoldedProjection(projection.convolution, unshifted)
+
+
+def _fold_batch_norm(layer: ConvLayer) -> None:
+    norm, conv = layer.normalization, layer.convolution
+    if norm is None:
+        return
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    shift = norm.bias.double() - norm.running_mean.double() * scale
+    _set(conv, conv.weight.double() * scale[:, None, None, None], _bias(conv) * scale + shift)
+    layer.normalization = None
+
+
+def _fold_affine(norm: nn.LayerNorm | nn.GroupNorm, conv: nn.Conv2d) -> None:
+    """Move the scale and shift of a normalisation into the 1x1 convolution that follows."""
+    weight = conv.weight.double()
+    shift = weight[:, :, 0, 0] @ norm.bias.double()
+    _set(conv, weight * norm.weight.double()[None, :, None, None], _bias(conv) + shift)
+
+
+def _merged_qkv(attention: mobilevit.SelfAttention) -> nn.Conv2d:
+    """Query, key and value as one 1x1 convolution, the attention's scale in the query."""
+    scale = 1 / math.sqrt(attention.query.out_features // attention.num_heads)
+    parts = [_pointwise_conv(part) for part in (attention.query, attention.key, attention.value)]
+    weights = [part.weight.double() for part in parts]
+    biases = [_bias(part) for part in parts]
+    weights[0], biases[0] = weights[0] * scale, biases[0] * scale
+    dim = attention.query.in_features
+    conv = nn.Conv2d(dim, 3 * dim, 1)
+    conv.to(attention.query.weight.dtype)
+    _set(conv, torch.cat(weights), torch.cat(biases))
+    return conv
+
+
+def _pointwise_conv(linear: nn.Module) -> nn.Conv2d:
+    assert isinstance(linear, nn.Linear)
+    conv = nn.Conv2d(linear.in_features, linear.out_features, 1, bias=linear.bias is not None)
+    conv.weight = nn.Parameter(linear.weight[:, :, None, None], requires_grad=False)
+    if linear.bias is not None:
+        conv.bias = linear.bias
+    return conv
+
+
+def _split_input(layer: ConvLayer, at: int) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """Split a 1x1 convolution over its input channels; the sum of both equals the original."""
+    conv = layer.convolution
+    first, second = conv.weight[:, :at], conv.weight[:, at:]
+    parts = []
+    for weight in (first, second):
+        part = nn.Conv2d(weight.shape[1], conv.out_channels, 1, bias=False)
+        part.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+        parts.append(part)
+    parts[0].bias = conv.bias
+    return parts[0], parts[1]
+
+
+def _bias(conv: nn.Conv2d) -> Tensor:
+    """The bias in float64, zero where there is none."""
+    if conv.bias is None:
+        return conv.weight.new_zeros(conv.out_channels, dtype=torch.float64)
+    return conv.bias.double()
+
+
+def _set(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> None:
+    dtype = conv.weight.dtype
+    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+    conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
