@@ -118,7 +118,7 @@ def enliven(model: nn.Module, size: tuple[int, int], seed: int = 0, channels: in
         dropout.p = 0.0
     model.train()
     with torch.no_grad():
-        model(pictures(12 if max(size) < 300 else 4, size, seed, channels))
+        model(pictures(8, (min(size[0], 128), min(size[1], 128)), seed, channels))
     model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

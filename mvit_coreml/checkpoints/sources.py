@@ -89,14 +89,14 @@ def _open_hub(
     cache_dir: str | Path | None,
     local_files_only: bool,
 ) -> Source:
-    import huggingface_hub as hub
+    from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
 
-    offline = local_files_only or hub.constants.HF_HUB_OFFLINE
+    offline = local_files_only or constants.HF_HUB_OFFLINE
 
     def fetch(name: str, at: str | None) -> Path | None:
         try:
             return Path(
-                hub.hf_hub_download(
+                hf_hub_download(
                     repo,
                     name,
                     revision=at,
@@ -105,12 +105,12 @@ def _open_hub(
                     local_files_only=local_files_only,
                 )
             )
-        except hub.errors.LocalEntryNotFoundError as error:
-            cached = hub.try_to_load_from_cache(repo, name, cache_dir=cache_dir, revision=at)
+        except errors.LocalEntryNotFoundError as error:
+            cached = try_to_load_from_cache(repo, name, cache_dir=cache_dir, revision=at)
             if offline or (cached is not None and not isinstance(cached, str)):
                 return None  # not in the cache, or known there to be absent from the hub
             raise _hub_error(repo, at, error) from None
-        except hub.errors.EntryNotFoundError:
+        except errors.EntryNotFoundError:
             return None
         # Each version of the library brings the exceptions of another HTTP client.
         except Exception as error:

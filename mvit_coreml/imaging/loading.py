@@ -105,11 +105,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
         assert converted is not None  # None is for conversions in place
         return converted
-    # Premultiplied colours have to be divided by their alpha before it goes, and Pillow converts
-    # a palette with transparency quietly only by way of RGBA.
-    if mode == "La":
+    if mode == "La":  # Pillow has no direct way.
         return image.convert("LA").convert("RGB")
-    if mode in ("RGBa", "PA") or (mode == "P" and "transparency" in image.info):
+    if mode == "P" and "transparency" in image.info:  # The direct way draws a warning.
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
 

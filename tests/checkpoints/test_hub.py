@@ -103,6 +103,12 @@ def hub(monkeypatch):
 
 
 @pytest.fixture
+def impatient(monkeypatch):
+    """Take away the waiting between the library's attempts to reach the hub."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+@pytest.fixture
 def model(build_hf):
     return build_hf("MobileViTForImageClassification")
 
@@ -176,7 +182,7 @@ def test_an_image_processor_can_be_taken_from_another_hub_model(hub, folder, loa
     assert load("me/tiny", image_processor="me/other").image_processor.size == 99
 
 
-def test_what_is_cached_loads_offline_and_when_the_hub_is_down(hub, folder, load):
+def test_what_is_cached_loads_offline_and_when_the_hub_is_down(hub, folder, load, impatient):
     (folder / "preprocessor_config.json").unlink()
     hub.folders["me/tiny"] = folder
     online = load("me/tiny")
@@ -224,7 +230,7 @@ def test_a_repository_without_configuration_is_refused(hub, folder, load):
     assert refusal(load, "me/tiny").startswith("me/tiny: the hub has no config.json for it")
 
 
-def test_a_hub_that_cannot_be_reached_says_so(hub, load, monkeypatch):
+def test_a_hub_that_cannot_be_reached_says_so(hub, load, monkeypatch, impatient):
     nowhere = "http://127.0.0.1:9"  # the discard port: nothing listens
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", nowhere)
     template = nowhere + "/{repo_id}/resolve/{revision}/{filename}"
@@ -264,6 +270,6 @@ def test_the_environment_names_the_hub_and_the_offline_mode(hub, folder, tmp_pat
             env=environment | {"HF_HUB_OFFLINE": offline},
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
-        assert result.stdout.strip() == COMMIT
+        assert result.stdout.strip() == COMMIT, result.stderr
