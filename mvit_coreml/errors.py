@@ -23,6 +23,10 @@ class CheckpointError(MvitCoremlError):
     """A checkpoint that is missing, unreadable, unsafe, or does not fit its configuration."""
 
 
+class PackageError(MvitCoremlError):
+    """A saved Core ML package that is damaged, inconsistent, or uses something unsupported."""
+
+
 class GateError(MvitCoremlError):
     """A result that was computed but falls short of a bound it had to meet."""
 

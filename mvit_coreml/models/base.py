@@ -78,6 +78,16 @@ class Backbone(Model[ConfigT]):
     encoder_dim: int
     feature_dim: int
 
+    @property
+    def first_convolution(self) -> nn.Conv2d:
+        """The convolution that reads the image."""
+        raise NotImplementedError
+
+    @property
+    def num_hidden_states(self) -> int:
+        """Number of maps in ``hidden_states``."""
+        raise NotImplementedError
+
     def forward_features(
         self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None
     ) -> Tensor:

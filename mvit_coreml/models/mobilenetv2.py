@@ -94,6 +94,16 @@ class MobileNetV2Model(Backbone[MobileNetV2Config]):
         )
         self.encoder_dim, self.feature_dim = channels, config.output_dim
 
+    @property
+    def first_convolution(self) -> nn.Conv2d:
+        """The convolution that reads the image."""
+        return self.conv_stem.first_conv.convolution
+
+    @property
+    def num_hidden_states(self) -> int:
+        """Number of maps in ``hidden_states``, one a block after the stem."""
+        return len(self.layer)
+
     def forward_features(
         self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None
     ) -> Tensor:

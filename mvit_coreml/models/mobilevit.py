@@ -178,6 +178,16 @@ class MobileViTModel(Backbone[MobileViTConfig]):
         self.encoder_dim = encoder_dim
         self.feature_dim = feature_dim if expand_output else encoder_dim
 
+    @property
+    def first_convolution(self) -> nn.Conv2d:
+        """The convolution that reads the image."""
+        return self.conv_stem.convolution
+
+    @property
+    def num_hidden_states(self) -> int:
+        """Number of maps in ``hidden_states``, one a stage."""
+        return len(self.encoder.layer)
+
     def forward_features(
         self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None
     ) -> Tensor:

@@ -184,6 +184,16 @@ class MobileViTV2Model(Backbone[MobileViTV2Config]):
         self.encoder = build_encoder(config)
         self.encoder_dim = self.feature_dim = config.layer_dims[-1]
 
+    @property
+    def first_convolution(self) -> nn.Conv2d:
+        """The convolution that reads the image."""
+        return self.conv_stem.convolution
+
+    @property
+    def num_hidden_states(self) -> int:
+        """Number of maps in ``hidden_states``, one a stage."""
+        return len(self.encoder.layer)
+
     def forward_features(
         self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None
     ) -> Tensor:

@@ -10,6 +10,10 @@ from timm.data import ImageNetInfo
 from mvit_coreml.checkpoints.class_names import imagenet_names, resolve_labels, voc_names
 from mvit_coreml.errors import CheckpointError
 
+FOURTH_OF_1001 = (
+    "great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias"
+)
+
 
 def unnamed(count):
     return {index: f"LABEL_{index}" for index in range(count)}
@@ -40,19 +44,19 @@ def test_a_checkpoints_own_names_are_kept():
 
 
 @pytest.mark.parametrize(
-    ("count", "task", "first", "data_set"),
+    ("count", "task", "fourth", "data_set"),
     [
-        (1000, "image-classification", "tench, Tinca tinca", "ImageNet-1k"),
-        (1001, "image-classification", "background", "ImageNet-1k after a background class"),
-        (21, "semantic-segmentation", "background", "PASCAL VOC"),
+        (1000, "image-classification", "tiger shark, Galeocerdo cuvieri", "ImageNet-1k"),
+        (1001, "image-classification", FOURTH_OF_1001, "ImageNet-1k after a background class"),
+        (21, "semantic-segmentation", "bird", "PASCAL VOC"),
     ],
 )
 def test_unnamed_classes_of_a_well_known_count_get_its_names_and_a_note(
-    count, task, first, data_set
+    count, task, fourth, data_set
 ):
     names, note = resolve_labels(unnamed(count), task, None)
     assert len(names) == count
-    assert names[0] == first
+    assert names[3] == fourth
     assert f"as there are {count}, the names of {data_set} were assumed" in note
 
 

@@ -224,6 +224,14 @@ def test_a_failing_save_leaves_the_folder_as_it_was(build_hf, save_hf, monkeypat
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_files_are_prepared_on_the_disk_that_they_are_renamed_on(
+    build_hf, save_hf, monkeypatch, tmp_path
+):
+    checkpoint = load_checkpoint(save_hf(build_hf("MobileViTForImageClassification")))
+    monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
+    checkpoint.save_pretrained(tmp_path / "out")
+
+
 def test_provenance_names_the_weights_and_no_path(build_hf, save_hf):
     import hashlib
 

@@ -1,0 +1,1 @@
+"""From a reference model to an ML Program package on disk."""

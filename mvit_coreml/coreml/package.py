@@ -1,0 +1,137 @@
+"""Writing packages: all or nothing, and the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mvit_coreml.errors import InputError, MvitCoremlError
+
+SUFFIX = ".mlpackage"
+_MODEL_PATH = Path("Data/com.apple.CoreML/model.mlmodel")
+_WEIGHTS_PATH = Path("Data/com.apple.CoreML/weights")
+# Identifiers in the manifest are drawn from the content, in a namespace of this project's own.
+_NAMESPACE = uuid.UUID("b1d86c1e-6c59-5d4a-9f0e-6f1c7f3c1f53")
+
+
+def check_destination(path: Path, force: bool) -> None:
+    """Refuse a destination that cannot become a package, before any work is done.
+
+    Raises:
+        InputError: wrong suffix, missing or unwritable folder, or an existing path without
+            ``force``.
+    """
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path}: a package's name must end in {SUFFIX}")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path}: the folder {path.parent} is not writable; choose another")
+    if path.exists() or path.is_symlink():
+        if not force:
+            raise InputError(f"{path}: exists already; use --force to replace it")
+        if not (path / "Manifest.json").is_file():
+            raise InputError(f"{path}: exists and is no package; it is not replaced")
+
+
+@contextlib.contextmanager
+def staging_folder(destination: Path) -> Iterator[Path]:
+    """Yield a folder beside ``destination`` that is gone afterwards, whatever happens.
+
+    A full or read-only disk becomes one clear error.
+    """
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise MvitCoremlError(
+            f"{destination}: cannot be written: {error.strerror or error}; "
+            "free some space or choose another place with -o"
+        ) from None
+
+
+def finish_package(raw: Path, spec: Any) -> None:
+    """Turn a package as coremltools writes it into a reproducible one, in place.
+
+    Args:
+        raw: the package.
+        spec: the specification to store instead of its own.
+    """
+    model = raw / _MODEL_PATH
+    # Maps have no order of their own in a protobuf; deterministic serialisation sorts them.
+    model.write_bytes(spec.SerializeToString(deterministic=True))
+    weights = raw / _WEIGHTS_PATH
+    items = [("model.mlmodel", "CoreML Model Specification", model)]
+    if weights.is_dir():
+        items.append(("weights", "CoreML Model Weights", weights / "weight.bin"))
+    entries, root = {}, ""
+    for name, description, file in items:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        identifier = str(uuid.uuid5(_NAMESPACE, f"{name} {digest}")).upper()
+        root = root or identifier
+        entries[identifier] = {
+            "author": "com.apple.CoreML",
+            "description": description,
+            "name": name,
+            "path": f"com.apple.CoreML/{name}",
+        }
+    manifest = {
+        "fileFormatVersion": "1.0.0",
+        "itemInfoEntries": dict(sorted(entries.items())),
+        "rootModelIdentifier": root,
+    }
+    (raw / "Manifest.json").write_text(json.dumps(manifest, indent=4) + "\n", encoding="utf-8")
+
+
+def publish(package: Path, destination: Path) -> None:
+    """Put a finished package in its place in one step; what was there before goes.
+
+    Args:
+        package: on the same file system as ``destination``.
+        destination: absent, or an older package.
+    """
+    if not destination.exists():
+        package.rename(destination)
+    elif not _exchange(package, destination):
+        # No atomic exchange here: move the old one aside, and back if the new one cannot follow.
+        aside = package.with_name("replaced" + SUFFIX)
+        destination.rename(aside)
+        try:
+            package.rename(destination)
+        except BaseException:
+            aside.rename(destination)
+            raise
+
+
+def package_size(package: Path) -> int:
+    """Return the sum of the sizes of a package's files, in bytes."""
+    return sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders atomically where the system can; return whether it did."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(first), os.fsencode(second)
+    if sys.platform == "darwin":
+        swap = getattr(libc, "renamex_np", None)
+        return swap is not None and swap(*names, 0x2) == 0  # RENAME_SWAP
+    swap = getattr(libc, "renameat2", None)
+    at_fdcwd, rename_exchange = -100, 0x2
+    return (
+        swap is not None
+        and swap(at_fdcwd, names[0], at_fdcwd, names[1], rename_exchange) == 0
+    )

@@ -1,0 +1,134 @@
+"""The graph passes of a conversion.
+
+coremltools' default pipeline validates the whole program after each of some ninety passes, most
+of which cannot match anything that an exported model holds. This is the subset that does, in
+coremltools' own order, and one pass of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mvit_coreml.coreml.toolkit import load_coremltools
+
+MERGE_PADDING = "mvit::merge_padding_into_conv"
+PALETTIZE = "compression::palettize_weights"
+
+_SIMPLIFY = (
+    "common::lower_complex_dialect_ops",
+    "common::update_output_dtypes",
+    "common::cast_optimization",
+    "common::const_elimination",
+    "common::sanitize_input_output_names",
+    "common::divide_to_multiply",
+    "common::noop_elimination",
+    "common::fuse_linear_bias",
+    "common::fuse_gelu_tanh_approximation",
+    "common::fuse_gelu_exact",
+    "common::fuse_squeeze_expand_dims",
+    MERGE_PADDING,
+    "common::fuse_layernorm_or_instancenorm",
+    "common::merge_consecutive_reshapes",
+    "common::fuse_transpose_matmul",
+    "common::remove_redundant_ops",
+    "common::dedup_op_and_var_names",
+)
+_TO_FP16 = (
+    "common::add_fp16_cast",
+    "common::add_int16_cast",
+    "common::update_output_dtypes",
+)
+_CLEAN_UP = (
+    "common::const_elimination",
+    "common::cast_optimization",
+    "common::dead_code_elimination",
+    "common::const_deduplication",
+    "common::noop_elimination",
+    "common::dedup_op_and_var_names",
+    "common::topological_reorder",
+    "common::dead_code_elimination",
+)
+
+
+def conversion_pipeline(fp16: bool) -> Any:
+    """Return the ``ct.PassPipeline`` of a conversion."""
+    ct = load_coremltools()
+    _register_passes()
+    names = [*_SIMPLIFY, *(_TO_FP16 if fp16 else ()), *_CLEAN_UP]
+    return ct.PassPipeline(names, "mvit-coreml")
+
+
+def _register_passes() -> None:
+    from coremltools.converters.mil.mil import Builder as mb  # noqa: N813  (its usual name)
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
+    from coremltools.converters.mil.mil.passes.helper import block_context_manager
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY, register_pass
+
+    if MERGE_PADDING in PASS_REGISTRY:
+        return
+
+    namespace, name = MERGE_PADDING.split("::")
+
+    @register_pass(namespace=namespace)
+    class merge_padding_into_conv(AbstractGraphPass):  # type: ignore[misc]  # noqa: N801
+        """Give a convolution the zero padding of the ``pad`` op before it.
+
+        TensorFlow's SAME padding is asymmetric for strided convolutions. PyTorch has to pad in a
+        step of its own, which copies the largest feature maps; a Core ML convolution takes any
+        padding.
+        """
+
+        def apply(self, prog: Any) -> None:
+            for function in prog.functions.values():
+                self._apply_block(function)
+
+        @block_context_manager
+        def _apply_block(self, block: Any) -> None:
+            for op in list(block.operations):
+                if op.op_type == "pad":
+                    self._merge(block, op)
+
+        @staticmethod
+        def _merge(block: Any, pad: Any) -> None:
+            amounts = pad.pad.val
+            padded = pad.outputs[0]
+            mergeable = (
+                pad.mode.val == "constant"
+                and float(pad.constant_val.val) == 0.0
+                and amounts is not None
+                and len(amounts) >= 4
+                and not any(amounts[:-4])
+                and padded not in block.outputs
+                and all(
+                    user.op_type == "conv" and user.x is padded and _is_unpadded(user)
+                    for user in padded.child_ops
+                )
+            )
+            if not mergeable:
+                return
+            for conv in list(padded.child_ops):
+                merged = mb.conv(
+                    x=pad.x,
+                    weight=conv.weight,
+                    bias=conv.bias,
+                    strides=conv.strides.val,
+                    pad_type="custom",
+                    pad=[int(amount) for amount in amounts[-4:]],
+                    dilations=conv.dilations.val,
+                    groups=conv.groups.val,
+                    name=conv.name,
+                    before_op=conv,
+                )
+                block.replace_uses_of_var_after_op(
+                    anchor_op=conv, old_var=conv.outputs[0], new_var=merged
+                )
+                block.remove_ops([conv])
+            block.remove_ops([pad])
+
+    assert name == merge_padding_into_conv.__name__
+
+
+def _is_unpadded(conv: Any) -> bool:
+    if conv.pad_type.val == "valid":
+        return True
+    return conv.pad_type.val == "custom" and not any(conv.pad.val)

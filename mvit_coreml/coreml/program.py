@@ -1,0 +1,127 @@
+"""From an exported module to a Core ML model, with coremltools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mvit_coreml.coreml.image_input import ImageInput
+from mvit_coreml.coreml.outputs import ExportedModel
+from mvit_coreml.coreml.passes import PALETTIZE, conversion_pipeline
+from mvit_coreml.coreml.toolkit import load_coremltools, quiet
+
+Precision = Literal["fp16", "fp32"]
+Bits = Literal[4, 6, 8]
+
+INPUT_NAME = "image"
+CLASS_LABEL = "classLabel"
+CLASS_PROBABILITIES = "classLabel_probs"
+IOS_TARGETS = (16, 17, 18, 26)
+# Smaller tensors gain nothing: a look-up table and its padding cost what the indices save.
+PALETTIZATION_THRESHOLD = 2048
+
+
+def trace(module: ExportedModel, image: ImageInput) -> torch.jit.ScriptModule:
+    """Record the module's operations for one input of the package's size."""
+    with torch.inference_mode(), quiet():
+        # Checking a trace runs the model again; parity is checked on the saved package instead.
+        return torch.jit.trace(module, torch.zeros(image.shape), check_trace=False)
+
+
+def build_program(
+    traced: torch.jit.ScriptModule,
+    image: ImageInput,
+    output_names: Sequence[str],
+    *,
+    ios: int,
+    precision: Precision,
+    classifier: bool,
+    verbose: bool = False,
+) -> Any:
+    """Convert a traced module to a MIL program and simplify it.
+
+    Args:
+        traced: the traced module.
+        image: the image input.
+        output_names: names of the traced outputs, in order.
+        ios: deployment target, one of :data:`IOS_TARGETS`.
+        precision: compute precision of the whole program.
+        classifier: whether the one output will get class labels, which rename it.
+        verbose: let coremltools print.
+    """
+    ct = load_coremltools()
+    layout = ct.colorlayout.BGR if image.color_order == "BGR" else ct.colorlayout.RGB
+    image_type = ct.ImageType(
+        name=INPUT_NAME,
+        shape=image.shape,
+        scale=image.scale,
+        bias=list(image.bias),
+        color_layout=layout,
+    )
+    with quiet(not verbose):
+        return ct.convert(
+            traced,
+            inputs=[image_type],
+            outputs=None if classifier else [ct.TensorType(name=name) for name in output_names],
+            convert_to="milinternal",
+            minimum_deployment_target=_target(ios),
+            compute_precision=ct.precision.FLOAT16
+            if precision == "fp16"
+            else ct.precision.FLOAT32,
+            pass_pipeline=conversion_pipeline(fp16=precision == "fp16"),
+        )
+
+
+def palettize_program(program: Any, bits: Bits, *, verbose: bool = False) -> None:
+    """Replace the weights of a program by look-up tables and indices, in place."""
+    load_coremltools()
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+    from coremltools.optimize.coreml import OpPalettizerConfig, OptimizationConfig
+
+    palettize = PASS_REGISTRY["compression::palettize_weights"]
+    palettize.set_options([_Option("config", OptimizationConfig(
+        OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=PALETTIZATION_THRESHOLD)
+    ))])
+    with quiet(not verbose):
+        palettize(program)
+
+
+def save_program(
+    program: Any,
+    package: Path,
+    *,
+    ios: int,
+    class_labels: Sequence[str] | None,
+    verbose: bool = False,
+) -> Any:
+    """Write a MIL program as a raw package, and return its specification.
+
+    Args:
+        program: the program.
+        package: the package to write, ending in ``.mlpackage``.
+        ios: deployment target, one of :data:`IOS_TARGETS`.
+        class_labels: unique class names that make the package a classifier, or ``None``.
+        verbose: let coremltools print.
+    """
+    ct = load_coremltools()
+    classifier = None
+    if class_labels is not None:
+        classifier = ct.ClassifierConfig(list(class_labels), predicted_feature_name=CLASS_LABEL)
+    with quiet(not verbose):
+        model = ct.convert(
+            program,
+            convert_to="mlprogram",
+            minimum_deployment_target=_target(ios),
+            classifier_config=classifier,
+            pass_pipeline=ct.PassPipeline.EMPTY,
+            skip_model_load=True,
+            package_dir=str(package),
+        )
+    return model.get_spec()
+
+
+def _target(ios: int) -> Any:
+    return getattr(load_coremltools().target, f"iOS{ios}")
