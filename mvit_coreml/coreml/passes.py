@@ -12,7 +12,6 @@ from typing import Any
 from mvit_coreml.coreml.toolkit import load_coremltools
 
 MERGE_PADDING = "mvit::merge_padding_into_conv"
-PALETTIZE = "compression::palettize_weights"
 
 _SIMPLIFY = (
     "common::lower_complex_dialect_ops",

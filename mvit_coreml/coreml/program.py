@@ -10,7 +10,7 @@ import torch
 
 from mvit_coreml.coreml.image_input import ImageInput
 from mvit_coreml.coreml.outputs import ExportedModel
-from mvit_coreml.coreml.passes import PALETTIZE, conversion_pipeline
+from mvit_coreml.coreml.passes import conversion_pipeline
 from mvit_coreml.coreml.toolkit import load_coremltools, quiet
 
 Precision = Literal["fp16", "fp32"]
@@ -78,13 +78,15 @@ def build_program(
 def palettize_program(program: Any, bits: Bits, *, verbose: bool = False) -> None:
     """Replace the weights of a program by look-up tables and indices, in place."""
     load_coremltools()
+    from coremltools.converters.mil.mil.passes.graph_pass import PassOption
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
     from coremltools.optimize.coreml import OpPalettizerConfig, OptimizationConfig
 
+    op_config = OpPalettizerConfig(
+        mode="kmeans", nbits=bits, weight_threshold=PALETTIZATION_THRESHOLD
+    )
     palettize = PASS_REGISTRY["compression::palettize_weights"]
-    palettize.set_options([_Option("config", OptimizationConfig(
-        OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=PALETTIZATION_THRESHOLD)
-    ))])
+    palettize.set_options([PassOption("config", OptimizationConfig(op_config))])
     with quiet(not verbose):
         palettize(program)
 

@@ -132,6 +132,9 @@ class ModelConfig:
 
     def unsupported_by_transformers(self) -> str | None:
         """Say which field has no counterpart in transformers' configuration, or ``None``."""
+        return self._extension_in_use()
+
+    def _extension_in_use(self) -> str | None:
         for spec in dataclasses.fields(self):
             if "extension" not in spec.metadata:
                 continue
@@ -294,19 +297,21 @@ class MobileViTV2Config(_AsppConfig):
     n_attn_blocks: tuple[int, ...] = (2, 4, 3)
     base_attn_unit_dims: tuple[int, ...] = (128, 192, 256)
     width_multiplier: float = 1.0
-    ffn_multiplier: float = 2
+    ffn_multiplier: int = 2
     attn_dropout: float = 0.0
     ffn_dropout: float = 0.0
     patch_grid: PatchGrid = field(default="truncate", metadata=EXTENSION)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.ffn_multiplier, float) and self.ffn_multiplier.is_integer():
+            object.__setattr__(self, "ffn_multiplier", int(self.ffn_multiplier))
         self._check("n_attn_blocks", _is_ints(3, 0), "three whole numbers from 0")
         self._check("base_attn_unit_dims", _is_ints(3, 1), "three whole numbers from 1")
         self._check("width_multiplier", _is_positive, "a number above 0")
         self._check("attn_dropout", _is_probability, "a probability from 0 to 1")
         self._check("ffn_dropout", _is_probability, "a probability from 0 to 1")
-        self._check("ffn_multiplier", _is_positive, "a number above 0")
+        self._check("ffn_multiplier", _is_int_from(1), "a whole number from 1")
         self._check(
             "patch_grid", ("truncate", "interpolate").__contains__, "truncate or interpolate"
         )
@@ -315,6 +320,13 @@ class MobileViTV2Config(_AsppConfig):
             lambda ratio: all(self.ffn_dim(dim) >= 16 for dim in self.attn_unit_dims),
             "large enough to give the feed-forward network 16 channels",
         )
+
+    def unsupported_by_transformers(self) -> str | None:
+        """Say which field transformers lacks; how odd grids are met only matters where one is."""
+        sides = (side // stride for side in self.image_hw for stride in (8, 16, 32))
+        if all(side % patch == 0 for side in sides for patch in self.patch_hw):
+            return self.replace(patch_grid="truncate")._extension_in_use()
+        return self._extension_in_use()
 
     @property
     def layer_dims(self) -> tuple[int, ...]:
@@ -337,7 +349,7 @@ class MobileViTV2Config(_AsppConfig):
 
     def ffn_dim(self, dim: int) -> int:
         """Channels of the feed-forward network in a block of ``dim`` channels."""
-        return int(self.ffn_multiplier * dim // 16 * 16)
+        return self.ffn_multiplier * dim // 16 * 16
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,9 @@ def test_saved_folder_is_loaded_by_transformers(
 
 
 def test_model_that_transformers_cannot_express_is_not_saved(tmp_path: Path) -> None:
-    model = build_model(MobileViTV2Config(width_multiplier=0.5, patch_grid="interpolate"))
+    model = build_model(
+        MobileViTV2Config(width_multiplier=0.5, image_size=200, patch_grid="interpolate")
+    )
     with pytest.raises(ConfigError, match="patch_grid"):
         model.save_pretrained(tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -68,7 +68,7 @@ def test_json_is_read_by_transformers_to_the_same_fields(cls: Any, tmp_path: Pat
         (MobileViTConfig, "problem_type", "ranking"),
         (MobileViTV2Config, "width_multiplier", 0),
         (MobileViTV2Config, "n_attn_blocks", (2, 4)),
-        (MobileViTV2Config, "ffn_multiplier", 0.01),
+        (MobileViTV2Config, "ffn_multiplier", 2.5),
         (MobileViTV2Config, "patch_grid", "pad"),
         (MobileNetV2Config, "depth_multiplier", 0),
         (MobileNetV2Config, "min_depth", 0),
@@ -122,7 +122,10 @@ def test_unreadable_configuration_names_the_file(tmp_path: Path) -> None:
 
 def test_extension_fields_are_reported_as_beyond_transformers() -> None:
     assert MobileViTV2Config().unsupported_by_transformers() is None
-    reason = MobileViTV2Config(patch_grid="interpolate").unsupported_by_transformers()
+    # At 256 pixels every patch grid is even, and both libraries compute the same.
+    assert MobileViTV2Config(patch_grid="interpolate").unsupported_by_transformers() is None
+    odd = MobileViTV2Config(patch_grid="interpolate", image_size=200)
+    reason = odd.unsupported_by_transformers()
     assert reason is not None
     assert "patch_grid" in reason
 
