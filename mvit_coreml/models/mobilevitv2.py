@@ -129,24 +129,29 @@ class MobileViTV2Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
-        x = self.conv_1x1(self.conv_kxk(self.downsampling_layer(x)))
-        return self.conv_projection(self.attend(self.fit_patches(x)), map_size(x))
-
-    def fit_patches(self, x: Tensor) -> Tensor:
-        """Bring (B, dim, H, W) to a multiple of the patch size, as ``patch_grid`` says."""
-        size = map_size(x)
-        grid = round_up(size, self.patch)
-        if grid == size:
-            return x
+        x = self.downsampling_layer(x)
         if self.patch_grid == "interpolate":
-            return F.interpolate(x, size=grid, mode="bilinear", align_corners=True)
+            x = self.resize_to_patches(x)
+        x = self.conv_1x1(self.conv_kxk(x))
+        return self.conv_projection(self.attend(self.cut_to_patches(x)), map_size(x))
+
+    def resize_to_patches(self, x: Tensor) -> Tensor:
+        """Enlarge (B, C, H, W) to a multiple of the patch size."""
+        grid = round_up(map_size(x), self.patch)
+        if grid == map_size(x):
+            return x
+        return F.interpolate(x, size=grid, mode="bilinear", align_corners=True)
+
+    def cut_to_patches(self, x: Tensor) -> Tensor:
+        """Cut (B, C, H, W) to a multiple of the patch size, at the bottom right."""
+        size = map_size(x)
         height, width = (side // p * p for side, p in zip(size, self.patch, strict=True))
         if not height or not width:
             raise InputError(
                 f"image is too small: a feature map of {size[0]}x{size[1]} holds no patch of "
                 f"{self.patch[0]}x{self.patch[1]}"
             )
-        return x[:, :, :height, :width]
+        return x if (height, width) == size else x[:, :, :height, :width]
 
     def attend(self, x: Tensor) -> Tensor:
         """Run the transformer across the patches of (B, dim, H, W)."""

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mvit_coreml.errors import PackageError
 from mvit_coreml.runtime.compiler import Plan, Step, compile_function, first_line, place
-from mvit_coreml.runtime.executor import call_step
 from mvit_coreml.runtime.program import ArrayInput, Constant, Function, Package
 from mvit_coreml.runtime.types import TensorType
 
@@ -44,9 +43,7 @@ def _check_interface(function: Function) -> None:
     arguments = {argument.name for argument in function.arguments}
     for name in sorted(described ^ arguments):
         owner = "description" if name in described else "program"
-        raise PackageError(
-            f"function {function.name!r} has the input {name!r} only in its {owner}"
-        )
+        raise PackageError(f"function {function.name!r} has the input {name!r} only in its {owner}")
     for output in function.outputs:
         if output.name not in function.results:
             raise PackageError(
@@ -65,12 +62,15 @@ def _check_shapes(plan: Plan) -> None:
         for number, output, result in zip(
             step.outputs, step.operation.outputs, results, strict=True
         ):
-            if isinstance(result, Tensor) and isinstance(output.type, TensorType):
-                if not output.type.accepts(tuple(result.shape)):
-                    raise PackageError(
-                        f"{place(plan.function, step.operation)} gives shape "
-                        f"{list(result.shape)} where {output.type} is declared"
-                    )
+            if (
+                isinstance(result, Tensor)
+                and isinstance(output.type, TensorType)
+                and not output.type.accepts(tuple(result.shape))
+            ):
+                raise PackageError(
+                    f"{place(plan.function, step.operation)} gives shape "
+                    f"{list(result.shape)} where {output.type} is declared"
+                )
             values[number] = result
 
 
@@ -111,7 +111,7 @@ def _shapes_of(function: Function, step: Step, values: list[Any]) -> tuple[Any, 
         for argument in step.arguments
     ]
     try:
-        return call_step(step, positional, values)
+        return step.run(positional, values)
     except PackageError as error:
         raise PackageError(f"{place(function, step.operation)}: {error}") from None
 

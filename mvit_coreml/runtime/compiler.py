@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ Arithmetic = Literal["program", "fp32"]
 
 # Unsigned types wider than a byte have no arithmetic in torch: the next wider type holds them.
 _WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
+# What kernels raise when values or attributes do not fit each other.
+_KERNEL_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, OverflowError)
 # Constants up to this size decide shapes and places, so checks need their values.
 _SMALL = 64
 
@@ -56,6 +58,31 @@ class Step:
             elif argument is not None:
                 yield from argument
         yield from self.late_attributes.values()
+
+    def run(self, positional: Sequence[Any], values: Sequence[Any]) -> tuple[Any, ...]:
+        """Call the kernel and return its results as a tuple, one for each declared output.
+
+        Args:
+            positional: the arguments, already fetched and widened.
+            values: all values by number, for the late attributes.
+
+        Raises:
+            PackageError: the kernel refused its arguments, or its results are not the declared.
+        """
+        attributes = self.attributes
+        if self.late_attributes:
+            late = {name: as_python(values[n]) for name, n in self.late_attributes.items()}
+            attributes = {**attributes, **late}
+        try:
+            results = self.call(*positional, **attributes)
+        except _KERNEL_ERRORS as error:
+            raise PackageError(first_line(error)) from None
+        results = results if isinstance(results, tuple) else (results,)
+        if len(results) != len(self.outputs):
+            raise PackageError(
+                f"it has {len(results)} outputs, the program declares {len(self.outputs)}"
+            )
+        return results
 
 
 @dataclass
@@ -341,9 +368,7 @@ def needed_steps(plan: Plan, wanted: Iterable[int]) -> list[tuple[Step, tuple[in
     released: dict[int, list[int]] = {}
     for number, index in last_use.items():
         released.setdefault(index, []).append(number)
-    return [
-        (step, tuple(released.get(index, ()))) for index, step in enumerate(reversed(chosen))
-    ]
+    return [(step, tuple(released.get(index, ()))) for index, step in enumerate(reversed(chosen))]
 
 
 def constant_bytes(plan: Plan) -> int:

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor
 
 from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.runtime.check import check_package
 from mvit_coreml.runtime.compiler import (
     Arithmetic,
     Plan,
     Step,
-    as_python,
     compile_function,
-    first_line,
     needed_steps,
     place,
     torch_type,
@@ -26,9 +25,6 @@ from mvit_coreml.runtime.features import input_tensor
 from mvit_coreml.runtime.headroom import HeadroomRecorder
 from mvit_coreml.runtime.program import Function, Package
 from mvit_coreml.runtime.types import TensorType
-
-# What kernels raise when values or attributes do not fit each other.
-_KERNEL_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, OverflowError)
 
 
 class Runtime:
@@ -51,9 +47,6 @@ class Runtime:
     def __init__(
         self, package: Package, function: str | None = None, arithmetic: Arithmetic = "program"
     ) -> None:
-        # The check runs programs on tensors without content, by the executor's own step function.
-        from mvit_coreml.runtime.check import check_package
-
         if arithmetic not in ("program", "fp32"):
             raise InputError(f"arithmetic must be 'program' or 'fp32', not {arithmetic!r}")
         check_package(package)
@@ -121,7 +114,7 @@ class Runtime:
             for argument in step.arguments
         ]
         try:
-            results = call_step(step, positional, values)
+            results = step.run(positional, values)
         except PackageError as error:
             raise PackageError(f"{place(self.function, step.operation)}: {error}") from None
         if headroom is not None and widen:
@@ -142,9 +135,7 @@ class Runtime:
                 raise InputError(f"the input {argument.name!r} is missing")
             assert isinstance(argument.type, TensorType)  # checked with the package
             tensor = input_tensor(known[argument.name], argument.type, inputs[argument.name])
-            tensors[argument.name] = tensor.to(
-                torch_type(argument.type.data_type, self.arithmetic)
-            )
+            tensors[argument.name] = tensor.to(torch_type(argument.type.data_type, self.arithmetic))
         return tensors
 
     def _wanted(
@@ -153,7 +144,7 @@ class Runtime:
         """Map each wanted name to the numbers of its values."""
         known = [feature.name for feature in self.function.outputs]
         numbers = self._plan.numbers
-        wanted = {}
+        wanted: dict[str, tuple[int, ...]] = {}
         for name in known if outputs is None else outputs:
             if name not in known:
                 raise InputError(f"unknown output {name!r}; the package has: {', '.join(known)}")
@@ -173,27 +164,6 @@ class Runtime:
             if wanted not in self._schedules:
                 self._schedules[wanted] = needed_steps(self._plan, wanted)
             return self._schedules[wanted]
-
-
-def call_step(step: Step, positional: Sequence[Any], values: Sequence[Any]) -> tuple[Any, ...]:
-    """Run a kernel and return its results as a tuple, one for each declared output.
-
-    Raises:
-        PackageError: the kernel refused its arguments.
-    """
-    attributes = step.attributes
-    if step.late_attributes:
-        late = {name: as_python(values[number]) for name, number in step.late_attributes.items()}
-        attributes = {**attributes, **late}
-    try:
-        results = step.call(*positional, **attributes)
-    except _KERNEL_ERRORS as error:
-        raise PackageError(first_line(error)) from None
-    results = results if isinstance(results, tuple) else (results,)
-    if len(results) != len(step.outputs):
-        raise PackageError(f"it has {len(results)} outputs, the program declares "
-                           f"{len(step.outputs)}")
-    return results
 
 
 def _fetch(argument: int | tuple[int, ...], values: list[Any], widen: bool) -> Any:

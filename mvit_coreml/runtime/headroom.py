@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,14 +47,15 @@ class OpHeadroom:
 
 
 class HeadroomRecorder:
-    """Collects, over any number of runs, the range of each operation that computes floats.
+    """Collects the range of each operation that computes floats, over any number of runs.
 
-    Operations that only move or select values are left out. What an operation would do to fp16
-    is counted whether the program declares fp16 or fp32 there.
+    Runs may be in several threads. Operations that only move or select values are left out. What
+    an operation would do to fp16 is counted whether the program declares fp16 or fp32 there.
     """
 
     def __init__(self) -> None:
         self._found: dict[str, OpHeadroom] = {}
+        self._lock = threading.Lock()
 
     def record(self, operation: Operation, value: Any) -> None:
         """Add the unrounded result of an operation; results that are no floats are ignored."""
@@ -64,16 +66,19 @@ class HeadroomRecorder:
         largest = float(finite.max())
         small = (magnitude > 0) & (magnitude < _SMALLEST_NORMAL)
         zeroed = int(((magnitude > 0) & (magnitude <= _ROUNDS_TO_ZERO)).sum())
-        before = self._found.get(operation.name, OpHeadroom(operation.op_type, operation.name))
-        self._found[operation.name] = OpHeadroom(
-            operation.op_type,
-            operation.name,
-            max(before.largest, largest),
-            before.overflows + int((finite >= _OVERFLOW).sum()),
-            before.subnormal + int(small.sum()) - zeroed,
-            before.zeroed + zeroed,
-            before.count + value.numel(),
-        )
+        overflows = int((finite >= _OVERFLOW).sum())
+        subnormal = int(small.sum()) - zeroed
+        with self._lock:
+            before = self._found.get(operation.name, OpHeadroom(operation.op_type, operation.name))
+            self._found[operation.name] = OpHeadroom(
+                operation.op_type,
+                operation.name,
+                max(before.largest, largest),
+                before.overflows + overflows,
+                before.subnormal + subnormal,
+                before.zeroed + zeroed,
+                before.count + value.numel(),
+            )
 
     def ranked(self) -> list[OpHeadroom]:
         """Return all operations, the one nearest to overflow first."""

@@ -23,7 +23,7 @@ from mvit_coreml.runtime.program import (
     Package,
     Reference,
 )
-from mvit_coreml.runtime.protobuf import model_messages
+from mvit_coreml.runtime.protobuf import parse_model
 from mvit_coreml.runtime.types import (
     BY_CODE,
     DictionaryType,
@@ -56,13 +56,9 @@ def load_package(path: str | Path) -> Package:
     """
     root = Path(path)
     specification = _specification_path(root)
-    messages = model_messages()
-    from google.protobuf.message import DecodeError
-
-    model = messages.Model()
     try:
-        model.ParseFromString(specification.read_bytes())
-    except DecodeError:
+        model = parse_model(specification.read_bytes())
+    except ValueError:
         raise PackageError(f"{specification} is damaged: it is no Core ML model") from None
     except OSError as error:
         raise PackageError(f"cannot read {specification}: {error.strerror}") from None
@@ -121,7 +117,7 @@ def _described_functions(model: Any) -> dict[str, Any]:
     """Map function names to what apps see of them; a single function is described directly."""
     if model.description.functions:
         return {function.name: function for function in model.description.functions}
-    return {name: model.description for name in model.mlProgram.functions}
+    return dict.fromkeys(model.mlProgram.functions, model.description)
 
 
 class _ProgramReader:
@@ -222,7 +218,7 @@ class _ProgramReader:
 def _list_item(item: Any, place: str) -> str | int:
     tensor = item.immediateValue.tensor
     field = tensor.WhichOneof("value")
-    values = getattr(tensor, field).values if field else ()
+    values = getattr(tensor, field).values if field else []
     if len(values) != 1 or field not in ("strings", "longInts", "ints"):
         raise PackageError(f"{place} has a list of something else than texts or integers")
     return values[0]
@@ -238,8 +234,7 @@ def _value_type(message: Any, place: str) -> ValueType:
     if kind == "listType":
         element = _value_type(message.listType.type, place)
         if isinstance(element, TensorType):
-            (length,) = _shape([message.listType.length])
-            return ListType(element, length)
+            return ListType(element, _size(message.listType.length))
     if kind == "dictionaryType":
         key = _value_type(message.dictionaryType.keyType, place)
         value = _value_type(message.dictionaryType.valueType, place)
@@ -249,10 +244,11 @@ def _value_type(message: Any, place: str) -> ValueType:
 
 
 def _shape(dimensions: Iterable[Any]) -> tuple[int | None, ...]:
-    return tuple(
-        dimension.constant.size if dimension.WhichOneof("dimension") == "constant" else None
-        for dimension in dimensions
-    )
+    return tuple(_size(dimension) for dimension in dimensions)
+
+
+def _size(dimension: Any) -> int | None:
+    return dimension.constant.size if dimension.WhichOneof("dimension") == "constant" else None
 
 
 def _input(feature: Any, place: str) -> ImageInput | ArrayInput:

@@ -33,6 +33,22 @@ def model_messages() -> Any:
     return importlib.import_module(f"{_folder_package()}.Model_pb2")
 
 
+def parse_model(data: bytes) -> Any:
+    """Return the ``Model`` message that ``data`` encodes.
+
+    Raises:
+        ValueError: ``data`` is no such message.
+        PackageError: coremltools is not installed.
+    """
+    decode_error: type[Exception] = importlib.import_module("google.protobuf.message").DecodeError
+    model = model_messages().Model()
+    try:
+        model.ParseFromString(data)
+    except decode_error as error:
+        raise ValueError(str(error)) from None
+    return model
+
+
 def _folder_package() -> str:
     """Register coremltools' proto folder as a package, without running any ``__init__``."""
     if _PRIVATE_PACKAGE not in sys.modules:

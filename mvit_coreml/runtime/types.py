@@ -146,8 +146,8 @@ def unpack_bits(packed: np.ndarray, data_type: DataType, count: int) -> np.ndarr
     Returns:
         (count,) int8 or uint8 array.
     """
-    bits = np.unpackbits(packed, bitorder="little", count=count * data_type.bits)
-    bits = bits.reshape(count, data_type.bits)
+    unpacked = np.unpackbits(packed, bitorder="little", count=count * data_type.bits)
+    bits = unpacked.reshape(count, data_type.bits)
     values = np.packbits(bits, axis=1, bitorder="little").reshape(count)
     if not data_type.is_signed:
         return values

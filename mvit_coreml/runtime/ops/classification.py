@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from mvit_coreml.runtime.ops.registry import kernel
@@ -11,7 +9,7 @@ from mvit_coreml.runtime.ops.registry import kernel
 
 @kernel("classify", "exact")
 def classify(
-    probabilities: Tensor, *, classes: Sequence[str | int]
+    probabilities: Tensor, *, classes: list[str | int]
 ) -> tuple[str | int, dict[str | int, float]]:
     """Return the label of the largest probability, and each label's probability.
 

@@ -50,9 +50,7 @@ def lut_to_dense(indices: Array, lut: Array, *, shape: list[int]) -> Array:
 
 
 @kernel("constexpr_lut_to_dense", since=18)
-def blockwise_lut_to_dense(
-    indices: Array, lut: Array, *, vector_axis: int | None = None
-) -> Array:
+def blockwise_lut_to_dense(indices: Array, lut: Array, *, vector_axis: int | None = None) -> Array:
     """Look up each element, or vector of elements, in the table of its block.
 
     The table has two axes more than the indices: (number of blocks along each axis, values,

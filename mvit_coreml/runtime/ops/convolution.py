@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -20,17 +18,17 @@ def conv(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    strides: Sequence[int] | None = None,
+    strides: list[int] | None = None,
     pad_type: str = "valid",
-    pad: Sequence[int] | None = None,
-    dilations: Sequence[int] | None = None,
+    pad: list[int] | None = None,
+    dilations: list[int] | None = None,
     groups: int = 1,
 ) -> Tensor:
     """Convolve (N, C_in, *D) with a (C_out, C_in / groups, *K) weight."""
     rank = x.dim() - 2
     strides = strides or [1] * rank
     dilations = dilations or [1] * rank
-    amounts = pad_amounts(pad_type, pad, x.shape[2:], weight.shape[2:], strides, dilations)
+    amounts = pad_amounts(pad_type, pad, [*x.shape[2:]], [*weight.shape[2:]], strides, dilations)
     before = [first for first, _ in amounts]
     if any(first != last for first, last in amounts):
         x = pad_spatial(x, amounts, 0.0)
@@ -44,11 +42,11 @@ def conv_transpose(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    strides: Sequence[int] | None = None,
+    strides: list[int] | None = None,
     pad_type: str = "valid",
-    pad: Sequence[int] | None = None,
-    output_shape: Sequence[int] | None = None,
-    dilations: Sequence[int] | None = None,
+    pad: list[int] | None = None,
+    output_shape: list[int] | None = None,
+    dilations: list[int] | None = None,
     groups: int = 1,
 ) -> Tensor:
     """Transposed convolution of (N, C_in, *D) with a (C_in, C_out / groups, *K) weight.

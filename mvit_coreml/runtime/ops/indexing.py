@@ -7,7 +7,6 @@ Undefined indices are an error here whether or not the program asks for the chec
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -19,12 +18,12 @@ from mvit_coreml.runtime.ops.registry import kernel
 def slice_by_index(
     x: Tensor,
     *,
-    begin: Sequence[int],
-    end: Sequence[int],
-    stride: Sequence[int] | None = None,
-    begin_mask: Sequence[bool] | None = None,
-    end_mask: Sequence[bool] | None = None,
-    squeeze_mask: Sequence[bool] | None = None,
+    begin: list[int],
+    end: list[int],
+    stride: list[int] | None = None,
+    begin_mask: list[bool] | None = None,
+    end_mask: list[bool] | None = None,
+    squeeze_mask: list[bool] | None = None,
 ) -> Tensor:
     """Return x[begin:end:stride] on every axis.
 
@@ -44,7 +43,7 @@ def slice_by_index(
 
 
 @kernel("slice_by_size", "exact")
-def slice_by_size(x: Tensor, *, begin: Sequence[int], size: Sequence[int]) -> Tensor:
+def slice_by_size(x: Tensor, *, begin: list[int], size: list[int]) -> Tensor:
     """Return ``size`` elements from ``begin`` on every axis; -1 takes all that are left."""
     for axis, (first, count) in enumerate(zip(begin, size, strict=True)):
         first = first + x.shape[axis] if first < 0 else first
@@ -57,12 +56,12 @@ def slice_update(
     x: Tensor,
     update: Tensor,
     *,
-    begin: Sequence[int],
-    end: Sequence[int],
-    stride: Sequence[int] | None = None,
-    begin_mask: Sequence[bool] | None = None,
-    end_mask: Sequence[bool] | None = None,
-    squeeze_mask: Sequence[bool] | None = None,
+    begin: list[int],
+    end: list[int],
+    stride: list[int] | None = None,
+    begin_mask: list[bool] | None = None,
+    end_mask: list[bool] | None = None,
+    squeeze_mask: list[bool] | None = None,
 ) -> Tensor:
     """Return ``x`` with the slice of the same arguments replaced by ``update``."""
     places = _places(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)
@@ -75,12 +74,12 @@ def slice_update(
 
 def _places(
     x: Tensor,
-    begin: Sequence[int],
-    end: Sequence[int],
-    stride: Sequence[int] | None,
-    begin_mask: Sequence[bool] | None,
-    end_mask: Sequence[bool] | None,
-    squeeze_mask: Sequence[bool] | None,
+    begin: list[int],
+    end: list[int],
+    stride: list[int] | None,
+    begin_mask: list[bool] | None,
+    end_mask: list[bool] | None,
+    squeeze_mask: list[bool] | None,
 ) -> list[range | int]:
     """Return the elements that a slice takes on each axis, an integer where it is squeezed."""
     places: list[range | int] = []

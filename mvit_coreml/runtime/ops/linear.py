@@ -16,9 +16,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 @kernel("matmul")
-def matmul(
-    x: Tensor, y: Tensor, *, transpose_x: bool = False, transpose_y: bool = False
-) -> Tensor:
+def matmul(x: Tensor, y: Tensor, *, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """Return the matrix product over the last two axes, optionally of transposed operands.
 
     A transpose flag has no effect on a vector.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,7 +39,7 @@ def layer_norm(
     gamma: Tensor | None = None,
     beta: Tensor | None = None,
     *,
-    axes: Sequence[int] | None = None,
+    axes: list[int] | None = None,
     epsilon: float = 1e-5,
 ) -> Tensor:
     """Normalise over ``axes`` (all by default); gamma and beta have the shape of those axes."""
@@ -74,7 +72,7 @@ def _standardise(x: Tensor, axes: list[int], epsilon: float) -> Tensor:
 
 
 def _scale_and_shift(
-    x: Tensor, gamma: Tensor | None, beta: Tensor | None, shape: Sequence[int]
+    x: Tensor, gamma: Tensor | None, beta: Tensor | None, shape: list[int]
 ) -> Tensor:
     if gamma is not None:
         x = x * gamma.reshape(shape)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 def pad_amounts(
     pad_type: str,
-    pad: Sequence[int] | None,
-    sizes: Sequence[int],
-    kernel_sizes: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
+    pad: list[int] | None,
+    sizes: list[int],
+    kernel_sizes: list[int],
+    strides: list[int],
+    dilations: list[int],
 ) -> list[tuple[int, int]]:
     """Return how much to pad before and after each spatial axis.
 
@@ -34,9 +34,7 @@ def pad_amounts(
     if pad_type not in ("same", "same_lower"):
         raise ValueError(f"unknown pad_type {pad_type!r}")
     amounts = []
-    for size, kernel, stride, dilation in zip(
-        sizes, kernel_sizes, strides, dilations, strict=True
-    ):
+    for size, kernel, stride, dilation in zip(sizes, kernel_sizes, strides, dilations, strict=True):
         extent = (kernel - 1) * dilation + 1
         total = max((-(-size // stride) - 1) * stride + extent - size, 0)
         small, large = total // 2, total - total // 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,10 +18,10 @@ _MAXIMUM = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 def max_pool(
     x: Tensor,
     *,
-    kernel_sizes: Sequence[int],
-    strides: Sequence[int] | None = None,
+    kernel_sizes: list[int],
+    strides: list[int] | None = None,
     pad_type: str = "valid",
-    pad: Sequence[int] | None = None,
+    pad: list[int] | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
     """Return the maximum of each window of (N, C, *D); padding never wins."""
@@ -36,10 +35,10 @@ def max_pool(
 def avg_pool(
     x: Tensor,
     *,
-    kernel_sizes: Sequence[int],
-    strides: Sequence[int] | None = None,
+    kernel_sizes: list[int],
+    strides: list[int] | None = None,
     pad_type: str = "valid",
-    pad: Sequence[int] | None = None,
+    pad: list[int] | None = None,
     exclude_padding_from_average: bool = False,
     ceil_mode: bool = False,
 ) -> Tensor:
@@ -68,10 +67,10 @@ def avg_pool(
 def l2_pool(
     x: Tensor,
     *,
-    kernel_sizes: Sequence[int],
-    strides: Sequence[int] | None = None,
+    kernel_sizes: list[int],
+    strides: list[int] | None = None,
     pad_type: str = "valid",
-    pad: Sequence[int] | None = None,
+    pad: list[int] | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
     """Return the root of the sum of squares of each window of (N, C, *D)."""
@@ -84,15 +83,15 @@ def l2_pool(
 
 def _window_padding(
     x: Tensor,
-    kernel_sizes: Sequence[int],
-    strides: Sequence[int],
+    kernel_sizes: list[int],
+    strides: list[int],
     pad_type: str,
-    pad: Sequence[int] | None,
+    pad: list[int] | None,
     ceil_mode: bool,
 ) -> tuple[list[tuple[int, int]], list[int]]:
     """Return the padding before and after each axis, and what ``ceil_mode`` adds at the end."""
     sizes = x.shape[2:]
-    amounts = pad_amounts(pad_type, pad, sizes, kernel_sizes, strides, [1] * len(sizes))
+    amounts = pad_amounts(pad_type, pad, list(sizes), kernel_sizes, strides, [1] * len(sizes))
     extra = [0] * len(sizes)
     if ceil_mode:
         for axis, (first, last) in enumerate(amounts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,9 +14,7 @@ Reduction = Callable[[Tensor, list[int], bool], Tensor]
 
 def _register(op_type: str, reduce: Reduction, *, exact: bool = False) -> None:
     @kernel(op_type, "exact" if exact else "widened")
-    def reduction(
-        x: Tensor, *, axes: Sequence[int] | None = None, keep_dims: bool = False
-    ) -> Tensor:
+    def reduction(x: Tensor, *, axes: list[int] | None = None, keep_dims: bool = False) -> Tensor:
         chosen = list(range(x.dim())) if axes is None else [axis % x.dim() for axis in axes]
         return reduce(x, chosen, keep_dims) if chosen else x
 
@@ -80,7 +78,7 @@ def cumsum(x: Tensor, *, axis: int = 0, exclusive: bool = False, reverse: bool =
 @kernel("argsort", "exact")
 def argsort(x: Tensor, *, axis: int = -1, ascending: bool = False) -> Tensor:
     """Return the order that sorts ``x``; equal elements keep their order."""
-    return x.argsort(axis, descending=not ascending, stable=True)
+    return x.argsort(dim=axis, descending=not ascending, stable=True)
 
 
 @kernel("topk", "exact")
@@ -98,7 +96,7 @@ def topk(
 
     -1 selects all. Unsorted results may come in any order, so sorting them is right too.
     """
-    values, indices = x.sort(axis, descending=not ascending, stable=True)
+    values, indices = x.sort(dim=axis, descending=not ascending, stable=True)
     count = x.shape[axis] if k == -1 else k
     values, indices = values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
     return (values, indices) if return_indices else values

@@ -7,7 +7,6 @@ All sampling modes are grids of points on the input axis, as documented at corem
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -69,7 +68,7 @@ def resize_nearest_neighbor(
 def resize(
     x: Tensor,
     *,
-    shape: Sequence[int],
+    shape: list[int],
     resized_dims: int,
     interpolation_mode: str = "LINEAR",
     sampling_mode: str = "DEFAULT",
@@ -102,14 +101,14 @@ def _scaled_sizes(x: Tensor, height: float, width: float) -> list[int]:
     ]
 
 
-def _nearest_below(x: Tensor, sizes: Sequence[int]) -> Tensor:
+def _nearest_below(x: Tensor, sizes: list[int]) -> Tensor:
     for axis, size in zip(range(-len(sizes), 0), sizes, strict=True):
         index = torch.arange(size) * x.shape[axis] // size
         x = x.index_select(axis, index.to(x.device))
     return x
 
 
-def _linear(x: Tensor, sizes: Sequence[int], mode: str) -> Tensor:
+def _linear(x: Tensor, sizes: list[int], mode: str) -> Tensor:
     """Interpolate linearly along the last ``len(sizes)`` axes."""
     if len(sizes) == 2 and mode in ("UNALIGN_CORNERS", "STRICT_ALIGN_CORNERS"):
         maps = x.reshape(1, math.prod(x.shape[:-2]), *x.shape[-2:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import chain
 
 import torch
@@ -15,7 +14,7 @@ from mvit_coreml.runtime.ops.registry import kernel
 
 
 @kernel("reshape", "exact")
-def reshape(x: Tensor, *, shape: Sequence[int]) -> Tensor:
+def reshape(x: Tensor, *, shape: list[int]) -> Tensor:
     """Give ``x`` another shape; 0 keeps the size of the same axis, -1 is inferred."""
     if 0 in shape and len(shape) != x.dim():
         raise ValueError(f"a shape with 0 needs the rank of x: {list(shape)}, {list(x.shape)}")
@@ -23,7 +22,7 @@ def reshape(x: Tensor, *, shape: Sequence[int]) -> Tensor:
 
 
 @kernel("reshape", "exact", since=17)
-def reshape_right_aligned(x: Tensor, *, shape: Sequence[int]) -> Tensor:
+def reshape_right_aligned(x: Tensor, *, shape: list[int]) -> Tensor:
     """Give ``x`` another shape; 0 keeps the size of the axis as far from the last one."""
     sizes = list(x.shape)
     kept = [1] * max(len(shape) - len(sizes), 0) + sizes[max(len(sizes) - len(shape), 0) :]
@@ -53,7 +52,7 @@ def flatten_to_matrix(x: Tensor, *, axis: int = 1) -> Tensor:
 
 
 @kernel("expand_dims", "exact")
-def expand_dims(x: Tensor, *, axes: Sequence[int]) -> Tensor:
+def expand_dims(x: Tensor, *, axes: list[int]) -> Tensor:
     """Insert axes of size 1 at the given positions of the result."""
     rank = x.dim() + len(axes)
     for axis in sorted(axis % rank for axis in axes):
@@ -62,13 +61,13 @@ def expand_dims(x: Tensor, *, axes: Sequence[int]) -> Tensor:
 
 
 @kernel("squeeze", "exact")
-def squeeze(x: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
+def squeeze(x: Tensor, *, axes: list[int] | None = None) -> Tensor:
     """Remove axes of size 1: the given ones (others are ignored) or all."""
     return x.squeeze() if axes is None else x.squeeze(tuple(axes))
 
 
 @kernel("transpose", "exact")
-def transpose(x: Tensor, *, perm: Sequence[int]) -> Tensor:
+def transpose(x: Tensor, *, perm: list[int]) -> Tensor:
     """Reorder the axes."""
     return x.permute(*perm)
 
@@ -97,24 +96,24 @@ def split(
     *,
     axis: int,
     num_splits: int | None = None,
-    split_sizes: Sequence[int] | None = None,
+    split_sizes: list[int] | None = None,
 ) -> tuple[Tensor, ...]:
     """Cut along an axis into parts of the given sizes, or into ``num_splits`` equal parts."""
     if split_sizes is None:
         if num_splits is None or x.shape[axis] % num_splits:
             raise ValueError(f"{x.shape[axis]} elements cannot be cut into {num_splits} parts")
         split_sizes = [x.shape[axis] // num_splits] * num_splits
-    return x.split(list(split_sizes), axis)
+    return torch.split_with_sizes(x, split_sizes, axis)
 
 
 @kernel("tile", "exact")
-def tile(x: Tensor, *, reps: Sequence[int]) -> Tensor:
+def tile(x: Tensor, *, reps: list[int]) -> Tensor:
     """Repeat along each axis."""
     return x.repeat(*reps)
 
 
 @kernel("reverse", "exact")
-def reverse(x: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
+def reverse(x: Tensor, *, axes: list[int] | None = None) -> Tensor:
     """Reverse the order along the given axes or all."""
     return x.flip(list(range(x.dim())) if axes is None else list(axes))
 
@@ -153,9 +152,7 @@ def space_to_depth(x: Tensor, *, block_size: int) -> Tensor:
 
 
 @kernel("pad", "exact")
-def pad(
-    x: Tensor, *, pad: Sequence[int], mode: str = "constant", constant_val: float = 0.0
-) -> Tensor:
+def pad(x: Tensor, *, pad: list[int], mode: str = "constant", constant_val: float = 0.0) -> Tensor:
     """Pad the last axes, two numbers (before, after) for each."""
     amounts = [(pad[i], pad[i + 1]) for i in range(0, len(pad), 2)]
     if mode == "constant":
@@ -175,7 +172,7 @@ def pad(
 
 
 @kernel("crop", "exact")
-def crop(x: Tensor, *, crop_height: Sequence[int], crop_width: Sequence[int]) -> Tensor:
+def crop(x: Tensor, *, crop_height: list[int], crop_width: list[int]) -> Tensor:
     """Remove rows and columns (before, after) from the last two axes."""
     amounts = [(-crop_height[0], -crop_height[1]), (-crop_width[0], -crop_width[1])]
     return pad_spatial(x, amounts, 0.0)
@@ -188,7 +185,7 @@ def shape_of(x: Tensor) -> Tensor:
 
 
 @kernel("fill", "exact")
-def fill(*, shape: Sequence[int], value: float = 0.0) -> Tensor:
+def fill(*, shape: list[int], value: float = 0.0) -> Tensor:
     """Return a tensor of one value."""
     return torch.full(list(shape), value)
 
