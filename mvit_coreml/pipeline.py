@@ -5,19 +5,25 @@ load (the caller) -> prepare and trace -> convert -> palettize -> write.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.coreml import metadata as meta
-from mvit_coreml.coreml.image_input import ColorOrder
+from mvit_coreml.coreml.image_input import ColorOrder, ImageInput, bake_preprocessing
 from mvit_coreml.coreml.outputs import (
+    OUTPUTS_OF_TASK,
+    ExportedModel,
     MapSize,
     Output,
     OutputKind,
-    describe_outputs,
+    export_model,
+    read_outputs,
 )
 from mvit_coreml.coreml.package import (
     SUFFIX,
@@ -31,11 +37,16 @@ from mvit_coreml.coreml.program import (
     IOS_TARGETS,
     Bits,
     Precision,
+    build_program,
     merge_functions,
+    palettize_program,
     save_program,
+    trace,
 )
 from mvit_coreml.errors import InputError
 from mvit_coreml.imaging.geometry import Fit
+from mvit_coreml.imaging.processor import ImageProcessor
+from mvit_coreml.models.base import Model
 from mvit_coreml.models.build import build_model
 
 Stage = Literal["trace", "convert", "palettize", "write"]
@@ -154,49 +165,212 @@ def convert(
     destination = Path(output) if output is not None else default_destination(checkpoint)
     check_destination(destination, force)
     labels, renamed = meta.unique_labels(list(checkpoint.id2label.values()))
+    classifies = checkpoint.task == "image-classification" and options.output == "probabilities"
     model = build_model(checkpoint)
-    functions = _functions(checkpoint, options)
-    is_classifier = checkpoint.task == "image-classification" and options.output == "probabilities"
+    inputs = _inputs(checkpoint, options)
     with staging_folder(destination) as staging:
-        specs, raws = [], []
-        for name, (processor, image) in functions.items():
+        raw_packages: dict[str, Path] = {}
+        for name, (_, image) in inputs.items():
             progress("trace")
-            module, program = _program(model, image, options, is_classifier, progress, verbose)
-            progress("write")
-            raws.append(staging / f"{name}{SUFFIX}")
-            specs.append(
-                save_program(
-                    program,
-                    raws[-1],
-                    ios=options.ios,
-                    class_labels=labels if is_classifier else None,
-                    verbose=verbose,
-                )
+            module = _export(model, image, options)
+            traced = trace(module, image)
+            progress("convert")
+            program = build_program(
+                traced,
+                image,
+                module.output_names,
+                ios=options.ios,
+                precision=options.precision,
+                classifier=classifies,
+                verbose=verbose,
             )
-            del processor
-        outputs = describe_outputs(module, specs[0], labels)
-        raw, spec = raws[0], specs[0]
-        if len(raws) > 1:
-            raw = staging / f"merged{SUFFIX}"
-            spec = merge_functions(dict(zip(functions, raws, strict=True)), raw, verbose=verbose)
+            if options.bits is not None:
+                progress("palettize")
+                palettize_program(program, options.bits, verbose=verbose)
+            progress("write")
+            raw_packages[name] = staging / f"{name}{SUFFIX}"
+            spec = save_program(
+                program,
+                raw_packages[name],
+                ios=options.ios,
+                class_labels=labels if classifies else None,
+                verbose=verbose,
+            )
+        package = raw_packages[name]
+        if len(inputs) > 1:
+            package = staging / f"functions{SUFFIX}"
+            spec = merge_functions(raw_packages, package, verbose=verbose)
+        outputs = read_outputs(spec, labels)
         preprocessing = {
-            name: meta.describe_preprocessing(processor, options.fit or "crop", image)
-            for name, (processor, image) in functions.items()
+            name: meta.describe_preprocessing(processor, image, _fit(options))
+            for name, (processor, image) in inputs.items()
         }
-        meta.write_metadata(
-            spec, _metadata(checkpoint, options, labels, outputs, preprocessing)
-        )
-        finish_package(raw, spec)
-        size = package_size(raw)
-        publish(raw, destination)
+        meta.write_metadata(spec, _metadata(checkpoint, options, labels, outputs, preprocessing))
+        finish_package(package, spec)
+        size = package_size(package)
+        publish(package, destination)
     return ConvertedPackage(
         path=destination,
         size=size,
         source=checkpoint.provenance.name,
         task=checkpoint.task,
-        functions={name: (image.height, image.width) for name, (_, image) in functions.items()},
+        functions={name: (image.height, image.width) for name, (_, image) in inputs.items()},
         outputs=outputs,
         options=options,
         preprocessing=preprocessing,
-        notes=(*checkpoint.notes, *_notes(options, checkpoint, renamed)),
+        notes=(*checkpoint.notes, *_notes(checkpoint, options, renamed)),
     )
+
+
+def default_destination(checkpoint: Checkpoint) -> Path:
+    """Return the package's path when none is given: the checkpoint's name, in this folder."""
+    name = checkpoint.provenance.name.rsplit("/", 1)[-1]
+    for suffix in (".pt", ".pth", ".bin", ".safetensors"):
+        name = name.removesuffix(suffix)
+    return Path(name + SUFFIX)
+
+
+def input_size(checkpoint: Checkpoint) -> tuple[int, int]:
+    """Return the (height, width) in pixels that the checkpoint's processor leads to."""
+    return checkpoint.image_processor.input_size or checkpoint.config.image_hw
+
+
+def _fill_in(options: ConvertOptions, checkpoint: Checkpoint) -> ConvertOptions:
+    """Replace every ``None`` by what it stands for with this checkpoint."""
+    segments = checkpoint.task == "semantic-segmentation"
+    output = options.output or OUTPUTS_OF_TASK[checkpoint.task][0]
+    flips = checkpoint.image_processor.do_flip_channel_order
+    return replace(
+        options,
+        output=output,
+        map_size=options.map_size or ("logits" if output == "logits" else "input"),
+        image_sizes=options.image_sizes or (input_size(checkpoint),),
+        fit=options.fit or ("pad" if segments else "crop"),
+        color_order=options.color_order or ("BGR" if flips else "RGB"),
+    )
+
+
+def _inputs(
+    checkpoint: Checkpoint, options: ConvertOptions
+) -> dict[str, tuple[ImageProcessor, ImageInput]]:
+    """Return the processor and the image input of every function, by its name."""
+    processor = checkpoint.image_processor.replace(
+        do_flip_channel_order=options.color_order == "BGR"
+    )
+    trained = input_size(checkpoint)
+    inputs = {}
+    for size in options.image_sizes:
+        name = "main" if len(options.image_sizes) == 1 else f"size_{size[0]}x{size[1]}"
+        sized = processor if size == trained else resized_processor(processor, trained, size)
+        inputs[name] = sized, bake_preprocessing(sized, checkpoint.config.num_channels, size)
+    return inputs
+
+
+def resized_processor(
+    processor: ImageProcessor, trained: tuple[int, int], size: tuple[int, int]
+) -> ImageProcessor:
+    """Return a processor that leads to another input size with the same margins around the crop."""
+    factor = max(size[0] / trained[0], size[1] / trained[1])
+    edge: int | tuple[int, int]
+    if isinstance(processor.size, int):
+        edge = round(processor.size * factor)
+    else:
+        edge = (
+            round(processor.size[0] * size[0] / trained[0]),
+            round(processor.size[1] * size[1] / trained[1]),
+        )
+    return processor.replace(size=edge, crop_size=size)
+
+
+def _export(model: Model[Any], image: ImageInput, options: ConvertOptions) -> ExportedModel:
+    assert options.output is not None
+    assert options.map_size is not None
+    return export_model(
+        model, image, options.output, map_size=options.map_size, layers=options.layers
+    )
+
+
+def _fit(options: ConvertOptions) -> Fit:
+    assert options.fit is not None
+    return options.fit
+
+
+def _metadata(
+    checkpoint: Checkpoint,
+    options: ConvertOptions,
+    labels: Sequence[str],
+    outputs: Sequence[Output],
+    preprocessing: dict[str, dict[str, Any]],
+) -> meta.PackageMetadata:
+    source = checkpoint.provenance
+    owner = source.name.split("/")[0] if "/" in source.name else "unknown"
+    known = {entry.id: entry.license for entry in CATALOGUE}.get(source.name)
+    sizes = " or ".join(
+        f"{image['width']}x{image['height']} pixels" for image in preprocessing.values()
+    )
+    own = {
+        "task": checkpoint.task,
+        "output": options.output or "",
+        "source": source.name,
+        "source_format": source.format,
+        "source_revision": source.revision or "",
+        "weights_sha256": source.sha256,
+        "precision": options.precision,
+        "bits": "" if options.bits is None else str(options.bits),
+        "versions": json.dumps(
+            {name: version(name) for name in ("mvit-coreml", "coremltools", "torch")}
+        ),
+        "preprocessing": json.dumps(preprocessing),
+    }
+    if checkpoint.task != "backbone":
+        own["labels"] = json.dumps(list(labels), ensure_ascii=False)
+    preview = {}
+    if options.output in ("probabilities", "classes"):
+        preview = meta.preview(checkpoint.task, labels)
+    return meta.PackageMetadata(
+        author=options.author or owner,
+        license=options.license or known or "not stated; see the source checkpoint",
+        description=options.description
+        or f"{_FAMILY_NAMES[checkpoint.family]} for {checkpoint.task.replace('-', ' ')}, "
+        f"converted from {source.name}.",
+        version=options.version,
+        input_description=f"Photo of {sizes}, brought to that size by {_FITS[_fit(options)]}; "
+        "colour order and scaling are built in.",
+        outputs=outputs,
+        user_defined=preview | {meta.KEY_PREFIX + key: value for key, value in own.items()},
+    )
+
+
+def _notes(
+    checkpoint: Checkpoint, options: ConvertOptions, renamed: Sequence[str]
+) -> tuple[str, ...]:
+    notes = []
+    if renamed:
+        notes.append(f"class names that stood twice were made unique: {', '.join(renamed)}")
+    if checkpoint.task == "semantic-segmentation":
+        notes.append(
+            f"the segmenter's photos are brought to its input by {_FITS[_fit(options)]} "
+            f"(--fit {options.fit})"
+        )
+    flips = checkpoint.image_processor.do_flip_channel_order
+    if options.color_order != ("BGR" if flips else "RGB"):
+        notes.append(f"the colour order is {options.color_order}, not the checkpoint's")
+    return tuple(notes)
+
+
+_FAMILY_NAMES = {
+    "mobilevit": "MobileViT",
+    "mobilevitv2": "MobileViTV2",
+    "mobilenet_v2": "MobileNetV2",
+}
+_FITS: dict[Fit, str] = {
+    "crop": "resizing and cutting out the centre",
+    "stretch": "stretching the whole photo",
+    "pad": "fitting in the whole photo and padding it with black",
+}
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        listed = ", ".join(str(choice) for choice in choices if choice is not None)
+        raise InputError(f"{name} is {value!r}; it must be one of {listed}")

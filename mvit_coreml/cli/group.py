@@ -16,6 +16,7 @@ from mvit_coreml.errors import MvitCoremlError
 
 # Command to its line in the overview; dashes are underscores in the file's name.
 COMMANDS = {
+    "convert": "Convert a checkpoint to a Core ML package.",
     "list": "List the published checkpoints.",
 }
 

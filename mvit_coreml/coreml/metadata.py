@@ -46,7 +46,7 @@ class PackageMetadata:
 
 
 def describe_preprocessing(
-    processor: ImageProcessor, fit: Fit, image: ImageInput
+    processor: ImageProcessor, image: ImageInput, fit: Fit
 ) -> dict[str, Any]:
     """Say how an app turns a photo into the package's input, and what the package then does.
 

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from mvit_coreml.coreml.image_input import ImageInput
 from mvit_coreml.errors import InputError
-from mvit_coreml.models.base import Backbone, ImageClassifier, Model, SemanticSegmenter
+from mvit_coreml.models.base import (
+    Backbone,
+    ImageClassifier,
+    Model,
+    SemanticSegmenter,
+    backbone_of,
+)
 from mvit_coreml.models.export import prepare_for_export
 
 OutputKind = Literal["probabilities", "logits", "classes", "features"]
@@ -112,6 +118,45 @@ class FeatureExport(ExportedModel):
         return (features, features.mean(dim=(-2, -1)), *chosen)
 
 
+def read_outputs(spec: Any, labels: Sequence[str]) -> tuple[Output, ...]:
+    """Describe the outputs that a model specification declares, those of its first function.
+
+    Args:
+        spec: a ``Model`` protobuf message.
+        labels: class names, for the number of classes.
+    """
+    description = spec.description
+    features = (description.functions[0] if description.functions else description).output
+    return tuple(_read_output(feature, len(labels)) for feature in features)
+
+
+def _read_output(feature: Any, num_labels: int) -> Output:
+    name, kind = feature.name, feature.type.WhichOneof("Type")
+    if kind != "multiArrayType":
+        dtype = {"stringType": "string", "dictionaryType": "dictionary"}[kind]
+        return Output(name=name, shape=(), dtype=dtype, description=_DESCRIPTIONS[name])
+    array = feature.type.multiArrayType
+    layer = name.removeprefix("hidden_state_")
+    description = _DESCRIPTIONS.get(name) or f"Feature map of stage {layer} (1, channels, h, w)."
+    return Output(
+        name=name,
+        shape=tuple(array.shape),
+        dtype="int32" if array.dataType == array.INT32 else "float32",
+        description=description.format(classes=num_labels),
+    )
+
+
+_DESCRIPTIONS = {
+    "classLabel": "Name of the most likely class.",
+    "classLabel_probs": "Probability of every class, by name.",
+    "probabilities": "Probability of every one of the {classes} classes.",
+    "logits": "Score of every one of the {classes} classes, before softmax.",
+    "classes": "Index of the most likely of {classes} classes for every pixel (height, width).",
+    "last_hidden_state": "Feature map of the last stage (1, channels, h, w).",
+    "pooler_output": "Mean of the last feature map over its pixels (1, channels).",
+}
+
+
 def export_model(
     model: Model[Any],
     image: ImageInput,
@@ -141,7 +186,7 @@ def export_model(
         raise InputError(f"hidden states ({_listed(layers)}) come with output 'features' only")
     exported: ExportedModel
     if kind == "features":
-        backbone = model if isinstance(model, Backbone) else model.backbone
+        backbone = backbone_of(model)
         count = backbone.num_hidden_states
         beyond = [index for index in layers if not 0 <= index < count]
         if beyond:
@@ -159,8 +204,7 @@ def export_model(
 
 
 def _scale_input(model: Model[Any], factors: tuple[float, float, float]) -> None:
-    backbone = model if isinstance(model, Backbone) else model.backbone
-    conv = backbone.first_convolution
+    conv = backbone_of(model).first_convolution
     weight = conv.weight.double() * torch.tensor(factors, dtype=torch.float64)[:, None, None]
     conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
 

@@ -131,7 +131,4 @@ def _exchange(first: Path, second: Path) -> bool:
         return swap is not None and swap(*names, 0x2) == 0  # RENAME_SWAP
     swap = getattr(libc, "renameat2", None)
     at_fdcwd, rename_exchange = -100, 0x2
-    return (
-        swap is not None
-        and swap(at_fdcwd, names[0], at_fdcwd, names[1], rename_exchange) == 0
-    )
+    return swap is not None and swap(at_fdcwd, names[0], at_fdcwd, names[1], rename_exchange) == 0

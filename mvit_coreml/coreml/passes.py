@@ -69,7 +69,7 @@ def _register_passes() -> None:
     namespace, name = MERGE_PADDING.split("::")
 
     @register_pass(namespace=namespace)
-    class merge_padding_into_conv(AbstractGraphPass):  # type: ignore[misc]  # noqa: N801
+    class merge_padding_into_conv(AbstractGraphPass):  # noqa: N801  (names the pass)
         """Give a convolution the zero padding of the ``pad`` op before it.
 
         TensorFlow's SAME padding is asymmetric for strided convolutions. PyTorch has to pad in a
@@ -81,7 +81,7 @@ def _register_passes() -> None:
             for function in prog.functions.values():
                 self._apply_block(function)
 
-        @block_context_manager
+        @block_context_manager  # type: ignore[untyped-decorator]
         def _apply_block(self, block: Any) -> None:
             for op in list(block.operations):
                 if op.op_type == "pad":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,10 @@ def trace(module: ExportedModel, image: ImageInput) -> torch.jit.ScriptModule:
     """Record the module's operations for one input of the package's size."""
     with torch.inference_mode(), quiet():
         # Checking a trace runs the model again; parity is checked on the saved package instead.
-        return torch.jit.trace(module, torch.zeros(image.shape), check_trace=False)
+        traced: torch.jit.ScriptModule = torch.jit.trace(  # type: ignore[no-untyped-call]
+            module, torch.zeros(image.shape), check_trace=False
+        )
+        return traced
 
 
 def build_program(
@@ -68,9 +71,7 @@ def build_program(
             outputs=None if classifier else [ct.TensorType(name=name) for name in output_names],
             convert_to="milinternal",
             minimum_deployment_target=_target(ios),
-            compute_precision=ct.precision.FLOAT16
-            if precision == "fp16"
-            else ct.precision.FLOAT32,
+            compute_precision=ct.precision.FLOAT16 if precision == "fp16" else ct.precision.FLOAT32,
             pass_pipeline=conversion_pipeline(fp16=precision == "fp16"),
         )
 
@@ -123,6 +124,27 @@ def save_program(
             package_dir=str(package),
         )
     return model.get_spec()
+
+
+def merge_functions(packages: Mapping[str, Path], merged: Path, *, verbose: bool = False) -> Any:
+    """Merge single-function packages into one whose functions share equal weights.
+
+    Args:
+        packages: function name to raw package; the first becomes the default function.
+        merged: the package to write.
+        verbose: let coremltools print.
+
+    Returns:
+        The specification of the merged package.
+    """
+    ct = load_coremltools()
+    with quiet(not verbose):
+        description = ct.utils.MultiFunctionDescriptor()
+        for name, package in packages.items():
+            description.add_function(str(package), "main", name)
+        description.default_function_name = next(iter(packages))
+        ct.utils.save_multifunction(description, str(merged))
+        return ct.models.MLModel(str(merged), skip_model_load=True).get_spec()
 
 
 def _target(ios: int) -> Any:

@@ -1,4 +1,4 @@
-"""coremltools without its noise and without the frameworks it imports and this project never uses."""
+"""coremltools without its noise, and without the frameworks it imports for nothing."""
 
 from __future__ import annotations
 

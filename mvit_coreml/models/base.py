@@ -122,6 +122,14 @@ class Backbone(Model[ConfigT]):
         return output if return_dict else output.to_tuple()
 
 
+def backbone_of(model: Model[ConfigT]) -> Backbone[ConfigT]:
+    """Return a model's feature extractor; a backbone is its own."""
+    if isinstance(model, Backbone):
+        return model
+    assert isinstance(model, ImageClassifier | SemanticSegmenter)
+    return model.backbone
+
+
 class ImageClassifier(Model[ConfigT]):
     """A backbone with a linear layer on its pooled features."""
 

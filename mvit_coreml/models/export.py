@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from mvit_coreml.models import mobilevit, mobilevitv2
 from mvit_coreml.models.base import Model, SemanticSegmenter
 from mvit_coreml.models.deeplab import ASPP, DeepLabV3Plus
-from mvit_coreml.models.layers import ConvLayer, Stack, normalize_channels, static_shape
+from mvit_coreml.models.layers import (
+    ChannelNorm,
+    ConvLayer,
+    Stack,
+    normalize_channels,
+    static_shape,
+)
 from mvit_coreml.models.mobilenetv2 import MobileNetV2Model
 
 ModelT = TypeVar("ModelT", bound=Model[Any])
@@ -103,7 +109,7 @@ class FoldedTransformerLayer(nn.Module):
         batch, channels, _, count = static_shape(qkv)  # channels: query, key and value
         heads = self.num_heads
         qkv = qkv.reshape(batch, 3 * heads, channels // (3 * heads), count)
-        query, key, value = qkv.split(heads, dim=1)  # (B, heads, head_dim, N)
+        query, key, value = torch.split(qkv, heads, dim=1)  # (B, heads, head_dim, N)
         attention = (query.transpose(-1, -2) @ key).softmax(dim=-1)  # (B, heads, N, N)
         context = value @ attention.transpose(-1, -2)
         return context.reshape(batch, channels // 3, 1, count)
@@ -166,7 +172,7 @@ class FoldedDeepLabV3Plus(nn.Module):
 
 
 def _fold_mobilevit_block(block: mobilevit.MobileViTBlock) -> None:
-    norm = cast(mobilevit.ChannelNorm, block.layernorm)
+    norm = cast(ChannelNorm, block.layernorm)
     _fold_affine(norm, block.conv_projection.convolution)
     block.layernorm = ChannelNormalization(norm.eps)
     layers = (cast(mobilevit.TransformerLayer, layer) for layer in block.transformer.layer)

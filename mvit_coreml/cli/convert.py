@@ -1,0 +1,267 @@
+"""``mvit-coreml convert``: a checkpoint to an ML Program package."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mvit_coreml.pipeline import ConvertedPackage
+
+_EXAMPLES = """\b
+Examples:
+  mvit-coreml convert apple/mobilevit-small
+  mvit-coreml convert ./my-finetuned-mobilevit -o Classifier.mlpackage --bits 8
+  mvit-coreml convert google/deeplabv3_mobilenet_v2_1.0_513 --fit stretch --bits none
+  mvit-coreml convert apple/mobilevit-small --ios 18 --image-size 256 --image-size 320
+  mvit-coreml convert apple/mobilevit-small --output features --layers 2,4
+"""
+_STAGES = {
+    "load": "loading the checkpoint",
+    "trace": "tracing the model",
+    "convert": "converting to an ML Program",
+    "palettize": "palettizing the weights",
+    "write": "writing the package",
+}
+
+
+class _Size(click.ParamType[tuple[int, int]]):
+    """``N`` or ``HxW``."""
+
+    name = "N|HxW"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", str(value))
+        if match is None:
+            self.fail(f"{value!r} is no size; give N or HEIGHTxWIDTH in pixels", param, ctx)
+        height = int(match[1])
+        return height, int(match[2] or height)
+
+
+class _MapSize(_Size):
+    """``input``, ``logits``, ``N`` or ``HxW``."""
+
+    name = "input|logits|HxW"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return value if value in ("input", "logits") else super().convert(value, param, ctx)
+
+
+class _Numbers(click.ParamType[tuple[int, ...]]):
+    """Whole numbers with commas between."""
+
+    name = "I,J,…"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of whole numbers such as 2,4", param, ctx)
+
+
+@click.command("convert", epilog=_EXAMPLES)
+@click.argument("source")
+@click.option(
+    "-o",
+    "--output-path",
+    "destination",
+    type=click.Path(path_type=Path),
+    help="Package to write; by default the checkpoint's name in this folder.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing package.")
+@click.option(
+    "--ios",
+    type=click.Choice(["16", "17", "18", "26"]),
+    default="17",
+    show_default=True,
+    help="Deployment target.",
+)
+@click.option(
+    "--bits",
+    type=click.Choice(["none", "8", "6", "4"]),
+    default="6",
+    show_default=True,
+    help="Palettize the weights to this many bits.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp16", "fp32"]),
+    default="fp16",
+    show_default=True,
+    help="Compute precision.",
+)
+@click.option(
+    "--output",
+    "kind",
+    type=click.Choice(["probabilities", "logits", "classes", "features"]),
+    help="What the package answers; by default probabilities of a classifier, classes "
+    "of a segmenter, features of a backbone.",
+)
+@click.option(
+    "--map-size",
+    type=_MapSize(),
+    help="Size of a segmenter's maps; by default the input's, for logits their own.",
+)
+@click.option(
+    "--layers",
+    type=_Numbers(),
+    default=(),
+    help="Hidden states to add to the features, counted from 0.",
+)
+@click.option(
+    "--image-size",
+    "image_sizes",
+    type=_Size(),
+    multiple=True,
+    help="Input size instead of the checkpoint's; give it several times for one package "
+    "with a function for each (iOS 18).",
+)
+@click.option(
+    "--fit",
+    type=click.Choice(["crop", "stretch", "pad"]),
+    help="How photos are brought to the input; by default pad for segmenters, else crop.",
+)
+@click.option(
+    "--color-order",
+    type=click.Choice(["auto", "bgr", "rgb"]),
+    default="auto",
+    show_default=True,
+    help="Channel order the weights expect.",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="Class names instead of the checkpoint's: a text or JSON file.",
+)
+@click.option(
+    "--image-processor",
+    help="Preprocessing instead of the checkpoint's: hub id, folder, or preprocessor_config.json.",
+)
+@click.option(
+    "--output-stride", type=click.Choice(["8", "16", "32"]), help="For files that do not tell."
+)
+@click.option("--revision", help="Branch, tag or commit of a hub checkpoint.")
+@click.option("--token", help="Hub token for private checkpoints.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Folder of the hub cache.")
+@click.option("--offline", is_flag=True, help="Never ask the hub, use its cache alone.")
+@click.option("--author", help="Author in the package's metadata.")
+@click.option("--license", "license_", help="Licence in the package's metadata.")
+@click.option("--description", help="Description in the package's metadata.")
+@click.option(
+    "--package-version", default="1.0", show_default=True, help="Version in the package's metadata."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
+@click.option("-v", "--verbose", is_flag=True, help="Show what coremltools prints.")
+def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
+    """Convert a checkpoint to a Core ML package.
+
+    SOURCE is a hub id, a folder or a weight file of Hugging Face transformers, timm or cvnets. The
+    package takes an image and has the channel order and the scaling built in.
+    """
+    from mvit_coreml.checkpoints.load import load_checkpoint
+    from mvit_coreml.pipeline import ConvertOptions, convert
+
+    progress = _Progress(silent=quiet)
+    order = None if given["color_order"] == "auto" else given["color_order"].upper()
+    # What the options alone can tell is said before a download.
+    options = ConvertOptions(
+        ios=int(given["ios"]),
+        precision=given["precision"],
+        bits=None if given["bits"] == "none" else int(given["bits"]),  # type: ignore[arg-type]
+        output=given["kind"],
+        map_size=given["map_size"],
+        layers=given["layers"],
+        image_sizes=given["image_sizes"],
+        fit=given["fit"],
+        color_order=order,
+        author=given["author"],
+        license=given["license_"],
+        description=given["description"],
+        version=given["package_version"],
+    )
+    progress("load")
+    stride = given["output_stride"]
+    checkpoint = load_checkpoint(
+        source,
+        revision=given["revision"],
+        token=given["token"],
+        cache_dir=given["cache_dir"],
+        local_files_only=given["offline"],
+        image_processor=given["image_processor"],
+        labels=given["labels"],
+        output_stride=None if stride is None else int(stride),
+    )
+    package = convert(
+        checkpoint,
+        options,
+        given["destination"],
+        force=given["force"],
+        progress=progress,
+        verbose=verbose,
+    )
+    progress.finish()
+    if as_json:
+        click.echo(json.dumps(_as_json(package), indent=2, ensure_ascii=False))
+    elif not quiet:
+        click.echo(_summary(package))
+
+
+class _Progress:
+    """Prints every stage to stderr, with the time it took."""
+
+    def __init__(self, silent: bool) -> None:
+        self.silent = silent
+        self.stream = sys.stderr
+        self.started: float | None = None
+
+    def __call__(self, stage: str) -> None:
+        self.finish()
+        self.started = time.perf_counter()
+        if not self.silent:
+            click.echo(f"{_STAGES[stage]} … ", nl=False, file=self.stream)
+            self.stream.flush()
+
+    def finish(self) -> None:
+        """End the line of the stage under way."""
+        if self.started is not None and not self.silent:
+            click.echo(f"{time.perf_counter() - self.started:.1f} s", file=self.stream)
+        self.started = None
+
+
+def _summary(package: ConvertedPackage) -> str:
+    options = package.options
+    bits = f"{options.bits}-bit palettes" if options.bits else "weights not palettized"
+    lines = [
+        f"{package.path}",
+        f"  size     {package.size / 1e6:.2f} MB, {options.precision}, {bits}",
+        f"  target   iOS {options.ios}",
+    ]
+    for name, (height, width) in package.functions.items():
+        function = "" if name == "main" else f" (function {name})"
+        lines.append(
+            f"  input    image, {width}x{height} pixels, {options.color_order}, "
+            f"--fit {options.fit}{function}"
+        )
+    for output in package.outputs:
+        shape = "x".join(map(str, output.shape))
+        lines.append(f"  output   {output.name}: {output.dtype} {shape}".rstrip())
+    lines += [f"  note     {note}" for note in package.notes]
+    return "\n".join(lines)
+
+
+def _as_json(package: ConvertedPackage) -> dict[str, Any]:
+    data = dataclasses.asdict(package)
+    data["path"] = str(package.path)
+    return data
