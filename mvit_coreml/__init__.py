@@ -17,24 +17,30 @@ if TYPE_CHECKING:
     from mvit_coreml.models.build import build_model
     from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig, MobileViTV2Config
     from mvit_coreml.models.export import prepare_for_export
+    from mvit_coreml.pipeline import ConvertedPackage, ConvertOptions, convert
 
     __version__: str
 
 # Public name to the module that defines it.
 _MODULES = {
     "Checkpoint": "checkpoints.checkpoint",
+    "ConvertOptions": "pipeline",
+    "ConvertedPackage": "pipeline",
     "ImageProcessor": "imaging.processor",
     "MobileNetV2Config": "models.config",
     "MobileViTConfig": "models.config",
     "MobileViTV2Config": "models.config",
     "MvitCoremlError": "errors",
     "build_model": "models.build",
+    "convert": "pipeline",
     "load_checkpoint": "checkpoints.load",
     "prepare_for_export": "models.export",
 }
 
 __all__ = [
     "Checkpoint",
+    "ConvertOptions",
+    "ConvertedPackage",
     "ImageProcessor",
     "MobileNetV2Config",
     "MobileViTConfig",
@@ -42,6 +48,7 @@ __all__ = [
     "MvitCoremlError",
     "__version__",
     "build_model",
+    "convert",
     "load_checkpoint",
     "prepare_for_export",
 ]

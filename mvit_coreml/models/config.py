@@ -304,8 +304,9 @@ class MobileViTV2Config(_AsppConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.ffn_multiplier, float) and self.ffn_multiplier.is_integer():
-            object.__setattr__(self, "ffn_multiplier", int(self.ffn_multiplier))
+        multiplier: object = self.ffn_multiplier
+        if isinstance(multiplier, float) and multiplier.is_integer():
+            object.__setattr__(self, "ffn_multiplier", int(multiplier))
         self._check("n_attn_blocks", _is_ints(3, 0), "three whole numbers from 0")
         self._check("base_attn_unit_dims", _is_ints(3, 1), "three whole numbers from 1")
         self._check("width_multiplier", _is_positive, "a number above 0")

@@ -336,7 +336,7 @@ def results(execute: Callable[..., Any]) -> dict[str, tuple[np.ndarray, np.ndarr
     for opset in sorted({case.opset for case in CASES}):
         cases = [case for case in CASES if case.opset == opset]
         inputs = {
-            f"{case.name}_{index}": array
+            f"in_{case.name}_{index}": array
             for case in cases
             for index, array in enumerate(case.arrays)
         }
@@ -347,7 +347,7 @@ def results(execute: Callable[..., Any]) -> dict[str, tuple[np.ndarray, np.ndarr
         ) -> dict[str, Any]:
             built = {}
             for case in cases:
-                given = [variables[f"{case.name}_{index}"] for index in range(len(case.arrays))]
+                given = [variables[f"in_{case.name}_{index}"] for index in range(len(case.arrays))]
                 built[f"out_{case.name}"] = case.build(mb, *given)
                 # A copy, because some of coremltools' own folding works in place.
                 constants = [mb.const(val=array.copy()) for array in case.arrays]
