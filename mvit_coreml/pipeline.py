@@ -322,11 +322,11 @@ def _metadata(
         ),
         "preprocessing": json.dumps(preprocessing),
     }
-    if checkpoint.task != "backbone":
-        own["labels"] = json.dumps(list(labels), ensure_ascii=False)
     preview = {}
-    if options.output in ("probabilities", "classes"):
+    if (checkpoint.task, options.output) in _PREVIEWED:
         preview = meta.preview(checkpoint.task, labels)
+    elif options.output != "features":
+        own["labels"] = json.dumps(list(labels), ensure_ascii=False)
     return meta.PackageMetadata(
         author=options.author or owner,
         license=options.license or known or "not stated; see the source checkpoint",
@@ -363,6 +363,8 @@ _FAMILY_NAMES = {
     "mobilevitv2": "MobileViTV2",
     "mobilenet_v2": "MobileNetV2",
 }
+# Outputs that Xcode previews; their packages name the classes in the form it reads.
+_PREVIEWED = {("image-classification", "probabilities"), ("semantic-segmentation", "classes")}
 _FITS: dict[Fit, str] = {
     "crop": "resizing and cutting out the centre",
     "stretch": "stretching the whole photo",

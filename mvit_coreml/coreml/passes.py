@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mvit_coreml.coreml.toolkit import load_coremltools
 
 MERGE_PADDING = "mvit::merge_padding_into_conv"
+SHARE_CONSTANTS = "mvit::share_small_constants"
 
 _SIMPLIFY = (
     "common::lower_complex_dialect_ops",
@@ -42,11 +45,16 @@ _CLEAN_UP = (
     "common::cast_optimization",
     "common::dead_code_elimination",
     "common::const_deduplication",
+    SHARE_CONSTANTS,
     "common::noop_elimination",
     "common::dedup_op_and_var_names",
     "common::topological_reorder",
     "common::dead_code_elimination",
 )
+
+
+# Attributes have a handful of elements; what is larger is a weight.
+_SMALL = 16
 
 
 def conversion_pipeline(fp16: bool) -> Any:
@@ -66,9 +74,35 @@ def _register_passes() -> None:
     if MERGE_PADDING in PASS_REGISTRY:
         return
 
-    namespace, name = MERGE_PADDING.split("::")
+    @register_pass(namespace="mvit")
+    class share_small_constants(AbstractGraphPass):  # noqa: N801  (names the pass)
+        """Let operations share equal strides, paddings, axes and the like.
 
-    @register_pass(namespace=namespace)
+        coremltools writes every attribute of every operation as a constant of its own, which
+        makes up half of a program's size without its weights. It merges large constants itself.
+        """
+
+        def apply(self, prog: Any) -> None:
+            for function in prog.functions.values():
+                self._apply_block(function)
+
+        @block_context_manager  # type: ignore[untyped-decorator]
+        def _apply_block(self, block: Any) -> None:
+            first: dict[tuple[str, bytes], Any] = {}
+            for op in list(block.operations):
+                if op.op_type != "const" or np.size(op.val.val) > _SMALL:
+                    continue
+                value = np.asarray(op.val.val)
+                key = (f"{op.outputs[0].dtype} {value.shape}", value.tobytes())
+                shared = first.setdefault(key, op.outputs[0])
+                if shared is op.outputs[0] or op.outputs[0] in block.outputs:
+                    continue
+                for user in list(op.outputs[0].child_ops):
+                    names = {n: shared for n, v in user.inputs.items() if v is op.outputs[0]}
+                    user.set_inputs(no_check_var_types=True, type_inference=False, **names)
+                block.remove_ops([op])
+
+    @register_pass(namespace="mvit")
     class merge_padding_into_conv(AbstractGraphPass):  # noqa: N801  (names the pass)
         """Give a convolution the zero padding of the ``pad`` op before it.
 
@@ -123,8 +157,6 @@ def _register_passes() -> None:
                 )
                 block.remove_ops([conv])
             block.remove_ops([pad])
-
-    assert name == merge_padding_into_conv.__name__
 
 
 def _is_unpadded(conv: Any) -> bool:

@@ -231,11 +231,12 @@ class _Compiler:
         attributes: dict[str, Any] = {}
         late: dict[str, int] = {}
         for name in sorted(kernel.attributes & set(operation.inputs)):
-            (argument,) = operation.inputs[name]
-            if isinstance(argument, Reference) and argument.name not in self.constant_operations:
-                late[name] = self._argument_number(argument, widened=False)
+            given = operation.inputs[name]
+            if len(given) == 1 and self._is_late(given[0]):
+                late[name] = self._argument_number(given[0], widened=False)
             else:
-                attributes[name] = as_python(self._array(argument))
+                found = [as_python(self._array(argument)) for argument in given]
+                attributes[name] = found[0] if len(found) == 1 else found
         outputs = tuple(self._define(output.name, output.type) for output in operation.outputs)
         types = tuple(
             torch_type(output.type.data_type, self.arithmetic)
@@ -255,6 +256,10 @@ class _Compiler:
                 attributes,
             )
         )
+
+    def _is_late(self, argument: Argument) -> bool:
+        """Whether only a run decides an argument's value."""
+        return isinstance(argument, Reference) and argument.name not in self.constant_operations
 
     def _argument_number(self, argument: Argument, widened: bool) -> int:
         if isinstance(argument, Constant):

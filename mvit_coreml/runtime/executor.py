@@ -176,4 +176,4 @@ def _fetch(argument: int | tuple[int, ...], values: list[Any], widen: bool) -> A
 
 
 def _as_array(value: Any) -> Any:
-    return np.ascontiguousarray(value.numpy()) if isinstance(value, Tensor) else value
+    return np.array(value.numpy(), order="C") if isinstance(value, Tensor) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,9 @@ def ct() -> Iterator[Any]:
         def cast(context: Any, node: Any, dtype: type, dtype_name: str) -> None:
             value = context[node.inputs[0]]
             if isinstance(value.val, np.ndarray) and value.val.size == 1:
-                from coremltools.converters.mil.mil import Builder as mb
+                from coremltools.converters.mil.mil import Builder
 
-                constant = mb.const(val=dtype(value.val.item()), name=node.name)
+                constant = Builder.const(val=dtype(value.val.item()), name=node.name)
                 context.add(constant, node.name)
             else:
                 original(context, node, dtype, dtype_name)
@@ -53,8 +53,7 @@ def save_program(ct: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 
     ``build(mb, **variables)`` returns a dictionary of named results.
     """
-    from coremltools.converters.mil.mil import Builder as mb
-    from coremltools.converters.mil.mil import types
+    from coremltools.converters.mil.mil import Builder, types
 
     kinds = {"float32": types.fp32, "float16": types.fp16, "int32": types.int32}
 
@@ -62,18 +61,20 @@ def save_program(ct: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         build: Callable[..., Mapping[str, Any]], inputs: Mapping[str, np.ndarray], opset: int = 17
     ) -> Path:
         target = getattr(ct.target, OPSETS[opset])
-        specs = [mb.TensorSpec(array.shape, kinds[str(array.dtype)]) for array in inputs.values()]
+        specs = [
+            Builder.TensorSpec(array.shape, kinds[str(array.dtype)]) for array in inputs.values()
+        ]
 
         # coremltools reads the names of the inputs from the function's signature.
         def body(*variables: Any) -> Any:
             named = dict(zip(inputs, variables, strict=True))
-            results = build(mb, **named)
-            return tuple(mb.identity(x=value, name=name) for name, value in results.items())
+            results = build(Builder, **named)
+            return tuple(Builder.identity(x=value, name=name) for name, value in results.items())
 
         signature = ", ".join(inputs)
         scope: dict[str, Any] = {"body": body}
-        exec(f"def program({signature}): return body({signature})", scope)  # noqa: S102
-        program = mb.program(input_specs=specs, opset_version=target)(scope["program"])
+        exec(f"def program({signature}): return body({signature})", scope)
+        program = Builder.program(input_specs=specs, opset_version=target)(scope["program"])
         model = ct.convert(
             program,
             convert_to="mlprogram",
@@ -197,8 +198,3 @@ def snr() -> Callable[[Any, Any], float]:
         return float(10 * np.log10((expected**2).mean() / max(noise, 1e-30)))
 
     return snr
-
-
-@pytest.fixture(scope="session")
-def shapes_of() -> Callable[[Sequence[np.ndarray]], list[tuple[int, ...]]]:
-    return lambda arrays: [array.shape for array in arrays]

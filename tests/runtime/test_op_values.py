@@ -274,7 +274,9 @@ CASES = [
             )
         )
     ),
-    Case("slice_by_size", (X,), attributes("slice_by_size", begin=[0, 1, -2, 0], size=[2, 2, 1, 3])),
+    Case(
+        "slice_by_size", (X,), attributes("slice_by_size", begin=[0, 1, -2, 0], size=[2, 2, 1, 3])
+    ),
     Case("slice_rest", (X,), attributes("slice_by_size", begin=[1, 0, 1, 2], size=[1, 3, -1, -1])),
     Case("gather", (X, integers(0, 4, 2, 3)), lambda mb, x, i: mb.gather(x=x, indices=i, axis=2)),
     Case(
@@ -306,8 +308,8 @@ CASES = [
         16,
     ),
     *(
-        Case(f"band_part_{index}", (normal(2, 4, 5),), attributes("band_part", lower=l, upper=u))
-        for index, (l, u) in enumerate(((-1, 0), (0, -1), (1, 2), (0, 0)))
+        Case(f"band_part_{index}", (normal(2, 4, 5),), attributes("band_part", lower=low, upper=up))
+        for index, (low, up) in enumerate(((-1, 0), (0, -1), (1, 2), (0, 0)))
     ),
     Case("fill_like", (X,), lambda mb, x: mb.fill_like(ref_tensor=x, value=2.5)),
     Case("shape", (X,), attributes("shape")),
@@ -321,9 +323,7 @@ CASES = [
     Case(
         "slice_update",
         (normal(6, 7), normal(2, 3)),
-        lambda mb, x, u: mb.slice_update(
-            x=x, update=u, begin=[1, 5], end=[5, 0], stride=[2, -2]
-        ),
+        lambda mb, x, u: mb.slice_update(x=x, update=u, begin=[1, 5], end=[5, 0], stride=[2, -2]),
         18,
     ),
 ]

@@ -33,14 +33,18 @@ def reshape_right_aligned(x: Tensor, *, shape: list[int]) -> Tensor:
 def reshape_like(
     x: Tensor,
     ref_tensors: tuple[Tensor, ...],
-    begins: tuple[Tensor, ...],
-    ends: tuple[Tensor, ...],
-    end_masks: tuple[Tensor, ...],
+    *,
+    begins: int | list[int],
+    ends: int | list[int],
+    end_masks: bool | list[bool],
 ) -> Tensor:
     """Give ``x`` the joined shapes of parts of other tensors."""
+    bounds = zip(
+        *(v if isinstance(v, list) else [v] for v in (begins, ends, end_masks)), strict=True
+    )
     parts = (
-        reference.shape[int(begin) : None if mask else int(end)]
-        for reference, begin, end, mask in zip(ref_tensors, begins, ends, end_masks, strict=True)
+        reference.shape[begin : None if mask else end]
+        for reference, (begin, end, mask) in zip(ref_tensors, bounds, strict=True)
     )
     return x.reshape(list(chain.from_iterable(parts)))
 

@@ -1,0 +1,1 @@
+"""Palettes: the weights of a tensor replaced by indices into a small lookup table (LUT)."""
