@@ -101,6 +101,9 @@ class ConvertOptions:
         _check_choice("bits", self.bits, (None, 8, 6, 4))
         _check_choice("fit", self.fit, (None, "crop", "stretch", "pad"))
         _check_choice("color_order", self.color_order, (None, "RGB", "BGR"))
+        _check_sizes("image size", self.image_sizes)
+        if isinstance(self.map_size, tuple):
+            _check_sizes("map size", (self.map_size,))
         if len(set(self.image_sizes)) != len(self.image_sizes):
             raise InputError("an image size is given twice; give each once")
         if len(self.image_sizes) > 1 and self.ios < MULTIFUNCTION_IOS:
@@ -239,6 +242,11 @@ def _fill_in(options: ConvertOptions, checkpoint: Checkpoint) -> ConvertOptions:
     """Replace every ``None`` by what it stands for with this checkpoint."""
     segments = checkpoint.task == "semantic-segmentation"
     output = options.output or OUTPUTS_OF_TASK[checkpoint.task][0]
+    if options.map_size is not None and (not segments or output == "features"):
+        raise InputError(
+            f"a map size does not apply to the {output} of a model for {checkpoint.task}; "
+            "only the classes, probabilities and logits of a segmenter are maps"
+        )
     flips = checkpoint.image_processor.do_flip_channel_order
     return replace(
         options,
@@ -261,25 +269,9 @@ def _inputs(
     inputs = {}
     for size in options.image_sizes:
         name = "main" if len(options.image_sizes) == 1 else f"size_{size[0]}x{size[1]}"
-        sized = processor if size == trained else resized_processor(processor, trained, size)
+        sized = processor.for_input_size(size, trained)
         inputs[name] = sized, bake_preprocessing(sized, checkpoint.config.num_channels, size)
     return inputs
-
-
-def resized_processor(
-    processor: ImageProcessor, trained: tuple[int, int], size: tuple[int, int]
-) -> ImageProcessor:
-    """Return a processor that leads to another input size with the same margins around the crop."""
-    factor = max(size[0] / trained[0], size[1] / trained[1])
-    edge: int | tuple[int, int]
-    if isinstance(processor.size, int):
-        edge = round(processor.size * factor)
-    else:
-        edge = (
-            round(processor.size[0] * size[0] / trained[0]),
-            round(processor.size[1] * size[1] / trained[1]),
-        )
-    return processor.replace(size=edge, crop_size=size)
 
 
 def _export(model: Model[Any], image: ImageInput, options: ConvertOptions) -> ExportedModel:
@@ -345,7 +337,7 @@ def _notes(
     checkpoint: Checkpoint, options: ConvertOptions, renamed: Sequence[str]
 ) -> tuple[str, ...]:
     notes = []
-    if renamed:
+    if renamed and options.output != "features":
         notes.append(f"class names that stood twice were made unique: {', '.join(renamed)}")
     if checkpoint.task == "semantic-segmentation":
         notes.append(
@@ -370,6 +362,12 @@ _FITS: dict[Fit, str] = {
     "stretch": "stretching the whole photo",
     "pad": "fitting in the whole photo and padding it with black",
 }
+
+
+def _check_sizes(name: str, sizes: Sequence[tuple[int, int]]) -> None:
+    for height, width in sizes:
+        if height < 1 or width < 1:
+            raise InputError(f"{name} {height}x{width} is empty; give it in pixels")
 
 
 def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:

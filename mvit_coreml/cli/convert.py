@@ -8,7 +8,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
@@ -171,9 +171,9 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
     package takes an image and has the channel order and the scaling built in.
     """
     from mvit_coreml.checkpoints.load import load_checkpoint
+    from mvit_coreml.coreml.package import check_destination
     from mvit_coreml.pipeline import ConvertOptions, convert
 
-    progress = _Progress(silent=quiet)
     order = None if given["color_order"] == "auto" else given["color_order"].upper()
     # What the options alone can tell is said before a download.
     options = ConvertOptions(
@@ -191,27 +191,29 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
         description=given["description"],
         version=given["package_version"],
     )
-    progress("load")
+    if given["destination"] is not None:
+        check_destination(given["destination"], given["force"])
     stride = given["output_stride"]
-    checkpoint = load_checkpoint(
-        source,
-        revision=given["revision"],
-        token=given["token"],
-        cache_dir=given["cache_dir"],
-        local_files_only=given["offline"],
-        image_processor=given["image_processor"],
-        labels=given["labels"],
-        output_stride=None if stride is None else int(stride),
-    )
-    package = convert(
-        checkpoint,
-        options,
-        given["destination"],
-        force=given["force"],
-        progress=progress,
-        verbose=verbose,
-    )
-    progress.finish()
+    with _Progress(silent=quiet) as progress:
+        progress("load")
+        checkpoint = load_checkpoint(
+            source,
+            revision=given["revision"],
+            token=given["token"],
+            cache_dir=given["cache_dir"],
+            local_files_only=given["offline"],
+            image_processor=given["image_processor"],
+            labels=given["labels"],
+            output_stride=None if stride is None else int(stride),
+        )
+        package = convert(
+            checkpoint,
+            options,
+            given["destination"],
+            force=given["force"],
+            progress=progress,
+            verbose=verbose,
+        )
     if as_json:
         click.echo(json.dumps(_as_json(package), indent=2, ensure_ascii=False))
     elif not quiet:
@@ -226,17 +228,24 @@ class _Progress:
         self.stream = sys.stderr
         self.started: float | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self._end_line(None if error is None else "")
+
     def __call__(self, stage: str) -> None:
-        self.finish()
+        self._end_line()
         self.started = time.perf_counter()
         if not self.silent:
             click.echo(f"{_STAGES[stage]} … ", nl=False, file=self.stream)
             self.stream.flush()
 
-    def finish(self) -> None:
-        """End the line of the stage under way."""
+    def _end_line(self, ending: str | None = None) -> None:
+        """End the line of the stage under way, with the time it took unless told otherwise."""
         if self.started is not None and not self.silent:
-            click.echo(f"{time.perf_counter() - self.started:.1f} s", file=self.stream)
+            seconds = time.perf_counter() - self.started
+            click.echo(f"{seconds:.1f} s" if ending is None else ending, file=self.stream)
         self.started = None
 
 
@@ -251,7 +260,7 @@ def _summary(package: ConvertedPackage) -> str:
     for name, (height, width) in package.functions.items():
         function = "" if name == "main" else f" (function {name})"
         lines.append(
-            f"  input    image, {width}x{height} pixels, {options.color_order}, "
+            f"  input    image, {height}x{width} pixels, {options.color_order}, "
             f"--fit {options.fit}{function}"
         )
     for output in package.outputs:

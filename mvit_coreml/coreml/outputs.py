@@ -115,6 +115,8 @@ class FeatureExport(ExportedModel):
         assert isinstance(backbone, Backbone)
         features = backbone.expand(backbone.forward_features(image, hidden_states))
         chosen = (hidden_states[index] for index in self.layers)
+        # A tensor under two names would lose one of them in the conversion.
+        chosen = (state * 1.0 if state is features else state for state in chosen)
         return (features, features.mean(dim=(-2, -1)), *chosen)
 
 
@@ -175,7 +177,8 @@ def export_model(
         layers: hidden states to add to ``features``, counted from 0 as transformers does.
 
     Raises:
-        InputError: an output that the task does not have, or a layer that does not exist.
+        InputError: an output that the task does not have, or a layer that does not exist or is
+            given twice.
     """
     if kind not in OUTPUTS_OF_TASK[model.task]:
         raise InputError(
@@ -194,6 +197,8 @@ def export_model(
                 f"layer {beyond[0]} does not exist; {backbone.config.model_type} has hidden "
                 f"states 0 to {count - 1}"
             )
+        if len(set(layers)) != len(layers):
+            raise InputError(f"a layer of {_listed(layers)} is given twice; give each once")
         exported = FeatureExport(backbone, image, layers)
     elif isinstance(model, ImageClassifier):
         exported = ClassifierExport(model, image, kind)

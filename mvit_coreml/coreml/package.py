@@ -58,8 +58,8 @@ def staging_folder(destination: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise MvitCoremlError(
-            f"{destination}: cannot be written: {error.strerror or error}; "
-            "free some space or choose another place with -o"
+            f"{destination}: cannot be written: {error.strerror or error}; free some space there "
+            f"and in {tempfile.gettempdir()}, or choose another place with -o"
         ) from None
 
 
@@ -71,11 +71,15 @@ def finish_package(raw: Path, spec: Any) -> None:
         spec: the specification to store instead of its own.
     """
     model = raw / _MODEL_PATH
+    # coremltools copies this file and the next folder with the permissions of temporary ones, for
+    # the owner alone; new ones get those that the user's other files have.
+    model.unlink()
     # Maps have no order of their own in a protobuf; deterministic serialisation sorts them.
     model.write_bytes(spec.SerializeToString(deterministic=True))
     weights = raw / _WEIGHTS_PATH
     items = [("model.mlmodel", "CoreML Model Specification", model)]
     if weights.is_dir():
+        shutil.copymode(weights.parent, weights)
         items.append(("weights", "CoreML Model Weights", weights / "weight.bin"))
     entries, root = {}, ""
     for name, description, file in items:

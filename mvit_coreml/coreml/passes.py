@@ -2,7 +2,7 @@
 
 coremltools' default pipeline validates the whole program after each of some ninety passes, most
 of which cannot match anything that an exported model holds. This is the subset that does, in
-coremltools' own order, and one pass of ours.
+coremltools' own order, and two passes of ours; the program is validated at the end.
 """
 
 from __future__ import annotations
@@ -57,12 +57,20 @@ _CLEAN_UP = (
 _SMALL = 16
 
 
-def conversion_pipeline(fp16: bool) -> Any:
-    """Return the ``ct.PassPipeline`` of a conversion."""
-    ct = load_coremltools()
+def simplify_program(program: Any, *, fp16: bool) -> None:
+    """Run the passes on a freshly converted MIL program, in place, and validate it once.
+
+    Args:
+        program: a ``coremltools`` MIL program.
+        fp16: compute in half precision.
+    """
+    load_coremltools()
     _register_passes()
-    names = [*_SIMPLIFY, *(_TO_FP16 if fp16 else ()), *_CLEAN_UP]
-    return ct.PassPipeline(names, "mvit-coreml")
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+
+    for name in (*_SIMPLIFY, *(_TO_FP16 if fp16 else ()), *_CLEAN_UP):
+        PASS_REGISTRY[name](program)
+    program.validate()
 
 
 def _register_passes() -> None:

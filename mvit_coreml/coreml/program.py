@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import errno
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +12,7 @@ import torch
 
 from mvit_coreml.coreml.image_input import ImageInput
 from mvit_coreml.coreml.outputs import ExportedModel
-from mvit_coreml.coreml.passes import conversion_pipeline
+from mvit_coreml.coreml.passes import simplify_program
 from mvit_coreml.coreml.toolkit import load_coremltools, quiet
 
 Precision = Literal["fp16", "fp32"]
@@ -65,15 +67,17 @@ def build_program(
         color_layout=layout,
     )
     with quiet(not verbose):
-        return ct.convert(
+        program = ct.convert(
             traced,
             inputs=[image_type],
             outputs=None if classifier else [ct.TensorType(name=name) for name in output_names],
             convert_to="milinternal",
             minimum_deployment_target=_target(ios),
-            compute_precision=ct.precision.FLOAT16 if precision == "fp16" else ct.precision.FLOAT32,
-            pass_pipeline=conversion_pipeline(fp16=precision == "fp16"),
+            compute_precision=ct.precision.FLOAT32,  # a pass of its own goes to half precision
+            pass_pipeline=ct.PassPipeline.EMPTY,
         )
+        simplify_program(program, fp16=precision == "fp16")
+    return program
 
 
 def palettize_program(program: Any, bits: Bits, *, verbose: bool = False) -> None:
@@ -108,12 +112,15 @@ def save_program(
         ios: deployment target, one of :data:`IOS_TARGETS`.
         class_labels: unique class names that make the package a classifier, or ``None``.
         verbose: let coremltools print.
+
+    Raises:
+        OSError: a file could not be written.
     """
     ct = load_coremltools()
     classifier = None
     if class_labels is not None:
         classifier = ct.ClassifierConfig(list(class_labels), predicted_feature_name=CLASS_LABEL)
-    with quiet(not verbose):
+    with quiet(not verbose), _writing():
         model = ct.convert(
             program,
             convert_to="mlprogram",
@@ -136,15 +143,27 @@ def merge_functions(packages: Mapping[str, Path], merged: Path, *, verbose: bool
 
     Returns:
         The specification of the merged package.
+
+    Raises:
+        OSError: a file could not be written.
     """
     ct = load_coremltools()
-    with quiet(not verbose):
+    with quiet(not verbose), _writing():
         description = ct.utils.MultiFunctionDescriptor()
         for name, package in packages.items():
             description.add_function(str(package), "main", name)
         description.default_function_name = next(iter(packages))
         ct.utils.save_multifunction(description, str(merged))
         return ct.models.MLModel(str(merged), skip_model_load=True).get_spec()
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    """Raise ``OSError`` for what coremltools' writers in C++ report, above all a full disk."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(errno.EIO, " ".join(str(error).split()).rstrip(".")) from error
 
 
 def _target(ios: int) -> Any:

@@ -196,6 +196,24 @@ class ImageProcessor:
         data["image_mean"], data["image_std"] = list(self.image_mean), list(self.image_std)
         return data
 
+    def for_input_size(self, size: tuple[int, int], trained: tuple[int, int]) -> Self:
+        """Return a processor that leads to another input size with the same margins around it.
+
+        Args:
+            size: (height, width) of the wanted input, in pixels.
+            trained: (height, width) that this processor leads to, in pixels.
+        """
+        if size == trained and size == self.crop_size:
+            return self
+        if isinstance(self.size, int):
+            edge: Size = round(self.size * max(size[0] / trained[0], size[1] / trained[1]))
+        else:
+            edge = (
+                round(self.size[0] * size[0] / trained[0]),
+                round(self.size[1] * size[1] / trained[1]),
+            )
+        return self.replace(size=edge, crop_size=size, do_center_crop=True)
+
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some options changed; ``None`` keeps an option as it is."""
         return dataclasses.replace(self, **_given(changes))

@@ -59,7 +59,7 @@ def distinct_values(
         weights: finite, of the tensor's shape; None weighs every element 1.
     """
     with np.errstate(over="ignore", under="ignore"):
-        half = np.ascontiguousarray(tensor, dtype=np.float16)
+        half = np.asarray(tensor, dtype=np.float16, order="C")
     if half.dtype == tensor.dtype or np.array_equal(half, tensor):
         return _distinct_halves(half, weights)
     wide = tensor.astype(np.float64)

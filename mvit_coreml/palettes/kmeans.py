@@ -79,6 +79,7 @@ def optimal_palette(
             or an entry overflows ``dtype``.
     """
     tensor = np.asarray(values)
+    tensor = tensor.astype(tensor.dtype.newbyteorder("="), copy=False)
     _check_tensor(tensor, k)
     importance = None if weights is None else _check_weights(np.asarray(weights), tensor.shape)
     lut_type = np.dtype(dtype)
@@ -104,7 +105,9 @@ def optimal_palette(
         return np.ldexp(lut, -exponent)
 
     entries = _table(x, w, k, rounded)
-    labels = np.searchsorted(_midpoints(entries), x).astype(np.uint8)
+    nearest = np.searchsorted(_midpoints(entries), x)
+    # Among equal entries, the first.
+    labels = np.searchsorted(entries, entries)[nearest].astype(np.uint8)
     error = float(np.dot(w, (x - entries[labels]) ** 2))
     return Palette(
         lut=np.ldexp(entries, exponent).astype(lut_type),
@@ -138,7 +141,7 @@ def palettize_tensors(
             message starts with its place in the list).
     """
     count = len(tensors)
-    sizes = [k] * count if isinstance(k, int) else list(k)
+    sizes = [int(k)] * count if isinstance(k, int | np.integer) else list(k)
     importances = [None] * count if weights is None else list(weights)
     for name, found in (("k", len(sizes)), ("weights", len(importances))):
         if found != count:

@@ -102,18 +102,19 @@ def convert(ct: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
         **options: Any,
     ) -> Path:
         precisions = {"fp16": ct.precision.FLOAT16, "fp32": ct.precision.FLOAT32}
-        with torch.no_grad():
-            traced = torch.jit.trace(module.eval(), example, check_trace=False)
         options.setdefault("inputs", [ct.TensorType("x", shape=example.shape)])
         if "classifier_config" not in options:
             options.setdefault("outputs", [ct.TensorType("y")])
-        model = ct.convert(
-            traced,
-            minimum_deployment_target=getattr(ct.target, OPSETS[opset]),
-            compute_precision=precisions[precision],
-            skip_model_load=True,
-            **options,
-        )
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            traced = torch.jit.trace(module.eval(), example, check_trace=False)
+            model = ct.convert(
+                traced,
+                minimum_deployment_target=getattr(ct.target, OPSETS[opset]),
+                compute_precision=precisions[precision],
+                skip_model_load=True,
+                **options,
+            )
         path = tmp_path_factory.mktemp("model") / "model.mlpackage"
         model.save(str(path))
         return path

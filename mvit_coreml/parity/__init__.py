@@ -1,0 +1,1 @@
+"""Whether a package answers like the checkpoint it came from."""
