@@ -4,8 +4,8 @@
 
 Only the clustering is timed, on the same float16 tensors (those with more than 2048 elements, as
 coremltools chooses them). The tensors take turns, so that a busy moment of the machine hits both;
-the last row is the whole model at once, on all cores. The weights are random: the time depends on
-the number of distinct values, and trained weights have a few less.
+the last row is the whole model at once, on all cores. The weights are random; the time
+depends on the number of their distinct values.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ def convert(
         package = raw_packages[name]
         if len(inputs) > 1:
             package = staging / f"functions{SUFFIX}"
-            spec = merge_functions(raw_packages, package, verbose=verbose)
+            spec = merge_functions(raw_packages, package, spec, verbose=verbose)
         outputs = read_outputs(spec, labels)
         preprocessing = {
             name: meta.describe_preprocessing(processor, image, _fit(options))

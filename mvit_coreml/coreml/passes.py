@@ -102,12 +102,22 @@ def _register_passes() -> None:
                     continue
                 value = np.asarray(op.val.val)
                 key = (f"{op.outputs[0].dtype} {value.shape}", value.tobytes())
-                shared = first.setdefault(key, op.outputs[0])
-                if shared is op.outputs[0] or op.outputs[0] in block.outputs:
+                constant = op.outputs[0]
+                shared = first.setdefault(key, constant)
+                uses = [
+                    (user, [name for name, var in user.inputs.items() if var is constant])
+                    for user in list(constant.child_ops)
+                ]
+                # A part of a list, which no name stands for, stays.
+                replaceable = all(names for _, names in uses) and constant not in block.outputs
+                if shared is constant or not replaceable:
                     continue
-                for user in list(op.outputs[0].child_ops):
-                    names = {n: shared for n, v in user.inputs.items() if v is op.outputs[0]}
-                    user.set_inputs(no_check_var_types=True, type_inference=False, **names)
+                for user, names in uses:
+                    user.set_inputs(
+                        no_check_var_types=True,
+                        type_inference=False,
+                        **dict.fromkeys(names, shared),
+                    )
                 block.remove_ops([op])
 
     @register_pass(namespace="mvit")

@@ -133,12 +133,15 @@ def save_program(
     return model.get_spec()
 
 
-def merge_functions(packages: Mapping[str, Path], merged: Path, *, verbose: bool = False) -> Any:
+def merge_functions(
+    packages: Mapping[str, Path], merged: Path, single: Any, *, verbose: bool = False
+) -> Any:
     """Merge single-function packages into one whose functions share equal weights.
 
     Args:
         packages: function name to raw package; the first becomes the default function.
         merged: the package to write.
+        single: the specification of one of them, whose metadata the merged package keeps.
         verbose: let coremltools print.
 
     Returns:
@@ -154,7 +157,9 @@ def merge_functions(packages: Mapping[str, Path], merged: Path, *, verbose: bool
             description.add_function(str(package), "main", name)
         description.default_function_name = next(iter(packages))
         ct.utils.save_multifunction(description, str(merged))
-        return ct.models.MLModel(str(merged), skip_model_load=True).get_spec()
+        spec = ct.utils.load_spec(str(merged))
+    spec.description.metadata.CopyFrom(single.description.metadata)
+    return spec
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ Monge property and applications", 1994):
 
 One penalty takes a single sweep with a queue of candidates (Hirschberg and Larmore, "The least
 weight subsequence problem", 1987). The sweep cannot be vectorised, so numba compiles it: half a
-millisecond for 20,000 distinct values, against 0.1 to 1 s for dynamic programming over k layers.
+millisecond for 20,000 distinct values. (Dynamic programming over k layers takes 0.1 to 2 s there.)
 """
 
 from __future__ import annotations

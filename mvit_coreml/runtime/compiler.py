@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -374,12 +373,3 @@ def needed_steps(plan: Plan, wanted: Iterable[int]) -> list[tuple[Step, tuple[in
     for number, index in last_use.items():
         released.setdefault(index, []).append(number)
     return [(step, tuple(released.get(index, ()))) for index, step in enumerate(reversed(chosen))]
-
-
-def constant_bytes(plan: Plan) -> int:
-    """Return the memory that the prepared constants take."""
-    return sum(
-        math.prod(value.shape) * value.element_size()
-        for value in plan.values
-        if isinstance(value, Tensor)
-    )

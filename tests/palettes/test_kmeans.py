@@ -221,6 +221,32 @@ def test_a_rounded_table_loses_little_and_only_by_rounding(random: np.random.Gen
     assert rounded.error <= exact.error * 1.001
 
 
+def test_rounding_and_moving_elements_repeat_until_nothing_changes(
+    random: np.random.Generator,
+) -> None:
+    # Values so close that the rounding of entries moves elements between them.
+    gains = []
+    for spread, k in ((0.005, 16), (0.02, 16), (0.02, 64), (0.1, 256)):
+        values = random.normal(1.3, spread, size=5000).astype(np.float16)
+        palette = optimal_palette(values, k, dtype=np.float16)
+        for entry in np.unique(palette.indices):
+            mine = values[palette.indices == entry].astype(np.float64)
+            assert palette.lut[entry] == np.float16(mine.mean())
+        rounded = optimal_palette(values, k).lut.astype(np.float16).astype(np.float64)
+        once = np.abs(values.astype(np.float64)[:, None] - rounded).min(-1)
+        gains.append(float(np.sum(once**2)) - palette.error)
+    assert min(gains) >= -1e-12
+    assert max(gains) > 1e-5
+
+
+def test_a_cluster_of_one_value_keeps_it_exactly(random: np.random.Generator) -> None:
+    values = np.concatenate((random.normal(size=200), random.uniform(100, 1000, 30)))
+    values = np.repeat(values, 3)
+    palette = optimal_palette(values, 40, random.random(values.size))
+    apart = values > 50
+    assert np.array_equal(palette.lut[palette.indices[apart]], values[apart])
+
+
 def test_entries_that_round_to_the_same_value_leave_a_valid_table() -> None:
     # 300 float32 values within a few float16 steps: most entries collide.
     values = np.linspace(1, 1.01, 300, dtype=np.float32)

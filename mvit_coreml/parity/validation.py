@@ -1,0 +1,262 @@
+"""Judging a saved package against the PyTorch reference, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvit_coreml.errors import InputError
+from mvit_coreml.parity.gates import QUALITY_AGREEMENT, Gate, judge
+from mvit_coreml.parity.metrics import (
+    Closeness,
+    ClosenessMeter,
+    ConfusionMatrix,
+    kl_divergence,
+    softmax,
+    top_k,
+)
+from mvit_coreml.parity.structure import Difference
+from mvit_coreml.parity.targets import Answer, PackageTarget, ReferenceTarget
+
+Progress = Callable[[int, int], None]
+_WORST = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageResult:
+    """How one image fared.
+
+    Attributes:
+        image: its file name, or ``synthetic 3``.
+        snr: signal-to-noise ratio of its scores in dB.
+        agrees: share of agreement: 0 or 1 for a classifier, of pixels for a segmenter.
+    """
+
+    image: str
+    snr: float
+    agrees: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerError:
+    """Error of one operation's result against the same operation without any rounding.
+
+    Attributes:
+        operation: its name.
+        op_type: its type.
+        snr: in dB.
+        drop: how much lower than the worst of what it is computed from, in dB.
+    """
+
+    operation: str
+    op_type: str
+    snr: float
+    drop: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """Whether a package answers like its checkpoint.
+
+    Attributes:
+        package: the package's file name.
+        source: the checkpoint's name.
+        function: of the package.
+        engine: ``portable`` or ``coreml``.
+        images: how many were compared.
+        synthetic: whether they were synthetic pictures.
+        precision: ``fp16`` or ``fp32``.
+        bits: of the palettes, ``None`` without.
+        scores: closeness of the scores before softmax or argmax, or of the output itself.
+        outputs: closeness by output.
+        agreement: ``top1``, ``top5`` and ``kl`` of a classifier; ``pixels`` and ``miou`` of a
+            segmenter, with the reference's class map as the truth.
+        worst: the images that fared worst, worst first.
+        differences: what the package stores otherwise than it ought to; ``None`` if not compared.
+        layers: error of every operation, on request.
+        gates: the bounds and whether they hold.
+        notes: what whoever reads this should know.
+    """
+
+    package: str
+    source: str
+    function: str
+    engine: str
+    images: int
+    synthetic: bool
+    precision: str
+    bits: int | None
+    scores: Closeness
+    outputs: Mapping[str, Closeness]
+    agreement: Mapping[str, float]
+    worst: tuple[ImageResult, ...]
+    differences: tuple[Difference, ...] | None
+    layers: tuple[LayerError, ...] = field(default=(), repr=False)
+    gates: tuple[Gate, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(gate.passed for gate in self.gates)
+
+
+def validate_target(
+    target: PackageTarget,
+    reference: ReferenceTarget,
+    images: Sequence[Any],
+    *,
+    synthetic: bool,
+    precision: str,
+    bits: int | None,
+    differences: Sequence[Difference] | None,
+    layers: Sequence[LayerError] = (),
+    bounds: Mapping[str, float] | None = None,
+    notes: Sequence[str] = (),
+    progress: Progress = lambda done, total: None,
+) -> ParityReport:
+    """Run images through a package and its reference, and judge the package.
+
+    Args:
+        target: the package.
+        reference: the reference, answering the package's outputs.
+        images: paths or arrays.
+        synthetic: they are synthetic pictures: agreement of classes on them means little and is
+            not gated.
+        precision: of the package.
+        bits: of its palettes.
+        differences: result of the structural comparison, ``None`` if there was none.
+        layers: error profile for the report.
+        bounds: gates instead of the defaults.
+        notes: for the report.
+        progress: called with the number of images done and their total.
+    """
+    if not images:
+        raise InputError("there is no image to compare; name a folder with images")
+    comparison = _Comparison(target, reference)
+    for index, (name, result) in enumerate(comparison.run(images)):
+        comparison.note(name if isinstance(name, str) else f"synthetic {index}", result)
+        progress(index + 1, len(images))
+    agreement = comparison.agreement()
+    measured = {"snr": comparison.scores.result().snr}
+    if not synthetic:
+        for gate, key in (("top1_agreement", "top1"), ("pixel_agreement", "pixels")):
+            if key in agreement:
+                measured[gate] = agreement[key]
+    if differences is not None:
+        measured["structure"] = float(len(differences))
+    shares = [agreement[key] for key in ("top1", "pixels") if key in agreement]
+    if not synthetic and shares and shares[0] < QUALITY_AGREEMENT:
+        notes = (
+            *notes,
+            f"quality: only {shares[0]:.1%} of the answers are the reference's; more bits, "
+            "or fewer weights palettized, would keep more",
+        )
+    if synthetic:
+        notes = (
+            *notes,
+            "no photos were given: synthetic pictures show whether the package computes what the "
+            "checkpoint does, not how often it is right; use --images",
+        )
+    return ParityReport(
+        package=target.name,
+        source=reference.name,
+        function=target.function.name,
+        engine=target.predictor.engine,
+        images=len(images),
+        synthetic=synthetic,
+        precision=precision,
+        bits=bits,
+        scores=comparison.scores.result(),
+        outputs={name: meter.result() for name, meter in comparison.outputs.items()},
+        agreement=agreement,
+        worst=comparison.worst(),
+        differences=None if differences is None else tuple(differences),
+        layers=tuple(layers),
+        gates=judge(measured, precision, bits, bounds),
+        notes=tuple(notes),
+    )
+
+
+class _Comparison:
+    """Answers of both sides, compared as they come."""
+
+    def __init__(self, target: PackageTarget, reference: ReferenceTarget) -> None:
+        self.target, self.reference = target, reference
+        self.scores = ClosenessMeter()
+        self.outputs = {role.role: ClosenessMeter() for role in target.roles}
+        self.results: list[ImageResult] = []
+        self.top1: list[bool] = []
+        self.top5: list[float] = []
+        self.kl: list[float] = []
+        self.confusion: ConfusionMatrix | None = None
+
+    def run(self, images: Sequence[Any]) -> Any:
+        """Yield (image name, pair of answers)."""
+        answers = self.target.answer(images, with_scores=True)
+        for image, answer in zip(images, answers, strict=True):
+            name = Path(image).name if isinstance(image, str | Path) else None
+            yield name, (answer, next(self.reference.answer([image])))
+
+    def note(self, name: str, pair: tuple[Answer, Answer]) -> None:
+        """Take in one image."""
+        answer, expected = pair
+        for role, meter in self.outputs.items():
+            meter.add(answer.outputs[role], expected.outputs[role])
+        value, truth = self._score_arrays(answer, expected)
+        self.scores.add(value, truth)
+        one = ClosenessMeter()
+        one.add(value, truth)
+        agrees = self._agreement(answer, expected)
+        self.results.append(ImageResult(image=name, snr=one.result().snr, agrees=agrees))
+
+    def agreement(self) -> dict[str, float]:
+        """Shares of agreement over all images."""
+        if self.top1:
+            return {
+                "top1": float(np.mean(self.top1)),
+                "top5": float(np.mean(self.top5)),
+                "kl": float(np.mean(self.kl)),
+            }
+        if self.confusion is not None:
+            return {"pixels": self.confusion.accuracy(), "miou": self.confusion.mean_iou()}
+        return {}
+
+    def worst(self) -> tuple[ImageResult, ...]:
+        """Images by agreement, then by signal-to-noise ratio."""
+        return tuple(sorted(self.results, key=lambda r: (r.agrees, r.snr))[:_WORST])
+
+    def _score_arrays(self, answer: Answer, expected: Answer) -> tuple[Any, Any]:
+        if answer.raw_scores is not None and expected.raw_scores is not None:
+            if answer.raw_scores.size == expected.raw_scores.size:
+                return answer.raw_scores, expected.raw_scores
+        first = next(iter(self.outputs))
+        return answer.outputs[first], expected.outputs[first]
+
+    def _agreement(self, answer: Answer, expected: Answer) -> float:
+        scores, truth = answer.scores(), expected.scores()
+        if scores is not None and truth is not None:
+            best = top_k(truth, 1)[0]
+            self.top1.append(top_k(scores, 1)[0] == best)
+            five = set(top_k(truth, 5))
+            self.top5.append(len(five & set(top_k(scores, 5))) / len(five))
+            self.kl.append(kl_divergence(_as_probabilities(scores), _as_probabilities(truth)))
+            return float(self.top1[-1])
+        found, wanted = answer.class_map(), expected.class_map()
+        if found is None or wanted is None:
+            return 1.0
+        if self.confusion is None:
+            count = len(self.reference.labels)
+            self.confusion = ConfusionMatrix(count, ignore=-1)
+        self.confusion.add(found, wanted)
+        return float((found == wanted).mean())
+
+
+def _as_probabilities(scores: Any) -> Any:
+    if scores.min() >= 0 and abs(float(scores.sum()) - 1) < 0.05:
+        return scores
+    return softmax(scores)

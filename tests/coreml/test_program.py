@@ -1,0 +1,150 @@
+"""Programs: targets, precision, palettes, several sizes, and the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packages import LABELS, converted, read_tree, small_checkpoint
+
+from mvit_coreml import ConvertOptions
+
+SEGMENTER = "semantic-segmentation"
+SIZES = ((64, 64), (96, 64))
+# Deployment target to version of the specification.
+SPECIFICATIONS = {16: 7, 17: 8, 18: 9, 26: 10}
+
+
+@pytest.mark.parametrize("ios", SPECIFICATIONS)
+def test_every_target_has_its_specification_and_opset(ios):
+    _, package = converted("mobilenet_v2", ios=ios)
+    assert package.spec.specificationVersion == SPECIFICATIONS[ios]
+    assert package.spec.WhichOneof("Type") == "mlProgram"
+    opset = package.spec.mlProgram.functions["main"].opset
+    assert opset == f"CoreML{SPECIFICATIONS[ios] - 1 if ios < 26 else 9}"
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp16", np.float16), ("fp32", np.float32)])
+def test_all_weights_have_the_chosen_precision(precision, dtype):
+    _, package = converted("mobilevit", precision=precision)
+    program = package.program()
+    weights = [op.weight.val for op in program if op.op_type in ("conv", "linear")]
+    assert {weight.dtype for weight in weights} == {np.dtype(dtype)}
+    assert ("cast" in package.census()) == (precision == "fp16")
+    # Outputs are single precision all the same.
+    assert program[-1].probabilities.dtype.__name__ == ("fp16" if dtype == np.float16 else "fp32")
+
+
+def test_half_precision_is_half_the_size():
+    half, single = converted("mobilevit")[0], converted("mobilevit", precision="fp32")[0]
+    assert half.size < 0.6 * single.size
+
+
+@pytest.mark.parametrize("bits", [4, 6, 8])
+def test_palettes_have_as_many_entries_as_the_bits_allow(bits):
+    _, package = converted("mobilenet_v2", bits=bits)
+    # Read with the tables as operations, not with the weights that they stand for.
+    found = [op.lut.val.size for op in package.program() if op.op_type == "constexpr_lut_to_dense"]
+    assert len(found) > 20
+    assert set(found) == {2**bits}
+    assert package.size < converted("mobilenet_v2")[1].size
+    assert package.user_defined["mvit_coreml.bits"] == str(bits)
+
+
+def test_functions_of_several_sizes_share_their_weights():
+    result, package = converted("mobilevit", ios=18, image_sizes=SIZES)
+    _, single = converted("mobilevit", ios=18)
+    assert result.functions == {"size_64x64": (64, 64), "size_96x64": (96, 64)}
+    assert len(package.spec.mlProgram.functions) == 2
+    weights = "Data/com.apple.CoreML/weights/weight.bin"
+    assert len(package.files()[weights]) <= 1.02 * len(single.files()[weights])
+
+
+def test_weights_of_a_full_size_model_are_shared(tmp_path):
+    """Two sizes of one package cost two programs but one set of weights: 2 % more in all."""
+    from packages import SavedPackage, make_checkpoint
+    from standins import PUBLISHED
+
+    from mvit_coreml import convert
+
+    config, task, _ = PUBLISHED["mobilenet_v2_1.0_224"]
+    checkpoint = make_checkpoint(config, task, 96)
+    size = {}
+    for name, sizes in (("one", ((96, 96),)), ("two", ((96, 96), (128, 128)))):
+        path = tmp_path / f"{name}.mlpackage"
+        convert(checkpoint, ConvertOptions(bits=None, ios=18, image_sizes=sizes), path)
+        size[name] = SavedPackage(path).size
+    assert size["two"] <= 1.02 * size["one"]
+
+
+def test_the_first_size_is_the_default_function():
+    _, package = converted("mobilevit", ios=18, image_sizes=SIZES)
+    description = package.spec.description
+    assert description.defaultFunctionName == "size_64x64"
+    inputs = {f.name: f.input[0].type.imageType for f in description.functions}
+    assert {name: (i.height, i.width) for name, i in inputs.items()} == {
+        "size_64x64": (64, 64),
+        "size_96x64": (96, 64),
+    }
+    assert all(f.predictedFeatureName == "classLabel" for f in description.functions)
+
+
+def test_several_sizes_of_a_segmenter_answer_maps_of_their_size():
+    _, package = converted("mobilenet_v2", SEGMENTER, ios=18, image_sizes=SIZES)
+    shapes = [
+        tuple(f.output[0].type.multiArrayType.shape) for f in package.spec.description.functions
+    ]
+    assert shapes == [(64, 64), (96, 64)]
+
+
+CONVERT = """
+import json, sys
+from pathlib import Path
+from mvit_coreml import ConvertOptions, convert, load_checkpoint
+folder, target, cases = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+target.mkdir(parents=True)
+for name, (source, options) in cases.items():
+    if "image_sizes" in options:
+        options["image_sizes"] = tuple(map(tuple, options["image_sizes"]))
+    checkpoint = load_checkpoint(folder / source)
+    convert(checkpoint, ConvertOptions(**options), target / f"{name}.mlpackage")
+"""
+
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    for name, task in (("classifier", "image-classification"), ("segmenter", SEGMENTER)):
+        family = "mobilevit" if task == SEGMENTER else "mobilenet_v2"
+        small_checkpoint(family, task).save_pretrained(tmp_path / name)
+    cases = {
+        "classifier": ("classifier", {"bits": 6}),
+        "segmenter": ("segmenter", {"bits": None}),
+        "sizes": ("classifier", {"bits": None, "ios": 18, "image_sizes": SIZES}),
+    }
+    targets = tmp_path / "a", tmp_path / "another" / "folder"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONVERT, str(tmp_path), str(target), json.dumps(cases)],
+            env=os.environ | {"PYTHONHASHSEED": str(seed)},
+        )
+        for seed, target in enumerate(targets, start=1)
+    ]
+    assert [process.wait() for process in running] == [0, 0]
+    trees = [read_tree(target) for target in targets]
+    assert len(trees[0]) == 9
+    assert trees[0].keys() == trees[1].keys()
+    for name, content in trees[0].items():
+        assert content == trees[1][name], name
+
+
+def test_the_bytes_depend_on_what_is_converted():
+    _, package = converted("mobilenet_v2")
+    _, other = converted("mobilenet_v2", output="logits")
+    manifest = "Manifest.json"
+    assert package.files()[manifest] != other.files()[manifest]
+    assert len(LABELS) == 7
+    assert Path(manifest).name in package.files()
