@@ -107,8 +107,8 @@ def enliven(model: nn.Module, size: tuple[int, int], seed: int = 0, channels: in
             if module.bias is not None:
                 nn.init.normal_(module.bias, std=0.1, generator=generator)
         elif isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
-            nn.init.uniform_(module.weight, 0.3, 0.6, generator=generator)
-            nn.init.normal_(module.bias, 0.9, 0.25, generator=generator)
+            nn.init.uniform_(module.weight, 0.4, 0.8, generator=generator)
+            nn.init.normal_(module.bias, 0.8, 0.3, generator=generator)
     momenta = [norm.momentum for norm in norms]
     training = [m for m in model.modules() if isinstance(m, nn.Dropout | nn.Dropout2d)]
     rates = [dropout.p for dropout in training]
@@ -118,7 +118,7 @@ def enliven(model: nn.Module, size: tuple[int, int], seed: int = 0, channels: in
         dropout.p = 0.0
     model.train()
     with torch.no_grad():
-        model(pictures(8, (min(size[0], 128), min(size[1], 128)), seed, channels))
+        model(pictures(16, (min(size[0], 128), min(size[1], 128)), seed, channels))
     model.eval()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

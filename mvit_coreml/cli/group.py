@@ -17,7 +17,11 @@ from mvit_coreml.errors import MvitCoremlError
 # Command to its line in the overview; dashes are underscores in the file's name.
 COMMANDS = {
     "convert": "Convert a checkpoint to a Core ML package.",
+    "diff": "Say what differs between two packages.",
+    "evaluate": "Measure accuracy on labelled images.",
+    "inspect": "Say what is in a package.",
     "list": "List the published checkpoints.",
+    "predict": "Ask a package about images.",
 }
 
 _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C

@@ -16,14 +16,11 @@ from mvit_coreml.coreml.passes import simplify_program
 from mvit_coreml.coreml.toolkit import load_coremltools, quiet
 
 Precision = Literal["fp16", "fp32"]
-Bits = Literal[4, 6, 8]
 
 INPUT_NAME = "image"
 CLASS_LABEL = "classLabel"
 CLASS_PROBABILITIES = "classLabel_probs"
 IOS_TARGETS = (16, 17, 18, 26)
-# Smaller tensors gain nothing: a look-up table and its padding cost what the indices save.
-PALETTIZATION_THRESHOLD = 2048
 
 
 def trace(module: ExportedModel, image: ImageInput) -> torch.jit.ScriptModule:
@@ -78,22 +75,6 @@ def build_program(
         )
         simplify_program(program, fp16=precision == "fp16")
     return program
-
-
-def palettize_program(program: Any, bits: Bits, *, verbose: bool = False) -> None:
-    """Replace the weights of a program by look-up tables and indices, in place."""
-    load_coremltools()
-    from coremltools.converters.mil.mil.passes.graph_pass import PassOption
-    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
-    from coremltools.optimize.coreml import OpPalettizerConfig, OptimizationConfig
-
-    op_config = OpPalettizerConfig(
-        mode="kmeans", nbits=bits, weight_threshold=PALETTIZATION_THRESHOLD
-    )
-    palettize = PASS_REGISTRY["compression::palettize_weights"]
-    palettize.set_options([PassOption("config", OptimizationConfig(op_config))])
-    with quiet(not verbose):
-        palettize(program)
 
 
 def save_program(

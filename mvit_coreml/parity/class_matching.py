@@ -19,6 +19,8 @@ _NUMBERED = re.compile(r"(.+) \((\d+)\)")
 # synset_words.txt, or Keras' JSON of class index to [id, name].
 _SYNSET_FILES = ("synset_words.txt", "LOC_synset_mapping.txt", "imagenet_class_index.json")
 _LISTED = 10
+# MobileNetV2's class count: ImageNet's own labels never mean its class 0.
+_IMAGENET_AND_BACKGROUND = 1001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +196,7 @@ def _find_offset(
     """Say what to add to labels that may or may not count the model's background class."""
     if not classes.background_first or max(numbers) >= classes.count - 1:
         return 0, ()
-    if 0 in numbers:
+    if 0 in numbers and classes.count == _IMAGENET_AND_BACKGROUND:
         note = (
             "labels count from 0 and the model's class 0 is a background, which no photo shows: "
             "1 was added to them (--label-offset)"

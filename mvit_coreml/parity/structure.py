@@ -36,7 +36,7 @@ _ROUNDING = {"fp16": 2.0**-10, "fp32": 1e-5}
 # A uniform quantiser of n bits has about 6n dB; heavy tails cost a k-means palette up to ten.
 _PALETTE_SNR = {1: 1.0, 2: 4.0, 3: 8.0, 4: 12.0, 6: 22.0, 8: 32.0}
 # A palette entry is the mean of its members; how far off it may be, in gaps between entries.
-_ENTRY_TOLERANCE = 0.35
+_ENTRY_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,3 +294,26 @@ def _first_operation(types: list[str], wanted: list[str]) -> str:
         if found != ought:
             return f"operation {index} is {found} instead of {ought}"
     return f"{len(types)} operations instead of {len(wanted)}"
+
+
+def stored_precision(package: Package, function: Function) -> tuple[str, int | None]:
+    """Return what a function computes in and the fewest bits of its palettes.
+
+    Args:
+        package: any tool's.
+        function: of the package.
+
+    Returns:
+        ``fp16`` or ``fp32``, and the number of bits or ``None`` without palettes.
+    """
+    program = _Program(function)
+    convolutions = [s for s in program.steps if s.op_type in ("conv", "linear", "matmul")]
+    types = {str(getattr(step.outputs[0].type, "data_type", "")) for step in convolutions}
+    precision = "fp16" if any("fp16" in name or "float16" in name for name in types) else "fp32"
+    bits = [
+        max(1, (int(program._constant(operation.inputs["lut"][0]).size) - 1).bit_length())
+        for operation in program.constants.values()
+        if operation.op_type == "constexpr_lut_to_dense"
+    ]
+    del package
+    return precision, min(bits, default=None)

@@ -24,8 +24,9 @@ from mvit_coreml.models.build import build_model
 from mvit_coreml.parity.metrics import softmax
 from mvit_coreml.parity.preparation import Preparation, image_input, read_preparation
 from mvit_coreml.runtime.batch import map_images
+from mvit_coreml.runtime.headroom import HeadroomRecorder
 from mvit_coreml.runtime.predictor import Predictor
-from mvit_coreml.runtime.program import Function, Output
+from mvit_coreml.runtime.program import Function, Output, Reference
 
 Kind = Literal["probabilities", "logits", "map_probabilities", "map_logits", "classes", "features"]
 Array = NDArray[Any]
@@ -39,10 +40,13 @@ class Answer:
         outputs: every output by its name in the package: float32 or int32 arrays; a classifier's
             probabilities as (num_labels,) in class order.
         placement: where the input lay in the photo.
+        raw_scores: what a final softmax or argmax is taken of, on request; those hide how far the
+            scores are off.
     """
 
     outputs: dict[str, Array] = field(repr=False)
     placement: Placement
+    raw_scores: Array | None = field(default=None, repr=False)
 
     def scores(self) -> Array | None:
         """(num_labels,) probabilities or logits of a classifier."""
@@ -125,6 +129,7 @@ class PackageTarget:
         self.preparation = found
         self.workers = workers
         self.roles = output_roles(self.function, num_labels)
+        self.raw_scores = raw_scores_name(self.function)
 
     @property
     def name(self) -> str:
@@ -137,8 +142,24 @@ class PackageTarget:
         labels = self.function.labels
         return None if labels is None else tuple(str(label) for label in labels)
 
-    def answer(self, images: Iterable[Any]) -> Iterator[Answer]:
-        """Answer photos, in order, spread over the workers."""
+    def answer(
+        self,
+        images: Iterable[Any],
+        with_scores: bool = False,
+        headroom: HeadroomRecorder | None = None,
+    ) -> Iterator[Answer]:
+        """Answer photos, in order, spread over the workers.
+
+        Args:
+            images: paths, Pillow images or arrays.
+            with_scores: also give ``raw_scores``, which only the portable engine can.
+            headroom: takes note of how close each operation comes to the limits of fp16; needs
+                the portable engine.
+        """
+        raw = self.raw_scores if with_scores and self.predictor.engine == "portable" else None
+        options: dict[str, Any] = {} if raw is None else {"intermediates": [raw]}
+        if headroom is not None:
+            options["headroom"] = headroom
         placements: dict[int, Placement] = {}
 
         def load(item: tuple[int, Any]) -> Array:
@@ -146,9 +167,15 @@ class PackageTarget:
             placements[item[0]] = fitted.placement
             return fitted.pixels
 
-        results = map_images(self.predictor, enumerate(images), load=load, workers=self.workers)
+        results = map_images(
+            self.predictor, enumerate(images), load=load, workers=self.workers, **options
+        )
         for index, result in enumerate(results):
-            yield Answer(outputs=self._outputs(result), placement=placements.pop(index))
+            yield Answer(
+                outputs=self._outputs(result),
+                placement=placements.pop(index),
+                raw_scores=None if raw is None else result[raw],
+            )
 
     def run_pixels(self, pixels: Array, **options: Any) -> dict[str, Any]:
         """Run prepared (H, W, 3) uint8 RGB pixels; options as for ``Runtime.run``."""
@@ -164,6 +191,17 @@ class PackageTarget:
                 value = np.array([value[label] for label in labels], np.float32)
             outputs[role.role] = np.asarray(value)
         return outputs
+
+
+def raw_scores_name(function: Function) -> str | None:
+    """Name of the value that a function's last softmax or argmax is taken of, if it has one."""
+    for operation in reversed(function.operations):
+        if operation.op_type in ("softmax", "reduce_argmax"):
+            argument = operation.inputs["x"][0]
+            return argument.name if isinstance(argument, Reference) else None
+        if operation.op_type not in ("classify", "cast", "squeeze", "const", "identity"):
+            return None
+    return None
 
 
 def output_roles(function: Function, num_labels: int | None = None) -> tuple[OutputRole, ...]:
@@ -268,17 +306,19 @@ class ReferenceTarget:
             fitted.pixels, do_resize=False, do_center_crop=False, input_data_format="channels_last"
         )
         with torch.inference_mode():
-            outputs = self._outputs(pixel_values)
-        return Answer(outputs=outputs, placement=fitted.placement)
+            if any(role.kind == "features" for role in self.roles):
+                return Answer(outputs=self._features(pixel_values), placement=fitted.placement)
+            logits = self._logits(pixel_values)
+            outputs = {role.role: _as_role(logits, role) for role in self.roles}
+            raw = _resized(logits, self.roles[0]).numpy()
+        return Answer(outputs=outputs, placement=fitted.placement, raw_scores=raw)
 
-    def _outputs(self, pixel_values: torch.Tensor) -> dict[str, Array]:
-        if any(role.kind == "features" for role in self.roles):
-            return self._features(pixel_values)
+    def _logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
         model = self.model
         if isinstance(model, Backbone):
             raise InputError(f"{self.name} is a backbone and has no classes")
-        logits = model(pixel_values).logits
-        return {role.role: _as_role(logits, role) for role in self.roles}
+        logits: torch.Tensor = model(pixel_values).logits
+        return logits
 
     def _features(self, pixel_values: torch.Tensor) -> dict[str, Array]:
         model = self.model
@@ -303,9 +343,15 @@ def _as_role(logits: torch.Tensor, role: OutputRole) -> Array:
     if role.kind in ("logits", "probabilities"):
         scores: Array = logits.numpy().reshape(-1)
         return scores if role.kind == "logits" else softmax(scores).astype(np.float32)
-    size = role.shape[-2:]
-    if len(size) == 2 and all(size) and tuple(logits.shape[-2:]) != size:
-        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    logits = _resized(logits, role)
     if role.kind == "classes":
         return logits.argmax(dim=1)[0].numpy().astype(np.int32)
     return (logits.softmax(dim=1) if role.kind == "map_probabilities" else logits).numpy()
+
+
+def _resized(logits: torch.Tensor, role: OutputRole) -> torch.Tensor:
+    """Bring a map of logits to the size of a package's output; others stay as they are."""
+    size = role.shape[-2:]
+    if logits.ndim != 4 or len(size) != 2 or not all(size) or tuple(logits.shape[-2:]) == size:
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

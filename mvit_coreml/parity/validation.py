@@ -231,9 +231,9 @@ class _Comparison:
         return tuple(sorted(self.results, key=lambda r: (r.agrees, r.snr))[:_WORST])
 
     def _score_arrays(self, answer: Answer, expected: Answer) -> tuple[Any, Any]:
-        if answer.raw_scores is not None and expected.raw_scores is not None:
-            if answer.raw_scores.size == expected.raw_scores.size:
-                return answer.raw_scores, expected.raw_scores
+        value, truth = answer.raw_scores, expected.raw_scores
+        if value is not None and truth is not None and value.size == truth.size:
+            return value, truth
         first = next(iter(self.outputs))
         return answer.outputs[first], expected.outputs[first]
 

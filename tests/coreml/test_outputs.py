@@ -93,18 +93,27 @@ def test_a_map_at_the_size_of_the_logits_is_not_resized():
     assert not any(name.startswith(("upsample", "resize")) for name in census)
 
 
-@pytest.mark.parametrize("task", [CLASSIFIER, SEGMENTER, BACKBONE])
-def test_features_and_layers_come_from_every_task(task):
+@pytest.mark.parametrize(
+    ("family", "task", "width", "last"),
+    [
+        ("mobilenet_v2", CLASSIFIER, 1280, (8, 8, 8)),
+        # Without a last convolution the fourth hidden state is the last of all.
+        ("mobilevit", SEGMENTER, 16, (16, 4, 4)),
+        ("mobilenet_v2", BACKBONE, 1280, (8, 8, 8)),
+    ],
+    ids=[CLASSIFIER, SEGMENTER, BACKBONE],
+)
+def test_features_and_layers_come_from_every_task(family, task, width, last):
+    found = interface(family, task, output="features", layers=(4, 0))
+    side = 4 if task == SEGMENTER else 2
     expected = {
-        "last_hidden_state": (FLOAT, (1, 16 if task == SEGMENTER else 32)),
-        "pooler_output": (FLOAT, (1, 16 if task == SEGMENTER else 32)),
-        "hidden_state_4": (FLOAT, (1, 16)),
-        "hidden_state_0": (FLOAT, (1, 8)),
+        "last_hidden_state": (FLOAT, (1, width, side, side)),
+        "pooler_output": (FLOAT, (1, width)),
+        "hidden_state_4": (FLOAT, (1, *last)),
+        "hidden_state_0": (FLOAT, (1, 8, *((32, 32) if family == "mobilevit" else (16, 16)))),
     }
-    found = interface("mobilevit", task, output="features", layers=(4, 0))
+    assert found == expected
     assert list(found) == list(expected)
-    assert {name: (kind, shape[:2]) for name, (kind, shape) in found.items()} == expected
-    assert found["hidden_state_0"][1] == (1, 8, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +121,7 @@ def test_features_and_layers_come_from_every_task(task):
     [
         ("mobilenet_v2",),
         ("mobilenet_v2", SEGMENTER),
-        ("mobilevit", BACKBONE),
+        ("mobilenet_v2", BACKBONE),
     ],
     ids=str,
 )
@@ -158,18 +167,29 @@ CONFIGS = {
 }
 
 
+def tensor(pixels):
+    return torch.tensor(pixels.transpose(2, 0, 1)[None]).float() / 255
+
+
 def pair(family, task):
     """Return a checkpoint, and transformers' model of the same weights."""
     checkpoint = make_checkpoint(CONFIGS[family], task, 64)
     theirs = reference(checkpoint.config, task, (64, 64))
     theirs.load_state_dict(checkpoint.weights)
+    if task == SEGMENTER:
+        # Random scores of some class are the highest everywhere; without their mean none is.
+        with torch.inference_mode():
+            mean = theirs(tensor(image())).logits.mean((0, 2, 3))
+        (name,) = (n for n in checkpoint.weights if n.endswith("classifier.convolution.bias"))
+        checkpoint.weights[name].sub_(mean)
+        theirs.load_state_dict(checkpoint.weights)
     assert type(theirs).__name__ == name_of(checkpoint.config, task)
     return checkpoint, theirs
 
 
 @pytest.fixture(scope="module")
 def pixel_values():
-    return torch.tensor(image().transpose(2, 0, 1)[None]).float() / 255
+    return tensor(image())
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -193,7 +213,7 @@ def test_maps_of_segmenters_are_those_of_transformers_post_processing(family, pi
     classes = exported(checkpoint, "classes")(pixel_values)["classes"]
     assert classes.dtype == torch.int32
     assert classes.shape == (64, 64)
-    assert len(classes.unique()) > 1
+    assert len(classes.unique()) > 3
     assert (classes == expected).float().mean() > 0.999
     logits = exported(checkpoint, "logits", map_size="logits")(pixel_values)["logits"]
     assert relative_error(logits, output.logits) < 1e-4

@@ -162,7 +162,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(function, tmp_path, monkeypa
 
     monkeypatch.setattr(Path, function, fail)
     with pytest.raises(
-        MvitCoremlError, match="x.mlpackage: cannot be written: No space left on device; free"
+        MvitCoremlError, match=r"x\.mlpackage: cannot be written: No space left on device; free"
     ) as caught:
         convert(small_checkpoint("mobilenet_v2"), OPTIONS, tmp_path / "x.mlpackage")
     monkeypatch.undo()

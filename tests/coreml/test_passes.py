@@ -256,6 +256,15 @@ def test_other_padding_stays(body, build):
     assert run_pass(build(body), "merge_padding_into_conv")[0].op_type == "pad"
 
 
+def test_padding_of_channels_stays(build):
+    def body(mb, x):
+        padded = mb.pad(x=x, pad=[0, 0, 0, 1, 1, 1, 1, 1], mode="constant", constant_val=0.0)
+        weight = np.concatenate([WEIGHT, WEIGHT[:, :1]], axis=1)
+        return mb.conv(x=padded, weight=weight, pad_type="valid")
+
+    assert run_pass(build(body), "merge_padding_into_conv")[0].op_type == "pad"
+
+
 def test_padding_that_is_used_elsewhere_stays(build):
     def body(mb, x):
         padded = mb.pad(x=x, pad=SAME, mode="constant", constant_val=0.0)

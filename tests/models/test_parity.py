@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from typing import Any
 
@@ -54,8 +55,22 @@ def assert_same_outputs(config: ModelConfig, task: Task, size: tuple[int, int], 
             pairs = [(got[name], expected[name])]
             # Two images that score alike would make any comparison pass.
             assert relative_error(expected[name][:1], expected[name][1:]) > 1e-3
-        for value, oracle_value in pairs:
-            assert relative_error(value, oracle_value) <= BOUND, (config, task, size, name)
+        for index, (value, oracle_value) in enumerate(pairs):
+            error = relative_error(value, oracle_value)
+            if error > BOUND:
+                # Some random networks amplify rounding so much that float32 cannot tell: then
+                # the reference itself must be as far from its own float64 result.
+                exact = in_float64(oracle, images)[name]
+                exact = exact[index] if name == "hidden_states" else exact
+                assert error <= 2 * relative_error(oracle_value.double(), exact), (config, name)
+                ours64 = in_float64(ours, images)[name]
+                ours64 = ours64[index] if name == "hidden_states" else ours64
+                assert relative_error(ours64, exact) <= 1e-11, (config, name)
+
+
+def in_float64(model: Any, images: torch.Tensor) -> Any:
+    with torch.no_grad():
+        return copy.deepcopy(model).double()(images.double(), output_hidden_states=True)
 
 
 @pytest.mark.parametrize("name", FAST_PUBLISHED)

@@ -1,0 +1,176 @@
+"""Packages that the project's own conversion would not make: by hand, or edited afterwards."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mvit_coreml.coreml.toolkit import load_coremltools, quiet
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="foreign-")
+_NUMBERS = itertools.count()
+_MODEL = "Data/com.apple.CoreML/model.mlmodel"
+WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
+
+
+def new_path() -> Path:
+    """Return a path for a package, in a folder of its own."""
+    folder = Path(_FOLDER.name) / str(next(_NUMBERS))
+    folder.mkdir()
+    return folder / "Foreign.mlpackage"
+
+
+def program_package(
+    build: Callable[[Any, Any], Any],
+    shape: tuple[int, ...] = (1, 8, 4, 4),
+    *,
+    dtype: str = "fp16",
+    ios: int = 17,
+    compress: Callable[[Any, Any], Any] | None = None,
+    image: bool = False,
+) -> Path:
+    """Save the program ``build(mb, x)`` just as it is written.
+
+    Args:
+        build: makes operations with coremltools' builder; returns the result.
+        shape: of the input x.
+        dtype: of x, ``fp16`` or ``fp32``.
+        ios: deployment target.
+        compress: ``compress(coremltools.optimize.coreml, model)`` returns the model to save.
+        image: let x be an RGB image.
+    """
+    ct = load_coremltools()
+    with quiet():
+        from coremltools.converters.mil.mil import Builder, types
+
+        target = getattr(ct.target, f"iOS{ios}")
+        spec = Builder.TensorSpec(shape, types.fp16 if dtype == "fp16" else types.fp32)
+
+        @Builder.program(input_specs=[spec], opset_version=target)
+        def program(x: Any) -> Any:
+            return Builder.identity(x=build(Builder, x), name="y")
+
+        model = ct.convert(
+            program,
+            convert_to="mlprogram",
+            minimum_deployment_target=target,
+            compute_precision=ct.precision.FLOAT32,
+            pass_pipeline=ct.PassPipeline.EMPTY,
+            skip_model_load=True,
+            **({"inputs": [ct.ImageType("x", shape=shape)]} if image else {}),
+        )
+        if compress is not None:
+            import coremltools.optimize.coreml
+
+            model = compress(coremltools.optimize.coreml, model)
+        path = new_path()
+        model.save(str(path))
+    return path
+
+
+def compressed(kinds: str) -> Callable[[Any, Any], Any]:
+    """Return a ``compress`` for :func:`program_package`.
+
+    Args:
+        kinds: ``linear`` (8 bits), ``sparse``, ``palette`` or ``grouped palette`` (3 bits), or
+            several with commas between, one on top of the other.
+    """
+
+    def compress(cto: Any, model: Any) -> Any:
+        for number, kind in enumerate(kinds.split(", ")):
+            joint = {"joint_compression": True} if number else {}
+            if kind == "linear":
+                # The table of a palette is quantized as a whole.
+                config = cto.OpLinearQuantizerConfig(
+                    mode="linear_symmetric",
+                    weight_threshold=0,
+                    granularity="per_tensor" if number else "per_channel",
+                )
+                function = cto.linear_quantize_weights
+            elif kind == "sparse":
+                config = cto.OpMagnitudePrunerConfig(target_sparsity=0.75, weight_threshold=0)
+                function = cto.prune_weights
+            else:
+                grouped = {"granularity": "per_grouped_channel", "group_size": 16}
+                options = grouped if kind == "grouped palette" else {}
+                config = cto.OpPalettizerConfig(
+                    mode="uniform", nbits=3, weight_threshold=0, **options
+                )
+                function = cto.palettize_weights
+            model = function(model, cto.OptimizationConfig(config), **joint)
+        return model
+
+    return compress
+
+
+def edited(package: Path, edit: Callable[[Any], None]) -> Path:
+    """Return a copy of a package with ``edit(specification)`` applied."""
+    load_coremltools()
+    from coremltools.proto import Model_pb2
+
+    path = new_path()
+    shutil.copytree(package, path)
+    spec = Model_pb2.Model.FromString((path / _MODEL).read_bytes())
+    edit(spec)
+    (path / _MODEL).write_bytes(spec.SerializeToString())
+    return path
+
+
+def with_two_functions(package: Path) -> Path:
+    """Return a copy for iOS 18 whose program stands in it twice, as ``first`` and ``second``.
+
+    The second differs in one thing: photos are stretched to its input.
+    """
+
+    def double(spec: Any) -> None:
+        spec.specificationVersion = 9
+        main = spec.mlProgram.functions["main"]
+        main.block_specializations["CoreML8"].CopyFrom(main.block_specializations[main.opset])
+        del main.block_specializations[main.opset]
+        main.opset = "CoreML8"
+        for name in ("first", "second"):
+            spec.mlProgram.functions[name].CopyFrom(main)
+            described = spec.description.functions.add(name=name)
+            described.input.extend(spec.description.input)
+            described.output.extend(spec.description.output)
+            described.predictedFeatureName = spec.description.predictedFeatureName
+            described.predictedProbabilitiesName = spec.description.predictedProbabilitiesName
+        del spec.mlProgram.functions["main"]
+        for field in ("input", "output", "predictedFeatureName", "predictedProbabilitiesName"):
+            spec.description.ClearField(field)
+        spec.description.defaultFunctionName = "first"
+        metadata = spec.description.metadata.userDefined
+        prepared = json.loads(metadata["mvit_coreml.preprocessing"])["main"]
+        metadata["mvit_coreml.preprocessing"] = json.dumps(
+            {"first": prepared, "second": prepared | {"fit": "stretch", "resize": None}}
+        )
+
+    return edited(package, double)
+
+
+def operations(spec: Any, op_type: str, function: str = "main") -> list[Any]:
+    """Return a specification's operations of a type, in order."""
+    body = spec.mlProgram.functions[function]
+    block = body.block_specializations[body.opset]
+    return [op for op in block.operations if op.type == op_type]
+
+
+def constant(spec: Any, operation: Any, parameter: str) -> Any:
+    """Return the stored value that an operation is given for a parameter."""
+    (binding,) = operation.inputs[parameter].arguments
+    if binding.WhichOneof("binding") == "value":
+        return binding.value
+    (found,) = [op for op in operations(spec, "const") if op.outputs[0].name == binding.name]
+    return found.attributes["val"]
+
+
+def random_weight(*shape: int, seed: int = 0, dtype: str = "float16") -> np.ndarray:
+    """Return normally distributed weights."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
