@@ -68,7 +68,8 @@ from mvit_coreml.coreml.toolkit import load_coremltools
 load_coremltools()
 start = time.perf_counter()
 folder, output = sys.argv[1], sys.argv[2]
-convert(load_checkpoint(folder), ConvertOptions(bits=None, output="logits"), output)
+options = ConvertOptions(bits=None, output="logits")
+convert(load_checkpoint(folder), options, output, check=False)
 seconds = time.perf_counter() - start
 print("RESULT " + json.dumps({
     "stages": seconds,

@@ -193,7 +193,7 @@ def run_case(
         path = Path(folder) / "x.mlpackage"
         start = time.perf_counter()
         try:
-            package = convert(checkpoint, options, path)
+            package = convert(checkpoint, options, path, check=False)
         except Exception as error:
             return Row(name, ios, kind, failure=f"{type(error).__name__}: {error}")
         seconds = time.perf_counter() - start

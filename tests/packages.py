@@ -91,7 +91,7 @@ def converted(
     number = len(list(Path(_FOLDER.name).iterdir()))
     path = Path(_FOLDER.name) / f"{number}.mlpackage"
     chosen = ConvertOptions(**{"bits": None} | options)
-    package = convert(small_checkpoint(family, task), chosen, path)
+    package = convert(small_checkpoint(family, task), chosen, path, check=False)
     return package, SavedPackage(path)
 
 

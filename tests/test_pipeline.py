@@ -130,7 +130,7 @@ def test_stages_are_told_in_order(tmp_path):
         tmp_path / "x.mlpackage",
         progress=stages.append,
     )
-    assert stages == ["trace", "convert", "palettize", "write"] * 2
+    assert stages == [*["trace", "convert", "palettize", "write"] * 2, "validate"]
 
 
 def test_a_segmenter_says_how_photos_are_fitted():

@@ -29,6 +29,7 @@ _STAGES = {
     "convert": "converting to an ML Program",
     "palettize": "palettizing the weights",
     "write": "writing the package",
+    "validate": "validating it against the checkpoint",
 }
 
 
@@ -161,6 +162,18 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--package-version", default="1.0", show_default=True, help="Version in the package's metadata."
 )
+@click.option(
+    "--validate/--no-validate",
+    default=True,
+    show_default=True,
+    help="Compare the finished package with the checkpoint before it appears.",
+)
+@click.option(
+    "--keep-failed", is_flag=True, help="Write the package even if that comparison fails."
+)
+@click.option(
+    "--images", type=click.Path(path_type=Path), help="Photos for the comparison, a folder or one."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
 @click.option("-v", "--verbose", is_flag=True, help="Show what coremltools prints.")
@@ -171,6 +184,7 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
     package takes an image and has the channel order and the scaling built in.
     """
     from mvit_coreml.checkpoints.load import load_checkpoint
+    from mvit_coreml.cli.validate import find_images
     from mvit_coreml.coreml.package import check_destination
     from mvit_coreml.pipeline import ConvertOptions, convert
 
@@ -193,6 +207,9 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
     )
     if given["destination"] is not None:
         check_destination(given["destination"], given["force"])
+    images = None
+    if given["images"] is not None:
+        images = find_images(given["images"])
     stride = given["output_stride"]
     with _Progress(silent=quiet) as progress:
         progress("load")
@@ -211,6 +228,9 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
             options,
             given["destination"],
             force=given["force"],
+            check=given["validate"],
+            keep_failed=given["keep_failed"],
+            images=images,
             progress=progress,
             verbose=verbose,
         )
@@ -266,8 +286,19 @@ def _summary(package: ConvertedPackage) -> str:
     for output in package.outputs:
         shape = "x".join(map(str, output.shape))
         lines.append(f"  output   {output.name}: {output.dtype} {shape}".rstrip())
+    lines.append(f"  checked  {_checked(package)}")
     lines += [f"  note     {note}" for note in package.notes]
     return "\n".join(lines)
+
+
+def _checked(package: ConvertedPackage) -> str:
+    report = package.parity
+    if report is None:
+        return "no: it was not compared with the checkpoint"
+    verdict = "answers like the checkpoint" if report.passed else "FAILED"
+    kind = "synthetic pictures" if report.synthetic else "photos"
+    agreement = "".join(f", {name} {value:.3f}" for name, value in report.agreement.items())
+    return f"{verdict}: SNR {report.scores.snr:.1f} dB on {report.images} {kind}{agreement}"
 
 
 def _as_json(package: ConvertedPackage) -> dict[str, Any]:

@@ -22,6 +22,7 @@ COMMANDS = {
     "inspect": "Say what is in a package.",
     "list": "List the published checkpoints.",
     "predict": "Ask a package about images.",
+    "validate": "Compare a package with its checkpoint.",
 }
 
 _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C

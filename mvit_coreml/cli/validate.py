@@ -127,7 +127,7 @@ def find_images(path: Path, limit: int | None = None) -> list[Path]:
     Raises:
         InputError: there is none.
     """
-    from mvit_coreml.imaging.loading import IMAGE_SUFFIXES
+    from mvit_coreml.parity.csv_tables import IMAGE_SUFFIXES
 
     if path.is_file():
         return [path]

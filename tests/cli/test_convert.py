@@ -67,9 +67,17 @@ def test_a_conversion_tells_its_stages_and_sums_up(source, tmp_path):
         "tracing the model",
         "converting to an ML Program",
         "writing the package",
+        "validating it against the checkpoint",
     ]
     size = sum(len(content) for content in read_tree(path).values()) / 1e6
-    assert out.splitlines() == [
+    lines = out.splitlines()
+    (checked,) = [line for line in lines if line.startswith("  checked  ")]
+    assert re.fullmatch(
+        r"  checked  answers like the checkpoint: SNR \d+\.\d dB on 6 synthetic pictures, .*",
+        checked,
+    )
+    lines.remove(checked)
+    assert lines == [
         str(path),
         f"  size     {size:.2f} MB, fp16, weights not palettized",
         "  target   iOS 17",
