@@ -1,7 +1,7 @@
 """The bounds that a package must meet, and what to try when it does not.
 
-The defaults were set from measurements on trained and random checkpoints of all three families
-(see docs/validation.md): well below what sound packages reach, above what broken ones do. Faults
+The defaults lie below what sound packages of the trained MobileViT and MobileNetV2 checkpoints
+reach: 36 to 61 dB in half precision, 36 dB with 8-bit palettes, 22 dB with 6, 7 dB with 4. Faults
 smaller than the noise of palettization are not theirs to find; the structural comparison is.
 """
 

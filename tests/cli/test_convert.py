@@ -21,6 +21,7 @@ STAGES = {
     "tracing the model",
     "converting to an ML Program",
     "writing the package",
+    "validating it against the checkpoint",
 }
 
 
