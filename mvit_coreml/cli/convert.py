@@ -287,7 +287,9 @@ def _summary(package: ConvertedPackage) -> str:
         shape = "x".join(map(str, output.shape))
         lines.append(f"  output   {output.name}: {output.dtype} {shape}".rstrip())
     lines.append(f"  checked  {_checked(package)}")
-    lines += [f"  note     {note}" for note in package.notes]
+    judged = package.parity.notes if package.parity is not None else ()
+    quality = [note for note in judged if note.startswith("quality: ")]
+    lines += [f"  note     {note}" for note in (*package.notes, *quality)]
     return "\n".join(lines)
 
 

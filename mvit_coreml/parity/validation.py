@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.parity.gates import QUALITY_AGREEMENT, Gate, judge
+from mvit_coreml.parity.gates import QUALITY_AGREEMENT, QUALITY_SNR, Gate, judge
 from mvit_coreml.parity.metrics import (
     Closeness,
     ClosenessMeter,
@@ -155,6 +155,12 @@ def validate_target(
             *notes,
             f"quality: only {shares[0]:.1%} of the answers are the reference's; more bits, "
             "or fewer weights palettized, would keep more",
+        )
+    if synthetic and measured["snr"] < QUALITY_SNR:
+        notes = (
+            *notes,
+            f"quality: {measured['snr']:.1f} dB is little; try more bits, and --images to see how "
+            "many answers change",
         )
     if synthetic:
         notes = (
