@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -29,21 +30,23 @@ def assert_export_agrees(
     model = build_model(config, task)
     enliven(model, size)
     images = pictures(batch, size, 5)
-    for dtype, bound in ((torch.float32, 1e-5), (torch.float64, 1e-11)):
-        original = copy.deepcopy(model).to(dtype)
-        with torch.no_grad():
-            expected = original(images.to(dtype), output_hidden_states=True)
-            got = prepare_for_export(original)(images.to(dtype), output_hidden_states=True)
-        assert got.keys() == expected.keys()
-        for name in expected:
-            value, reference = expected[name], got[name]
-            pairs = (
-                zip(value, reference, strict=True)
-                if name == "hidden_states"
-                else [(value, reference)]
-            )
-            for ours, theirs in pairs:
-                assert relative_error(theirs, ours) <= bound, (config, task, size, name)
+    exact = outputs(copy.deepcopy(model).double(), images.double())
+    folded = outputs(prepare_for_export(copy.deepcopy(model).double()), images.double())
+    original, exported = outputs(model, images), outputs(prepare_for_export(model), images)
+    assert len(exported) == len(original)
+    for index, truth in enumerate(exact):
+        assert relative_error(folded[index], truth) <= 1e-11, (config, task, size)
+        # Some random networks amplify rounding beyond 1e-5; the original shows how much.
+        rounding = relative_error(original[index].double(), truth)
+        error = relative_error(exported[index], original[index])
+        assert error <= max(1e-5, 2 * rounding), (config, task, size)
+
+
+def outputs(model: Any, images: torch.Tensor) -> list[torch.Tensor]:
+    """All outputs of a model, hidden states included, in a row."""
+    with torch.no_grad():
+        found = model(images, output_hidden_states=True)
+    return [*found.to_tuple()[:-1], *found.hidden_states]
 
 
 @pytest.mark.parametrize("config", SMALL, ids=lambda config: config.model_type)
