@@ -17,24 +17,37 @@ if TYPE_CHECKING:
     from mvit_coreml.models.build import build_model
     from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig, MobileViTV2Config
     from mvit_coreml.models.export import prepare_for_export
-    from mvit_coreml.pipeline import ConvertedPackage, ConvertOptions, convert
+    from mvit_coreml.parity.differences import compare_packages
+    from mvit_coreml.parity.evaluation import evaluate
+    from mvit_coreml.parity.inspection import inspect_package
+    from mvit_coreml.parity.opening import open_targets
+    from mvit_coreml.parity.validation import ParityReport
+    from mvit_coreml.pipeline.conversion import ConvertedPackage, convert
+    from mvit_coreml.pipeline.options import ConvertOptions
+    from mvit_coreml.pipeline.validation import validate
 
     __version__: str
 
 # Public name to the module that defines it.
 _MODULES = {
     "Checkpoint": "checkpoints.checkpoint",
-    "ConvertOptions": "pipeline",
-    "ConvertedPackage": "pipeline",
+    "ConvertOptions": "pipeline.options",
+    "ConvertedPackage": "pipeline.conversion",
     "ImageProcessor": "imaging.processor",
     "MobileNetV2Config": "models.config",
     "MobileViTConfig": "models.config",
     "MobileViTV2Config": "models.config",
     "MvitCoremlError": "errors",
+    "ParityReport": "parity.validation",
     "build_model": "models.build",
-    "convert": "pipeline",
+    "compare_packages": "parity.differences",
+    "convert": "pipeline.conversion",
+    "evaluate": "parity.evaluation",
+    "inspect_package": "parity.inspection",
     "load_checkpoint": "checkpoints.load",
+    "open_targets": "parity.opening",
     "prepare_for_export": "models.export",
+    "validate": "pipeline.validation",
 }
 
 __all__ = [
@@ -46,11 +59,17 @@ __all__ = [
     "MobileViTConfig",
     "MobileViTV2Config",
     "MvitCoremlError",
+    "ParityReport",
     "__version__",
     "build_model",
+    "compare_packages",
     "convert",
+    "evaluate",
+    "inspect_package",
     "load_checkpoint",
+    "open_targets",
     "prepare_for_export",
+    "validate",
 ]
 
 

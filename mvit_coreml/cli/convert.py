@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 if TYPE_CHECKING:
-    from mvit_coreml.pipeline import ConvertedPackage
+    from mvit_coreml.pipeline.conversion import ConvertedPackage
 
 _EXAMPLES = """\b
 Examples:
@@ -186,7 +186,8 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
     from mvit_coreml.checkpoints.load import load_checkpoint
     from mvit_coreml.cli.validate import find_images
     from mvit_coreml.coreml.package import check_destination
-    from mvit_coreml.pipeline import ConvertOptions, convert
+    from mvit_coreml.pipeline.conversion import convert
+    from mvit_coreml.pipeline.options import ConvertOptions
 
     order = None if given["color_order"] == "auto" else given["color_order"].upper()
     # What the options alone can tell is said before a download.

@@ -83,7 +83,7 @@ def command(package: Path, source: str, as_json: bool, **given: Any) -> None:
     Works on packages of other tools too; without --images synthetic pictures are used.
     """
     from mvit_coreml.checkpoints.load import load_checkpoint
-    from mvit_coreml.pipeline import gate_message, validate
+    from mvit_coreml.pipeline.validation import gate_message, validate
 
     stride = given["output_stride"]
     checkpoint = load_checkpoint(

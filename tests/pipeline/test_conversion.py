@@ -16,7 +16,8 @@ from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.errors import InputError
 from mvit_coreml.models.build import MODEL_CLASSES
 from mvit_coreml.models.config import architecture_name
-from mvit_coreml.pipeline import default_destination, input_size
+from mvit_coreml.pipeline.conversion import default_destination
+from mvit_coreml.pipeline.options import input_size
 
 SEGMENTER = "semantic-segmentation"
 
@@ -199,7 +200,7 @@ def test_the_package_lies_in_the_current_folder_by_default(tmp_path, monkeypatch
 @pytest.fixture(scope="module")
 def matrix():
     """The script that converts the whole catalogue."""
-    path = Path(__file__).resolve().parents[1] / "benchmarks" / "convert_matrix.py"
+    path = Path(__file__).resolve().parents[2] / "benchmarks" / "convert_matrix.py"
     spec = importlib.util.spec_from_file_location("convert_matrix", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module

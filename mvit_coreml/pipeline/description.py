@@ -1,0 +1,108 @@
+"""What a package says about itself, and what its maker is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from mvit_coreml.checkpoints.catalogue import CATALOGUE
+from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.coreml import metadata as meta
+from mvit_coreml.coreml.outputs import Output
+from mvit_coreml.imaging.geometry import Fit
+from mvit_coreml.pipeline.options import ConvertOptions, fit_of
+
+
+def describe(
+    checkpoint: Checkpoint,
+    options: ConvertOptions,
+    labels: Sequence[str],
+    outputs: Sequence[Output],
+    preprocessing: dict[str, dict[str, Any]],
+) -> meta.PackageMetadata:
+    """Collect the metadata of a package.
+
+    Args:
+        checkpoint: what is converted.
+        options: with every default filled in.
+        labels: unique class names.
+        outputs: of the package.
+        preprocessing: function name to how a photo becomes its input.
+    """
+    source = checkpoint.provenance
+    owner = source.name.split("/")[0] if "/" in source.name else "unknown"
+    known = {entry.id: entry.license for entry in CATALOGUE}.get(source.name)
+    sizes = " or ".join(
+        f"{image['width']}x{image['height']} pixels" for image in preprocessing.values()
+    )
+    own = {
+        "task": checkpoint.task,
+        "output": options.output or "",
+        "source": source.name,
+        "source_format": source.format,
+        "source_revision": source.revision or "",
+        "weights_sha256": source.sha256,
+        "precision": options.precision,
+        "bits": "" if options.bits is None else str(options.bits),
+        "versions": json.dumps(
+            {name: version(name) for name in ("mvit-coreml", "coremltools", "torch")}
+        ),
+        "preprocessing": json.dumps(preprocessing),
+    }
+    preview = {}
+    if (checkpoint.task, options.output) in _PREVIEWED:
+        preview = meta.preview(checkpoint.task, labels)
+    elif options.output != "features":
+        own["labels"] = json.dumps(list(labels), ensure_ascii=False)
+    return meta.PackageMetadata(
+        author=options.author or owner,
+        license=options.license or known or "not stated; see the source checkpoint",
+        description=options.description
+        or f"{_FAMILY_NAMES[checkpoint.family]} for {checkpoint.task.replace('-', ' ')}, "
+        f"converted from {source.name}.",
+        version=options.version,
+        input_description=f"Photo of {sizes}, brought to that size by {_FITS[fit_of(options)]}; "
+        "colour order and scaling are built in.",
+        outputs=outputs,
+        user_defined=preview | {meta.KEY_PREFIX + key: value for key, value in own.items()},
+    )
+
+
+def notes(
+    checkpoint: Checkpoint, options: ConvertOptions, renamed: Sequence[str]
+) -> tuple[str, ...]:
+    """Say what was assumed or changed, a sentence each.
+
+    Args:
+        checkpoint: what was converted.
+        options: with every default filled in.
+        renamed: class names that stood twice.
+    """
+    notes = []
+    if renamed and options.output != "features":
+        notes.append(f"class names that stood twice were made unique: {', '.join(renamed)}")
+    if checkpoint.task == "semantic-segmentation":
+        notes.append(
+            f"the segmenter's photos are brought to its input by {_FITS[fit_of(options)]} "
+            f"(--fit {options.fit})"
+        )
+    flips = checkpoint.image_processor.do_flip_channel_order
+    if options.color_order != ("BGR" if flips else "RGB"):
+        notes.append(f"the colour order is {options.color_order}, not the checkpoint's")
+    return tuple(notes)
+
+
+_FAMILY_NAMES = {
+    "mobilevit": "MobileViT",
+    "mobilevitv2": "MobileViTV2",
+    "mobilenet_v2": "MobileNetV2",
+}
+# Outputs that Xcode previews; their packages name the classes in the form it reads.
+_PREVIEWED = {("image-classification", "probabilities"), ("semantic-segmentation", "classes")}
+_FITS: dict[Fit, str] = {
+    "crop": "resizing and cutting out the centre",
+    "stretch": "stretching the whole photo",
+    "pad": "fitting in the whole photo and padding it with black",
+}

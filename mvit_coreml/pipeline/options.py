@@ -1,0 +1,121 @@
+"""What kind of package to make, and what is made when nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.coreml.image_input import ColorOrder
+from mvit_coreml.coreml.outputs import OUTPUTS_OF_TASK, MapSize, OutputKind
+from mvit_coreml.coreml.program import IOS_TARGETS, Precision
+from mvit_coreml.errors import InputError
+from mvit_coreml.imaging.geometry import Fit
+from mvit_coreml.palettes.apply import Bits
+
+# First target whose packages may hold several functions.
+MULTIFUNCTION_IOS = 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions:
+    """What kind of package to make.
+
+    Attributes:
+        ios: deployment target: 16, 17, 18 or 26.
+        precision: compute precision, ``fp16`` or ``fp32``.
+        bits: palettize the weights to 8, 6 or 4 bits; ``None`` leaves them in ``precision``.
+        output: what the package answers; ``None`` is the task's first kind: ``probabilities`` of a
+            classifier, ``classes`` of a segmenter, ``features`` of a backbone.
+        map_size: size of a segmenter's maps: the input's, the logits' own, or (height, width);
+            ``None`` is the input's, but for the ``logits`` output their own. Other models and the
+            ``features`` have no map.
+        layers: hidden states to add to ``features``, counted from 0.
+        image_sizes: (height, width) of the input in pixels; several make a multifunction package
+            whose first is the default; none is the size of the checkpoint's processor.
+        fit: how a photo is brought to the input: ``crop``, ``stretch`` or ``pad``; ``None`` crops
+            for classifiers and backbones, as their processors do, and pads for segmenters, which
+            then see the whole photo undistorted.
+        color_order: ``RGB`` or ``BGR`` instead of the checkpoint's.
+        author: metadata; ``None`` is the owner of a hub id.
+        license: metadata; ``None`` is what the catalogue knows.
+        description: metadata; ``None`` is a sentence about the model.
+        version: metadata.
+    """
+
+    ios: int = 17
+    precision: Precision = "fp16"
+    bits: Bits | None = 6
+    output: OutputKind | None = None
+    map_size: MapSize | None = None
+    layers: tuple[int, ...] = ()
+    image_sizes: tuple[tuple[int, int], ...] = ()
+    fit: Fit | None = None
+    color_order: ColorOrder | None = None
+    author: str | None = None
+    license: str | None = None
+    description: str | None = None
+    version: str = "1.0"
+
+    def __post_init__(self) -> None:
+        _check_choice("ios", self.ios, IOS_TARGETS)
+        _check_choice("precision", self.precision, ("fp16", "fp32"))
+        _check_choice("bits", self.bits, (None, 8, 6, 4))
+        _check_choice("fit", self.fit, (None, "crop", "stretch", "pad"))
+        _check_choice("color_order", self.color_order, (None, "RGB", "BGR"))
+        _check_sizes("image size", self.image_sizes)
+        if isinstance(self.map_size, tuple):
+            _check_sizes("map size", (self.map_size,))
+        if len(set(self.image_sizes)) != len(self.image_sizes):
+            raise InputError("an image size is given twice; give each once")
+        if len(self.image_sizes) > 1 and self.ios < MULTIFUNCTION_IOS:
+            raise InputError(
+                f"several image sizes need iOS {MULTIFUNCTION_IOS} or newer (--ios 18); "
+                f"for iOS {self.ios} convert one package for each size"
+            )
+
+
+def input_size(checkpoint: Checkpoint) -> tuple[int, int]:
+    """Return the (height, width) in pixels that the checkpoint's processor leads to."""
+    return checkpoint.image_processor.input_size or checkpoint.config.image_hw
+
+
+def fit_of(options: ConvertOptions) -> Fit:
+    """Return the fit of options with every default filled in."""
+    assert options.fit is not None
+    return options.fit
+
+
+def fill_in(options: ConvertOptions, checkpoint: Checkpoint) -> ConvertOptions:
+    """Replace every ``None`` by what it stands for with this checkpoint."""
+    segments = checkpoint.task == "semantic-segmentation"
+    output = options.output or OUTPUTS_OF_TASK[checkpoint.task][0]
+    has_map = segments and output != "features"
+    if options.map_size is not None and not has_map:
+        raise InputError(
+            f"a map size does not apply to the {output} of a model for {checkpoint.task}; "
+            "only the classes, probabilities and logits of a segmenter are maps"
+        )
+    flips = checkpoint.image_processor.do_flip_channel_order
+    return replace(
+        options,
+        output=output,
+        map_size=(options.map_size or ("logits" if output == "logits" else "input"))
+        if has_map
+        else None,
+        image_sizes=options.image_sizes or (input_size(checkpoint),),
+        fit=options.fit or ("pad" if segments else "crop"),
+        color_order=options.color_order or ("BGR" if flips else "RGB"),
+    )
+
+
+def _check_sizes(name: str, sizes: Sequence[tuple[int, int]]) -> None:
+    for height, width in sizes:
+        if height < 1 or width < 1:
+            raise InputError(f"{name} {height}x{width} is empty; give it in pixels")
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        listed = ", ".join(str(choice) for choice in choices if choice is not None)
+        raise InputError(f"{name} is {value!r}; it must be one of {listed}")

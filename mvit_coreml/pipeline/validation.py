@@ -1,0 +1,172 @@
+"""Judging a saved package against its checkpoint: what ``mvit-coreml validate`` does."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.coreml import metadata as meta
+from mvit_coreml.coreml.image_input import ColorOrder
+from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.parity.layers import layer_errors
+from mvit_coreml.parity.pictures import synthetic_pictures
+from mvit_coreml.parity.preparation import Preparation, image_input, read_preparation
+from mvit_coreml.parity.structure import Difference, compare_structure, stored_precision
+from mvit_coreml.parity.targets import PackageTarget, ReferenceTarget
+from mvit_coreml.parity.validation import LayerError, ParityReport, validate_target
+from mvit_coreml.pipeline.building import build_package
+from mvit_coreml.pipeline.options import ConvertOptions, fill_in, input_size
+from mvit_coreml.runtime.compiler import Arithmetic
+from mvit_coreml.runtime.package import load_package
+from mvit_coreml.runtime.predictor import Engine, Predictor
+from mvit_coreml.runtime.program import Package
+
+# Images of a layer profile; more change it little.
+_LAYER_IMAGES = 4
+
+
+def validate(
+    package: str | Path,
+    checkpoint: Checkpoint,
+    images: Sequence[Any] | None = None,
+    *,
+    function: str | None = None,
+    engine: Engine = "portable",
+    arithmetic: Arithmetic = "program",
+    color_order: ColorOrder | None = None,
+    structure: bool = True,
+    layers: bool = False,
+    bounds: Mapping[str, float] | None = None,
+    pictures: int = 12,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ParityReport:
+    """Judge a saved package against the checkpoint it came from.
+
+    Both sides get the same images: the package as its own metadata prepares them, the PyTorch
+    reference through its own image processor. A package of this project is also compared, part by
+    part, with what the checkpoint converts to.
+
+    Args:
+        package: the package, of this project or of another tool.
+        checkpoint: what it ought to answer like.
+        images: paths, Pillow images or arrays; by default synthetic pictures.
+        function: of a multifunction package; by default its default function.
+        engine: ``portable``, ``coreml`` (on a Mac) or ``auto``.
+        arithmetic: of the portable engine: ``fp32`` leaves out the rounding of half precision.
+        color_order: order that the reference gets, if it was overridden on purpose.
+        structure: compare part by part, where the package says how it was made.
+        layers: add the error of every operation, which needs the same.
+        bounds: gates instead of the defaults, see :data:`mvit_coreml.parity.gates.GATES`.
+        pictures: number of synthetic pictures.
+        progress: called with the number of images done and their total.
+
+    Raises:
+        PackageError: the package is damaged, or uses something unknown.
+        InputError: package and checkpoint do not fit together.
+    """
+    predictor = Predictor(package, function=function, engine=engine, arithmetic=arithmetic)
+    loaded = predictor.package
+    made = read_options(loaded, checkpoint, color_order)
+    order = color_order or (made.color_order if made else None)
+    processor = checkpoint.image_processor
+    image = image_input(loaded, predictor.function)
+    size = (image.height, image.width)
+    preparation = read_preparation(loaded, predictor.function)
+    if preparation is None:
+        sized = processor.for_input_size(size, input_size(checkpoint))
+        preparation = Preparation(processor=sized, fit="crop", color_order="")
+    target = PackageTarget(predictor, preparation, num_labels=checkpoint.config.num_labels)
+    reference = ReferenceTarget(
+        checkpoint, target.roles, fit=preparation.fit, size=size, color_order=order
+    )
+    differences: list[Difference] | None = None
+    profile: list[LayerError] = []
+    synthetic = images is None
+    chosen = list(synthetic_pictures(pictures, size) if images is None else images)
+    notes = []
+    if made is not None and (structure or layers):
+        with tempfile.TemporaryDirectory() as folder:
+            built = build_package(
+                checkpoint, replace(made, bits=None), Path(folder), lambda stage: None, False
+            )
+            expected = load_package(built.package)
+            if structure:
+                differences = compare_structure(loaded, expected)
+            if layers:
+                profile = layer_errors(target, expected, chosen[:_LAYER_IMAGES])
+    elif made is None:
+        notes.append("another tool made the package: its parts are not compared one by one")
+        if layers:
+            raise InputError(f"{package}: --layers needs a package that mvit-coreml converted")
+    precision, bits = stored_precision(loaded, predictor.function)
+    return validate_target(
+        target,
+        reference,
+        chosen,
+        synthetic=synthetic,
+        precision=precision,
+        bits=bits,
+        differences=differences,
+        layers=profile,
+        bounds=bounds,
+        notes=notes,
+        progress=progress,
+    )
+
+
+def read_options(
+    package: Package, checkpoint: Checkpoint, color_order: ColorOrder | None
+) -> ConvertOptions | None:
+    """Return the options with which this project made a package; ``None`` for other packages.
+
+    Only what is the user's choice is taken from the package. What the checkpoint determines, such
+    as the colour order, is the checkpoint's.
+    """
+    own = package.metadata.user_defined
+    output = own.get(meta.KEY_PREFIX + "output")
+    if output is None or meta.PREPROCESSING_KEY not in own:
+        return None
+    default = package.function()
+    # A multifunction package's default comes first, then the others in their order of size.
+    order = [default, *(f for n, f in package.functions.items() if n != default.name)]
+    preparations = [read_preparation(package, function) for function in order]
+    assert preparations[0] is not None
+    result = {found.name: found.shape for found in default.outputs}.get(output, ())
+    has_map = checkpoint.task == "semantic-segmentation" and len(result) in (2, 4)
+    bits = own.get(meta.KEY_PREFIX + "bits", "")
+    try:
+        options = ConvertOptions(
+            ios=default.opset,
+            precision=own.get(meta.KEY_PREFIX + "precision", "fp16"),  # type: ignore[arg-type]
+            bits=int(bits) if bits else None,  # type: ignore[arg-type]
+            output=output,  # type: ignore[arg-type]
+            map_size=result[-2:] if has_map else None,  # type: ignore[arg-type]
+            layers=tuple(
+                int(found.name.rsplit("_", 1)[1])
+                for found in default.outputs
+                if found.name.startswith("hidden_state_")
+            ),
+            image_sizes=tuple(
+                (image.height, image.width)
+                for image in (image_input(package, function) for function in order)
+            ),
+            fit=preparations[0].fit,
+            color_order=color_order,
+        )
+    except ValueError as error:
+        raise PackageError(f"{package.path}: its metadata is damaged: {error}") from None
+    return fill_in(options, checkpoint)
+
+
+def gate_message(report: ParityReport) -> str:
+    """Say which gates of a report failed, by how much, and what to try."""
+    failed = [gate for gate in report.gates if not gate.passed]
+    parts = [f"{gate} ({gate.advice})" for gate in failed]
+    if report.differences:
+        first = report.differences[0]
+        parts.append(f"first difference: {first.aspect} {first.place} {first.detail}")
+    return "; ".join(parts)
