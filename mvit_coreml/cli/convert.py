@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
+
 if TYPE_CHECKING:
     from mvit_coreml.pipeline.conversion import ConvertedPackage
 
@@ -27,6 +29,7 @@ _STAGES = {
     "load": "loading the checkpoint",
     "trace": "tracing the model",
     "convert": "converting to an ML Program",
+    "measure": "measuring the range of every operation",
     "palettize": "palettizing the weights",
     "write": "writing the package",
     "validate": "validating it against the checkpoint",
@@ -97,10 +100,10 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp16", "fp32"]),
+    type=click.Choice(["fp16", "mixed", "fp32"]),
     default="fp16",
     show_default=True,
-    help="Compute precision.",
+    help="Compute precision; mixed is fp16 but for what leaves its safe range on --images.",
 )
 @click.option(
     "--output",
@@ -140,22 +143,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
     show_default=True,
     help="Channel order the weights expect.",
 )
-@click.option(
-    "--labels",
-    type=click.Path(path_type=Path),
-    help="Class names instead of the checkpoint's: a text or JSON file.",
-)
-@click.option(
-    "--image-processor",
-    help="Preprocessing instead of the checkpoint's: hub id, folder, or preprocessor_config.json.",
-)
-@click.option(
-    "--output-stride", type=click.Choice(["8", "16", "32"]), help="For files that do not tell."
-)
-@click.option("--revision", help="Branch, tag or commit of a hub checkpoint.")
-@click.option("--token", help="Hub token for private checkpoints.")
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Folder of the hub cache.")
-@click.option("--offline", is_flag=True, help="Never ask the hub, use its cache alone.")
+@checkpoint_options
 @click.option("--author", help="Author in the package's metadata.")
 @click.option("--license", "license_", help="Licence in the package's metadata.")
 @click.option("--description", help="Description in the package's metadata.")
@@ -172,7 +160,9 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
     "--keep-failed", is_flag=True, help="Write the package even if that comparison fails."
 )
 @click.option(
-    "--images", type=click.Path(path_type=Path), help="Photos for the comparison, a folder or one."
+    "--images",
+    type=click.Path(path_type=Path),
+    help="Photos to measure on, a folder or one; by default synthetic pictures.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
@@ -211,19 +201,9 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
     images = None
     if given["images"] is not None:
         images = find_images(given["images"])
-    stride = given["output_stride"]
     with _Progress(silent=quiet) as progress:
         progress("load")
-        checkpoint = load_checkpoint(
-            source,
-            revision=given["revision"],
-            token=given["token"],
-            cache_dir=given["cache_dir"],
-            local_files_only=given["offline"],
-            image_processor=given["image_processor"],
-            labels=given["labels"],
-            output_stride=None if stride is None else int(stride),
-        )
+        checkpoint = load_checkpoint(source, **loading_arguments(given))
         package = convert(
             checkpoint,
             options,

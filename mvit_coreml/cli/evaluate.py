@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ Examples:
   mvit-coreml evaluate apple/mobilevitv2-1.0-imagenet1k-256 labels.csv --color-order both
   mvit-coreml evaluate DeepLab.mlpackage ./VOCdevkit/VOC2012 --per-class
 """
-_LOADING = ("revision", "token", "cache_dir", "image_processor", "labels", "output_stride")
 
 
 @click.command("evaluate", epilog=_EXAMPLES)
@@ -71,22 +71,7 @@ _LOADING = ("revision", "token", "cache_dir", "image_processor", "labels", "outp
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Threads for a package; all cores by default."
 )
-@click.option(
-    "--labels",
-    type=click.Path(path_type=Path),
-    help="Class names instead of the checkpoint's: a text or JSON file.",
-)
-@click.option(
-    "--image-processor",
-    help="Preprocessing instead of the checkpoint's: hub id, folder, or preprocessor_config.json.",
-)
-@click.option(
-    "--output-stride", type=click.Choice(["8", "16", "32"]), help="For files that do not tell."
-)
-@click.option("--revision", help="Branch, tag or commit of a hub checkpoint.")
-@click.option("--token", help="Hub token for private checkpoints.")
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Folder of the hub cache.")
-@click.option("--offline", is_flag=True, help="Never ask the hub, use its cache alone.")
+@checkpoint_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(source: str, dataset: Path, **given: Any) -> None:
@@ -129,11 +114,7 @@ def _open(source: str, given: dict[str, Any]) -> tuple[OpenTarget, ...]:
     """Open what is compared: two sources, or one in both colour orders."""
     from mvit_coreml.parity.opening import ColorOrder, OpenOptions, open_targets
 
-    loading = {name: given[name] for name in _LOADING if given[name] is not None}
-    if "output_stride" in loading:
-        loading["output_stride"] = int(loading["output_stride"])
-    if given["offline"]:
-        loading["local_files_only"] = True
+    loading = loading_arguments(given)
 
     def options(order: ColorOrder | None) -> OpenOptions:
         return OpenOptions(

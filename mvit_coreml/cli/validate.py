@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:
@@ -71,10 +72,7 @@ def _read_bounds(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, flo
     show_default=True,
     help="Channel order, if it was overridden on purpose.",
 )
-@click.option("--labels", type=click.Path(path_type=Path), help="Class names, as given to convert.")
-@click.option("--image-processor", help="Preprocessing, as given to convert.")
-@click.option("--output-stride", type=click.Choice(["8", "16", "32"]), help="As given to convert.")
-@click.option("--revision", help="Branch, tag or commit of a hub checkpoint.")
+@checkpoint_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(package: Path, source: str, as_json: bool, **given: Any) -> None:
     """Compare a saved package with the checkpoint it came from.
@@ -85,14 +83,7 @@ def command(package: Path, source: str, as_json: bool, **given: Any) -> None:
     from mvit_coreml.checkpoints.load import load_checkpoint
     from mvit_coreml.pipeline.validation import gate_message, validate
 
-    stride = given["output_stride"]
-    checkpoint = load_checkpoint(
-        source,
-        revision=given["revision"],
-        labels=given["labels"],
-        image_processor=given["image_processor"],
-        output_stride=None if stride is None else int(stride),
-    )
+    checkpoint = load_checkpoint(source, **loading_arguments(given))
     images = None if given["images"] is None else find_images(given["images"], given["limit"])
     if images is None and given["limit"] is not None:
         raise InputError("--limit chooses among photos; name them with --images")

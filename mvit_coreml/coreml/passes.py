@@ -7,6 +7,8 @@ coremltools' own order, and two passes of ours; the program is validated at the 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,6 @@ _SIMPLIFY = (
     "common::dedup_op_and_var_names",
 )
 _TO_FP16 = (
-    "common::add_fp16_cast",
     "common::add_int16_cast",
     "common::update_output_dtypes",
 )
@@ -57,18 +58,28 @@ _CLEAN_UP = (
 _SMALL = 16
 
 
-def simplify_program(program: Any, *, fp16: bool) -> None:
+def simplify_program(program: Any, *, fp16: bool, keep_fp32: Collection[str] = frozenset()) -> None:
     """Run the passes on a freshly converted MIL program, in place, and validate it once.
 
     Args:
         program: a ``coremltools`` MIL program.
         fp16: compute in half precision.
+        keep_fp32: operations that stay in single precision all the same, by the names that they
+            have in a saved package.
     """
     load_coremltools()
     _register_passes()
+    from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
     from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
 
-    for name in (*_SIMPLIFY, *(_TO_FP16 if fp16 else ()), *_CLEAN_UP):
+    for name in _SIMPLIFY:
+        PASS_REGISTRY[name](program)
+    if fp16:
+        # Names in a package have only letters, digits and underscores.
+        FP16ComputePrecision(
+            op_selector=lambda op: re.sub(r"\W", "_", op.name, flags=re.ASCII) not in keep_fp32
+        )(program)
+    for name in (*(_TO_FP16 if fp16 else ()), *_CLEAN_UP):
         PASS_REGISTRY[name](program)
     program.validate()
 

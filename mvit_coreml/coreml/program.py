@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from mvit_coreml.coreml.outputs import ExportedModel
 from mvit_coreml.coreml.passes import simplify_program
 from mvit_coreml.coreml.toolkit import load_coremltools, quiet
 
-Precision = Literal["fp16", "fp32"]
+Precision = Literal["fp16", "fp32", "mixed"]
 
 INPUT_NAME = "image"
 CLASS_LABEL = "classLabel"
@@ -41,6 +41,7 @@ def build_program(
     ios: int,
     precision: Precision,
     classifier: bool,
+    keep_fp32: Collection[str] = frozenset(),
     verbose: bool = False,
 ) -> Any:
     """Convert a traced module to a MIL program and simplify it.
@@ -50,8 +51,9 @@ def build_program(
         image: the image input.
         output_names: names of the traced outputs, in order.
         ios: deployment target, one of :data:`IOS_TARGETS`.
-        precision: compute precision of the whole program.
+        precision: compute precision: ``mixed`` is fp16 but for ``keep_fp32``.
         classifier: whether the one output will get class labels, which rename it.
+        keep_fp32: operations of a mixed program that stay in fp32, by their names in the fp32 one.
         verbose: let coremltools print.
     """
     ct = load_coremltools()
@@ -73,7 +75,7 @@ def build_program(
             compute_precision=ct.precision.FLOAT32,  # a pass of its own goes to half precision
             pass_pipeline=ct.PassPipeline.EMPTY,
         )
-        simplify_program(program, fp16=precision == "fp16")
+        simplify_program(program, fp16=precision != "fp32", keep_fp32=keep_fp32)
     return program
 
 

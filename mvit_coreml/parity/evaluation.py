@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -151,8 +151,7 @@ def evaluate(
     with ExitStack() as stack:
         # Closing ends the workers of one target when the other one fails.
         streams = [
-            stack.enter_context(closing(cast(Any, target.answer(dataset.images))))
-            for target in targets
+            stack.enter_context(closing(target.answer(dataset.images))) for target in targets
         ]
         for index, answers in enumerate(zip(*streams, strict=True)):
             scorer.add(index, answers)

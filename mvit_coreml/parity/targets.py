@@ -5,7 +5,7 @@ Both take the same photos and give the same :class:`Answer`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -23,10 +23,11 @@ from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
 from mvit_coreml.models.build import build_model
 from mvit_coreml.parity.metrics import softmax
 from mvit_coreml.parity.preparation import Preparation, image_input, read_preparation
-from mvit_coreml.runtime.batch import map_images
+from mvit_coreml.runtime.batch import map_images, spread
 from mvit_coreml.runtime.headroom import HeadroomRecorder
 from mvit_coreml.runtime.predictor import Predictor
-from mvit_coreml.runtime.program import Function, Output, Reference
+from mvit_coreml.runtime.program import Function, Output
+from mvit_coreml.runtime.scores import raw_scores_name
 
 Kind = Literal["probabilities", "logits", "map_probabilities", "map_logits", "classes", "features"]
 Array = NDArray[Any]
@@ -93,7 +94,7 @@ class Target(Protocol):
     def labels(self) -> tuple[str, ...] | None:
         """Class names in class order, if it knows them."""
 
-    def answer(self, images: Iterable[Any]) -> Iterator[Answer]:
+    def answer(self, images: Iterable[Any]) -> Generator[Answer, None, None]:
         """Answer photos, in order."""
 
 
@@ -147,7 +148,7 @@ class PackageTarget:
         images: Iterable[Any],
         with_scores: bool = False,
         headroom: HeadroomRecorder | None = None,
-    ) -> Iterator[Answer]:
+    ) -> Generator[Answer, None, None]:
         """Answer photos, in order, spread over the workers.
 
         Args:
@@ -191,17 +192,6 @@ class PackageTarget:
                 value = np.array([value[label] for label in labels], np.float32)
             outputs[role.role] = np.asarray(value)
         return outputs
-
-
-def raw_scores_name(function: Function) -> str | None:
-    """Name of the value that a function's last softmax or argmax is taken of, if it has one."""
-    for operation in reversed(function.operations):
-        if operation.op_type in ("softmax", "reduce_argmax"):
-            argument = operation.inputs["x"][0]
-            return argument.name if isinstance(argument, Reference) else None
-        if operation.op_type not in ("classify", "cast", "squeeze", "const", "identity"):
-            return None
-    return None
 
 
 def output_roles(function: Function, num_labels: int | None = None) -> tuple[OutputRole, ...]:
@@ -295,10 +285,13 @@ class ReferenceTarget:
         """Class names."""
         return tuple(self.checkpoint.id2label.values())
 
-    def answer(self, images: Iterable[Any]) -> Iterator[Answer]:
-        """Answer photos, in order."""
-        for image in images:
-            yield self.answer_fitted(fit_image(image, self.processor, self.fit))
+    def answer(self, images: Iterable[Any]) -> Generator[Answer, None, None]:
+        """Answer photos, in order, spread over all cores."""
+
+        def run(image: Any) -> Answer:
+            return self.answer_fitted(fit_image(image, self.processor, self.fit))
+
+        return spread(run, images)
 
     def answer_fitted(self, fitted: FittedImage) -> Answer:
         """Answer one photo that is at the input's size already."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -203,10 +204,13 @@ class _Comparison:
 
     def run(self, images: Sequence[Any]) -> Any:
         """Yield (image name, pair of answers)."""
-        answers = self.target.answer(images, with_scores=True)
-        for image, answer in zip(images, answers, strict=True):
-            name = Path(image).name if isinstance(image, str | Path) else None
-            yield name, (answer, next(self.reference.answer([image])))
+        with (
+            closing(self.target.answer(images, with_scores=True)) as found,
+            closing(self.reference.answer(images)) as expected,
+        ):
+            for image, answer, truth in zip(images, found, expected, strict=True):
+                name = Path(image).name if isinstance(image, str | Path) else None
+                yield name, (answer, truth)
 
     def note(self, name: str, pair: tuple[Answer, Answer]) -> None:
         """Take in one image."""

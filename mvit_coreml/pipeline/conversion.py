@@ -79,7 +79,7 @@ def convert(
         check: run the finished package and the checkpoint on the same images before putting it in
             place, see :func:`validate`.
         keep_failed: put a package that fails a gate in place all the same.
-        images: for the check; synthetic pictures by default.
+        images: to measure and to check on; synthetic pictures by default.
         progress: called with the name of every stage as it begins.
         verbose: let coremltools print.
 
@@ -93,7 +93,9 @@ def convert(
     check_destination(destination, force)
     report = None
     with staging_folder(destination) as staging:
-        built = build_package(checkpoint, options, staging, progress, verbose)
+        built = build_package(
+            checkpoint, options, staging, images=images, progress=progress, verbose=verbose
+        )
         if check:
             progress("validate")
             report = validate(
@@ -118,9 +120,9 @@ def convert(
         task=checkpoint.task,
         functions=built.functions,
         outputs=built.outputs,
-        options=options,
+        options=built.options,
         preprocessing=built.preprocessing,
-        notes=(*checkpoint.notes, *notes(checkpoint, options, built.renamed)),
+        notes=(*checkpoint.notes, *notes(checkpoint, built.options, built.renamed, built.unsafe)),
         parity=report,
     )
 

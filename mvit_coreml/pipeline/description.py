@@ -51,6 +51,8 @@ def describe(
         ),
         "preprocessing": json.dumps(preprocessing),
     }
+    if options.precision == "mixed":
+        own["fp32_operations"] = json.dumps(options.fp32_operations)
     preview = {}
     if (checkpoint.task, options.output) in _PREVIEWED:
         preview = meta.preview(checkpoint.task, labels)
@@ -71,7 +73,10 @@ def describe(
 
 
 def notes(
-    checkpoint: Checkpoint, options: ConvertOptions, renamed: Sequence[str]
+    checkpoint: Checkpoint,
+    options: ConvertOptions,
+    renamed: Sequence[str],
+    unsafe: Sequence[object],
 ) -> tuple[str, ...]:
     """Say what was assumed or changed, a sentence each.
 
@@ -79,6 +84,7 @@ def notes(
         checkpoint: what was converted.
         options: with every default filled in.
         renamed: class names that stood twice.
+        unsafe: what a mixed program keeps in fp32.
     """
     notes = []
     if renamed and options.output != "features":
@@ -91,6 +97,9 @@ def notes(
     flips = checkpoint.image_processor.do_flip_channel_order
     if options.color_order != ("BGR" if flips else "RGB"):
         notes.append(f"the colour order is {options.color_order}, not the checkpoint's")
+    if options.precision == "mixed":
+        kept = ", ".join(map(str, unsafe)) or ", ".join(options.fp32_operations or ())
+        notes.append(f"kept in fp32: {kept or 'nothing, every operation is safe in fp16'}")
     return tuple(notes)
 
 

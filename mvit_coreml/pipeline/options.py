@@ -23,7 +23,10 @@ class ConvertOptions:
 
     Attributes:
         ios: deployment target: 16, 17, 18 or 26.
-        precision: compute precision, ``fp16`` or ``fp32``.
+        precision: compute precision: ``fp16``, ``fp32``, or ``mixed``: fp16 but for the operations
+            whose values leave its safe range on sample images.
+        fp32_operations: what a mixed program keeps in fp32, by the names of an fp32 program's
+            operations; ``None`` measures it.
         bits: palettize the weights to 8, 6 or 4 bits; ``None`` leaves them in ``precision``.
         output: what the package answers; ``None`` is the task's first kind: ``probabilities`` of a
             classifier, ``classes`` of a segmenter, ``features`` of a backbone.
@@ -45,6 +48,7 @@ class ConvertOptions:
 
     ios: int = 17
     precision: Precision = "fp16"
+    fp32_operations: tuple[str, ...] | None = None
     bits: Bits | None = 6
     output: OutputKind | None = None
     map_size: MapSize | None = None
@@ -59,7 +63,7 @@ class ConvertOptions:
 
     def __post_init__(self) -> None:
         _check_choice("ios", self.ios, IOS_TARGETS)
-        _check_choice("precision", self.precision, ("fp16", "fp32"))
+        _check_choice("precision", self.precision, ("fp16", "mixed", "fp32"))
         _check_choice("bits", self.bits, (None, 8, 6, 4))
         _check_choice("fit", self.fit, (None, "crop", "stretch", "pad"))
         _check_choice("color_order", self.color_order, (None, "RGB", "BGR"))

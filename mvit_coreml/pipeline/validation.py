@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -90,9 +91,7 @@ def validate(
     notes = []
     if made is not None and (structure or layers):
         with tempfile.TemporaryDirectory() as folder:
-            built = build_package(
-                checkpoint, replace(made, bits=None), Path(folder), lambda stage: None, False
-            )
+            built = build_package(checkpoint, replace(made, bits=None), Path(folder))
             expected = load_package(built.package)
             if structure:
                 differences = compare_structure(loaded, expected)
@@ -138,10 +137,12 @@ def read_options(
     result = {found.name: found.shape for found in default.outputs}.get(output, ())
     has_map = checkpoint.task == "semantic-segmentation" and len(result) in (2, 4)
     bits = own.get(meta.KEY_PREFIX + "bits", "")
+    kept = own.get(meta.KEY_PREFIX + "fp32_operations")
     try:
         options = ConvertOptions(
             ios=default.opset,
             precision=own.get(meta.KEY_PREFIX + "precision", "fp16"),  # type: ignore[arg-type]
+            fp32_operations=None if kept is None else tuple(json.loads(kept)),
             bits=int(bits) if bits else None,  # type: ignore[arg-type]
             output=output,  # type: ignore[arg-type]
             map_size=result[-2:] if has_map else None,  # type: ignore[arg-type]
@@ -157,7 +158,7 @@ def read_options(
             fit=preparations[0].fit,
             color_order=color_order,
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise PackageError(f"{package.path}: its metadata is damaged: {error}") from None
     return fill_in(options, checkpoint)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from mvit_coreml.errors import InputError
 from mvit_coreml.runtime.program import Function
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Runner(Protocol):
@@ -37,7 +38,7 @@ def map_images(
     workers: int | None = None,
     outputs: Sequence[str] | None = None,
     **options: Any,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Run every image and yield the results in the order of the images.
 
     Images are read from the iterable only a little ahead of the results, so any number of them
@@ -60,22 +61,41 @@ def map_images(
     names = [feature.name for feature in runner.function.inputs]
     if len(names) != 1:
         raise InputError(f"images need a package with one input; this one has {len(names)}")
-    count = _usable_cores() if workers is None else workers
-    if count < 1:
-        raise InputError(f"workers must be positive, not {count}")
 
     def run(item: Item) -> dict[str, Any]:
         image = load(item) if load is not None else item
         return runner.run({names[0]: image}, outputs, **options)
 
-    return _in_order(run, images, count)
+    return spread(run, images, workers)
+
+
+def spread(
+    run: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
+) -> Generator[Result, None, None]:
+    """Call a function that computes with torch for every item, on threads of one core each.
+
+    Args:
+        run: called with an item, in a worker.
+        items: read only a little ahead of the results.
+        workers: number of threads, the number of usable cores if None.
+
+    Returns:
+        The results, in the order of the items.
+
+    Raises:
+        InputError: ``workers`` is not positive.
+    """
+    count = _usable_cores() if workers is None else workers
+    if count < 1:
+        raise InputError(f"workers must be positive, not {count}")
+    return _in_order(run, items, count)
 
 
 def _in_order(
-    run: Callable[[Item], dict[str, Any]], items: Iterable[Item], workers: int
-) -> Iterator[dict[str, Any]]:
+    run: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Generator[Result, None, None]:
     threads = torch.get_num_threads()
-    pending: deque[Future[dict[str, Any]]] = deque()
+    pending: deque[Future[Result]] = deque()
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,7 @@ class OpHeadroom:
         subnormal: non-zero values that fp16 holds with fewer digits.
         zeroed: non-zero values that fp16 rounds to zero.
         count: values seen.
+        energy: sum of the squares of the finite values.
     """
 
     op_type: str
@@ -39,6 +41,12 @@ class OpHeadroom:
     subnormal: int = 0
     zeroed: int = 0
     count: int = 0
+    energy: float = 0.0
+
+    @property
+    def rms(self) -> float:
+        """Root of the mean square of the values."""
+        return math.sqrt(self.energy / self.count) if self.count else 0.0
 
     @property
     def headroom(self) -> float:
@@ -68,6 +76,7 @@ class HeadroomRecorder:
         zeroed = int(((magnitude > 0) & (magnitude <= _ROUNDS_TO_ZERO)).sum())
         overflows = int((finite >= _OVERFLOW).sum())
         subnormal = int(small.sum()) - zeroed
+        energy = float(finite.square().sum(dtype=torch.float64))
         with self._lock:
             before = self._found.get(operation.name, OpHeadroom(operation.op_type, operation.name))
             self._found[operation.name] = OpHeadroom(
@@ -78,6 +87,7 @@ class HeadroomRecorder:
                 before.subnormal + subnormal,
                 before.zeroed + zeroed,
                 before.count + value.numel(),
+                before.energy + energy,
             )
 
     def ranked(self) -> list[OpHeadroom]:
