@@ -45,10 +45,10 @@ def _read_bounds(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, flo
 @click.option("--function", help="Function of a multifunction package.")
 @click.option(
     "--engine",
-    type=click.Choice(["auto", "coreml", "portable"]),
+    type=click.Choice(["auto", "coreml", "portable", "both"]),
     default="auto",
     show_default=True,
-    help="What runs the package.",
+    help="What runs the package; auto is Core ML on a Mac, both compares the two.",
 )
 @click.option(
     "--arithmetic",
@@ -151,6 +151,11 @@ def _summary(report: ParityReport) -> str:
         f"  {name:<10} SNR {value.snr:.1f} dB, largest error {value.max_error:.3g}"
         for name, value in report.outputs.items()
         if name != "classes"
+    ]
+    lines += [
+        f"  engines    {name}: Core ML to portable SNR {value.snr:.1f} dB, largest difference "
+        f"{value.max_error:.3g}"
+        for name, value in (report.engines or {}).items()
     ]
     if report.agreement:
         shares = ", ".join(f"{name} {value:.4f}" for name, value in report.agreement.items())

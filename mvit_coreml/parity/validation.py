@@ -78,6 +78,7 @@ class ParityReport:
             segmenter, with the reference's class map as the truth.
         worst: the images that fared worst, worst first.
         differences: what the package stores otherwise than it ought to; ``None`` if not compared.
+        engines: closeness of Core ML to the portable runtime by output, on request.
         layers: error of every operation, on request.
         gates: the bounds and whether they hold.
         notes: what whoever reads this should know.
@@ -96,6 +97,7 @@ class ParityReport:
     agreement: Mapping[str, float]
     worst: tuple[ImageResult, ...]
     differences: tuple[Difference, ...] | None
+    engines: Mapping[str, Closeness] | None = None
     layers: tuple[LayerError, ...] = field(default=(), repr=False)
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
@@ -115,6 +117,7 @@ def validate_target(
     precision: str,
     bits: int | None,
     differences: Sequence[Difference] | None,
+    engines: Mapping[str, Closeness] | None = None,
     layers: Sequence[LayerError] = (),
     bounds: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
@@ -131,6 +134,7 @@ def validate_target(
         precision: of the package.
         bits: of its palettes.
         differences: result of the structural comparison, ``None`` if there was none.
+        engines: closeness of the engines for the report.
         layers: error profile for the report.
         bounds: gates instead of the defaults.
         notes: for the report.
@@ -183,6 +187,7 @@ def validate_target(
         agreement=agreement,
         worst=comparison.worst(),
         differences=None if differences is None else tuple(differences),
+        engines=engines,
         layers=tuple(layers),
         gates=judge(measured, precision, bits, bounds),
         notes=tuple(notes),

@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.coreml import metadata as meta
 from mvit_coreml.coreml.image_input import ColorOrder
 from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.parity.engines import compare_engines
 from mvit_coreml.parity.layers import layer_errors
 from mvit_coreml.parity.pictures import synthetic_pictures
 from mvit_coreml.parity.preparation import Preparation, image_input, read_preparation
@@ -36,7 +37,7 @@ def validate(
     images: Sequence[Any] | None = None,
     *,
     function: str | None = None,
-    engine: Engine = "portable",
+    engine: Engine | Literal["both"] = "portable",
     arithmetic: Arithmetic = "program",
     color_order: ColorOrder | None = None,
     structure: bool = True,
@@ -56,7 +57,8 @@ def validate(
         checkpoint: what it ought to answer like.
         images: paths, Pillow images or arrays; by default synthetic pictures.
         function: of a multifunction package; by default its default function.
-        engine: ``portable``, ``coreml`` (on a Mac) or ``auto``.
+        engine: ``portable``, ``coreml`` (on a Mac), ``auto``, or ``both``: Core ML is judged, and
+            the report says how close the portable runtime is to it.
         arithmetic: of the portable engine: ``fp32`` leaves out the rounding of half precision.
         color_order: order that the reference gets, if it was overridden on purpose.
         structure: compare part by part, where the package says how it was made.
@@ -69,7 +71,8 @@ def validate(
         PackageError: the package is damaged, or uses something unknown.
         InputError: package and checkpoint do not fit together.
     """
-    predictor = Predictor(package, function=function, engine=engine, arithmetic=arithmetic)
+    judged: Engine = "coreml" if engine == "both" else engine
+    predictor = Predictor(package, function=function, engine=judged, arithmetic=arithmetic)
     loaded = predictor.package
     made = read_options(loaded, checkpoint, color_order)
     order = color_order or (made.color_order if made else None)
@@ -84,11 +87,16 @@ def validate(
     reference = ReferenceTarget(
         checkpoint, target.roles, fit=preparation.fit, size=size, color_order=order
     )
+    engines = None
     differences: list[Difference] | None = None
     profile: list[LayerError] = []
     synthetic = images is None
     chosen = list(synthetic_pictures(pictures, size) if images is None else images)
     notes = []
+    if engine == "both":
+        runtime = Predictor(package, function=function, engine="portable", arithmetic=arithmetic)
+        portable = PackageTarget(runtime, preparation, num_labels=checkpoint.config.num_labels)
+        engines = compare_engines(target, portable, chosen)
     if made is not None and (structure or layers):
         with tempfile.TemporaryDirectory() as folder:
             built = build_package(checkpoint, replace(made, bits=None), Path(folder))
@@ -110,6 +118,7 @@ def validate(
         precision=precision,
         bits=bits,
         differences=differences,
+        engines=engines,
         layers=profile,
         bounds=bounds,
         notes=notes,
