@@ -8,11 +8,12 @@ coremltools' own order, and two passes of ours; the program is validated at the 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
+from mvit_coreml.coreml.rounding import round_weight
 from mvit_coreml.coreml.toolkit import load_coremltools
 
 MERGE_PADDING = "mvit::merge_padding_into_conv"
@@ -56,6 +57,7 @@ _CLEAN_UP = (
 
 # Attributes have a handful of elements; what is larger is a weight.
 _SMALL = 16
+_FP16_MAX = 65504.0
 
 
 def simplify_program(program: Any, *, fp16: bool, keep_fp32: Collection[str] = frozenset()) -> None:
@@ -75,13 +77,35 @@ def simplify_program(program: Any, *, fp16: bool, keep_fp32: Collection[str] = f
     for name in _SIMPLIFY:
         PASS_REGISTRY[name](program)
     if fp16:
-        # Names in a package have only letters, digits and underscores.
-        FP16ComputePrecision(
-            op_selector=lambda op: re.sub(r"\W", "_", op.name, flags=re.ASCII) not in keep_fp32
-        )(program)
+
+        def goes_to_fp16(op: Any) -> bool:
+            # Names in a package have only letters, digits and underscores.
+            return re.sub(r"\W", "_", op.name, flags=re.ASCII) not in keep_fp32
+
+        _round_weights(program, goes_to_fp16)
+        FP16ComputePrecision(op_selector=goes_to_fp16)(program)
     for name in (*(_TO_FP16 if fp16 else ()), *_CLEAN_UP):
         PASS_REGISTRY[name](program)
     program.validate()
+
+
+def _round_weights(program: Any, chosen: Callable[[Any], bool]) -> None:
+    """Round the weights of the chosen operations before the cast to fp16 would.
+
+    Weights that fp16 cannot hold stay: coremltools leaves their operations in fp32.
+    """
+    from coremltools.converters.mil.mil import Builder as mb  # noqa: N813  (its usual name)
+
+    for function in program.functions.values():
+        for op in list(function.operations):
+            if op.op_type not in ("conv", "linear") or not chosen(op):
+                continue
+            weight = op.weight.val
+            if weight is None or np.abs(weight).max(initial=0.0) > _FP16_MAX:
+                continue
+            with function:
+                rounded = mb.const(val=round_weight(weight), name=op.weight.name, before_op=op)
+            op.set_inputs(no_check_var_types=True, type_inference=False, weight=rounded)
 
 
 def _register_passes() -> None:
