@@ -47,7 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder / "my-mobilevit")
     processor = ImageProcessor.for_mobilevit(image_size=64).to_dict()
     (folder / "my-mobilevit" / "preprocessor_config.json").write_text(json.dumps(processor))
-    Image.effect_noise((120, 90), 50).convert("RGB").save(folder / "photo.jpg")
+    photo = Image.effect_noise((120, 90), 50).convert("RGB")
+    photo.save(folder / "photo.jpg")
+    for label in ("0", "1"):
+        (folder / "photos" / label).mkdir(parents=True)
+        photo.rotate(90 * int(label)).save(folder / "photos" / label / "photo.jpg")
     return folder
 
 

@@ -57,6 +57,10 @@ def build_program(
         verbose: let coremltools print.
     """
     ct = load_coremltools()
+    from coremltools.converters.mil.mil import Builder
+
+    # Names that passes make are numbered; the same conversion must lead to the same names.
+    Builder.name_count.clear()
     layout = ct.colorlayout.BGR if image.color_order == "BGR" else ct.colorlayout.RGB
     image_type = ct.ImageType(
         name=INPUT_NAME,
