@@ -86,6 +86,17 @@ class PalettizationPlan:
         """Whether it cannot be applied without :class:`PlanValues`."""
         return self.constants == "tuned" or any(w.values != "kmeans" for w in self.weights)
 
+    @property
+    def bit_widths(self) -> tuple[int, ...]:
+        """Bits of its palettes, ascending, each once."""
+        found = {weight.choice.bits for weight in self.weights}
+        return tuple(sorted(bits for bits in found if bits is not None))
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether tables, indices or other constants were fitted to images."""
+        return self.constants == "tuned" or any(w.values == "tuned" for w in self.weights)
+
     def with_measured(self, **measured: Scalar) -> PalettizationPlan:
         """Return the plan with these results instead of its own."""
         return replace(self, measured=measured)

@@ -6,7 +6,7 @@ load (the caller) -> prepare and trace -> convert -> palettize -> write.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,16 +22,19 @@ from mvit_coreml.coreml.program import (
     save_program,
     trace,
 )
+from mvit_coreml.coreml.seal import SEAL_KEY, program_digest
 from mvit_coreml.imaging.processor import ImageProcessor
 from mvit_coreml.models.base import Model
 from mvit_coreml.models.build import build_model
-from mvit_coreml.palettes.apply import palettize_program
+from mvit_coreml.palettes.plan import PalettizationPlan, PlanValues
 from mvit_coreml.parity.fp16_range import UnsafeOperation, unsafe_operations
 from mvit_coreml.parity.pictures import synthetic_pictures
 from mvit_coreml.parity.preparation import Preparation
 from mvit_coreml.parity.targets import PackageTarget
 from mvit_coreml.pipeline.description import describe
 from mvit_coreml.pipeline.options import ConvertOptions, fit_of, input_size
+from mvit_coreml.pipeline.palettization import load_plan, palettize, uniform_plan
+from mvit_coreml.runtime.package import load_package
 from mvit_coreml.runtime.predictor import Predictor
 
 Stage = Literal["trace", "convert", "measure", "palettize", "write", "validate"]
@@ -54,6 +57,8 @@ class BuiltPackage:
         renamed: class names that stood twice, as they were made unique.
         options: as they were carried out.
         unsafe: what a mixed program keeps in fp32, and why; empty where that was not measured.
+        plan: of the palettes, ``None`` without.
+        values: that the plan needs.
     """
 
     package: Path
@@ -63,6 +68,8 @@ class BuiltPackage:
     renamed: tuple[str, ...]
     options: ConvertOptions
     unsafe: tuple[UnsafeOperation, ...] = ()
+    plan: PalettizationPlan | None = None
+    values: PlanValues = field(default_factory=PlanValues)
 
 
 def build_package(
@@ -114,6 +121,8 @@ class _Build:
         self.inputs = _inputs(checkpoint, options)
         self.traced: dict[str, tuple[Any, list[str]]] = {}
         self.model = build_model(checkpoint)
+        self.plan: PalettizationPlan | None = None
+        self.values = PlanValues()
 
     def program(self, name: str, precision: Precision | None = None) -> Any:
         """Return the MIL program of one input."""
@@ -151,11 +160,22 @@ class _Build:
 
     def write(self, name: str, program: Any) -> tuple[Path, Any]:
         """Palettize a program if that is wanted, and save it."""
-        if self.options.bits is not None:
+        if self.options.bits is not None or self.options.plan is not None:
             self.progress("palettize")
-            palettize_program(program, self.options.bits, verbose=self.verbose)
+            if self.plan is None:
+                self.plan, self.values = self._make_plan(program)
+            palettize(program, self.plan, self.values, verbose=self.verbose)
         self.progress("write")
         return self._save(program, f"{name}{SUFFIX}")
+
+    def _make_plan(self, program: Any) -> tuple[PalettizationPlan, PlanValues]:
+        """Decide on the palettes of the first program; the others have the same weights."""
+        options = self.options
+        if options.plan is not None:
+            return load_plan(options.plan)
+        assert options.bits is not None
+        sha256 = self.checkpoint.provenance.sha256
+        return uniform_plan(program, options.bits, options.group_size, sha256), PlanValues()
 
     def _save(self, program: Any, name: str) -> tuple[Path, Any]:
         package = self.folder / name
@@ -184,8 +204,13 @@ class _Build:
             name: meta.describe_preprocessing(processor, image, fit_of(self.options))
             for name, (processor, image) in self.inputs.items()
         }
-        described = describe(self.checkpoint, self.options, self.labels, outputs, preprocessing)
+        described = describe(
+            self.checkpoint, self.options, self.labels, outputs, preprocessing, self.plan
+        )
         meta.write_metadata(spec, described)
+        finish_package(package, spec)
+        # The seal is of what is on disk, and tells whether that is changed later.
+        spec.description.metadata.userDefined[SEAL_KEY] = program_digest(load_package(package))
         finish_package(package, spec)
         return BuiltPackage(
             package=package,
@@ -195,6 +220,8 @@ class _Build:
             renamed=tuple(self.renamed),
             options=self.options,
             unsafe=tuple(unsafe),
+            plan=self.plan,
+            values=self.values,
         )
 
 

@@ -17,12 +17,15 @@ from mvit_coreml.coreml.package import (
     staging_folder,
 )
 from mvit_coreml.errors import GateError
+from mvit_coreml.palettes.plan import Scalar
+from mvit_coreml.palettes.plan_file import write_plan
 from mvit_coreml.parity.validation import ParityReport
-from mvit_coreml.pipeline.building import Progress, build_package
+from mvit_coreml.pipeline.building import BuiltPackage, Progress, build_package
 from mvit_coreml.pipeline.description import notes
 from mvit_coreml.pipeline.options import ConvertOptions, fill_in
 from mvit_coreml.pipeline.validation import gate_message, validate
 
+PLAN_SUFFIX = ".plan.toml"
 # Synthetic pictures that a fresh package is checked with.
 _PICTURES_AFTER_CONVERSION = 6
 
@@ -42,6 +45,7 @@ class ConvertedPackage:
         preprocessing: function name to how a photo becomes its input, as stored in the metadata.
         notes: sentences about what was assumed or changed.
         parity: how it compared with the checkpoint, ``None`` if that was not asked for.
+        plan: file with how its weights were palettized, ``None`` if they were not.
     """
 
     path: Path
@@ -54,6 +58,7 @@ class ConvertedPackage:
     preprocessing: dict[str, dict[str, Any]] = field(repr=False)
     notes: tuple[str, ...] = ()
     parity: ParityReport | None = field(default=None, repr=False)
+    plan: Path | None = None
 
 
 def convert(
@@ -69,6 +74,8 @@ def convert(
     verbose: bool = False,
 ) -> ConvertedPackage:
     """Convert a checkpoint to an ML Program package, and validate it before it appears.
+
+    Beside a palettized package lies its plan, which leads to the same package again.
 
     Args:
         checkpoint: from :func:`~mvit_coreml.load_checkpoint`.
@@ -103,7 +110,7 @@ def convert(
                 checkpoint,
                 images,
                 color_order=options.color_order,
-                structure=options.bits is not None,
+                structure=built.plan is not None,
                 pictures=_PICTURES_AFTER_CONVERSION,
             )
             if not report.passed and not keep_failed:
@@ -113,6 +120,7 @@ def convert(
                 )
         size = package_size(built.package)
         publish(built.package, destination)
+    plan = _write_plan(built, destination, size, report)
     return ConvertedPackage(
         path=destination,
         size=size,
@@ -124,7 +132,27 @@ def convert(
         preprocessing=built.preprocessing,
         notes=(*checkpoint.notes, *notes(checkpoint, built.options, built.renamed, built.unsafe)),
         parity=report,
+        plan=plan,
     )
+
+
+def _write_plan(
+    built: BuiltPackage, destination: Path, size: int, report: ParityReport | None
+) -> Path | None:
+    """Write down how the weights were palettized, so that it can be done again."""
+    if built.plan is None:
+        return None
+    path = destination.with_suffix(PLAN_SUFFIX)
+    given = built.options.plan
+    if given is not None and path.exists() and path.samefile(given):
+        return path
+    measured: dict[str, Scalar] = {"size": size}
+    if report is not None:
+        measured |= {"snr": round(report.scores.snr, 2), "images": report.images}
+        if not report.synthetic:
+            measured |= {name: round(value, 4) for name, value in report.agreement.items()}
+    write_plan(built.plan.with_measured(**measured), path, built.values)
+    return path
 
 
 def default_destination(checkpoint: Checkpoint) -> Path:

@@ -12,6 +12,7 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.coreml import metadata as meta
 from mvit_coreml.coreml.outputs import Output
 from mvit_coreml.imaging.geometry import Fit
+from mvit_coreml.palettes.plan import PalettizationPlan
 from mvit_coreml.pipeline.options import ConvertOptions, fit_of
 
 
@@ -21,6 +22,7 @@ def describe(
     labels: Sequence[str],
     outputs: Sequence[Output],
     preprocessing: dict[str, dict[str, Any]],
+    plan: PalettizationPlan | None,
 ) -> meta.PackageMetadata:
     """Collect the metadata of a package.
 
@@ -30,6 +32,7 @@ def describe(
         labels: unique class names.
         outputs: of the package.
         preprocessing: function name to how a photo becomes its input.
+        plan: of the palettes, ``None`` without.
     """
     source = checkpoint.provenance
     owner = source.name.split("/")[0] if "/" in source.name else "unknown"
@@ -45,12 +48,14 @@ def describe(
         "source_revision": source.revision or "",
         "weights_sha256": source.sha256,
         "precision": options.precision,
-        "bits": "" if options.bits is None else str(options.bits),
+        "bits": "" if plan is None else ", ".join(map(str, plan.bit_widths)),
         "versions": json.dumps(
             {name: version(name) for name in ("mvit-coreml", "coremltools", "torch")}
         ),
         "preprocessing": json.dumps(preprocessing),
     }
+    if plan is not None and plan.needs_values:
+        own["palette_values"] = "trained" if plan.is_tuned else "weighted"
     if options.precision == "mixed":
         own["fp32_operations"] = json.dumps(options.fp32_operations)
     preview = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.coreml.image_input import ColorOrder
@@ -11,7 +12,7 @@ from mvit_coreml.coreml.outputs import OUTPUTS_OF_TASK, MapSize, OutputKind
 from mvit_coreml.coreml.program import IOS_TARGETS, Precision
 from mvit_coreml.errors import InputError
 from mvit_coreml.imaging.geometry import Fit
-from mvit_coreml.palettes.apply import Bits
+from mvit_coreml.palettes.choices import Choice
 
 # First target whose packages may hold several functions.
 MULTIFUNCTION_IOS = 18
@@ -27,7 +28,11 @@ class ConvertOptions:
             whose values leave its safe range on sample images.
         fp32_operations: what a mixed program keeps in fp32, by the names of an fp32 program's
             operations; ``None`` measures it.
-        bits: palettize the weights to 8, 6 or 4 bits; ``None`` leaves them in ``precision``.
+        bits: palettize the weights to 8, 6, 4, 3 (from iOS 18), 2 or 1 bits; ``None`` leaves them
+            in ``precision``.
+        group_size: output channels that share a look-up table (from iOS 18); 0 for one table a
+            weight.
+        plan: file of a palettization plan to carry out instead of ``bits``.
         output: what the package answers; ``None`` is the task's first kind: ``probabilities`` of a
             classifier, ``classes`` of a segmenter, ``features`` of a backbone.
         map_size: size of a segmenter's maps: the input's, the logits' own, or (height, width);
@@ -49,7 +54,9 @@ class ConvertOptions:
     ios: int = 17
     precision: Precision = "fp16"
     fp32_operations: tuple[str, ...] | None = None
-    bits: Bits | None = 6
+    bits: int | None = 6
+    group_size: int = 0
+    plan: Path | None = None
     output: OutputKind | None = None
     map_size: MapSize | None = None
     layers: tuple[int, ...] = ()
@@ -64,7 +71,8 @@ class ConvertOptions:
     def __post_init__(self) -> None:
         _check_choice("ios", self.ios, IOS_TARGETS)
         _check_choice("precision", self.precision, ("fp16", "mixed", "fp32"))
-        _check_choice("bits", self.bits, (None, 8, 6, 4))
+        if self.bits is not None:
+            Choice(self.bits, self.group_size).check_target(self.ios)
         _check_choice("fit", self.fit, (None, "crop", "stretch", "pad"))
         _check_choice("color_order", self.color_order, (None, "RGB", "BGR"))
         _check_sizes("image size", self.image_sizes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,7 +98,7 @@ def validate(
         engines = compare_engines(target, portable, chosen)
     if made is not None and (structure or layers):
         with tempfile.TemporaryDirectory() as folder:
-            built = build_package(checkpoint, replace(made, bits=None), Path(folder))
+            built = build_package(checkpoint, made, Path(folder))
             expected = load_package(built.package)
             if structure:
                 differences = compare_structure(loaded, expected)
@@ -129,7 +128,9 @@ def validate(
 def read_options(
     package: Package, checkpoint: Checkpoint, color_order: ColorOrder | None
 ) -> ConvertOptions | None:
-    """Return the options with which this project made a package; ``None`` for other packages.
+    """Return the options with which this project made a package, but for its palettes.
+
+    ``None`` for packages of other tools.
 
     Only what is the user's choice is taken from the package. What the checkpoint determines, such
     as the colour order, is the checkpoint's.
@@ -145,14 +146,13 @@ def read_options(
     assert preparations[0] is not None
     result = {found.name: found.shape for found in default.outputs}.get(output, ())
     has_map = checkpoint.task == "semantic-segmentation" and len(result) in (2, 4)
-    bits = own.get(meta.KEY_PREFIX + "bits", "")
     kept = own.get(meta.KEY_PREFIX + "fp32_operations")
     try:
         options = ConvertOptions(
             ios=default.opset,
             precision=own.get(meta.KEY_PREFIX + "precision", "fp16"),  # type: ignore[arg-type]
             fp32_operations=None if kept is None else tuple(json.loads(kept)),
-            bits=int(bits) if bits else None,  # type: ignore[arg-type]
+            bits=None,
             output=output,  # type: ignore[arg-type]
             map_size=result[-2:] if has_map else None,  # type: ignore[arg-type]
             layers=tuple(

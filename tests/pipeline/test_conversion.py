@@ -26,8 +26,9 @@ SEGMENTER = "semantic-segmentation"
     ("options", "message"),
     [
         ({"ios": 15}, "ios is 15; it must be one of 16, 17, 18, 26"),
-        ({"precision": "int8"}, "precision is 'int8'; it must be one of fp16, fp32"),
-        ({"bits": 3}, "bits is 3; it must be one of 8, 6, 4"),
+        ({"precision": "int8"}, "precision is 'int8'; it must be one of fp16, mixed, fp32"),
+        ({"bits": 3}, r"3 bits need iOS 18; this package is for iOS 17: --ios 18, or 2 or 4 bits"),
+        ({"bits": 5}, "5 bits: a palette has indices of 1, 2, 3, 4, 6, 8 bits"),
         ({"fit": "cover"}, "fit is 'cover'; it must be one of crop, stretch, pad"),
         ({"color_order": "bgr"}, "color_order is 'bgr'; it must be one of RGB, BGR"),
         ({"ios": 18, "image_sizes": ((64, 64), (64, 64))}, "size is given twice; give each once"),
