@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup test test-all lint format clean
+.PHONY: setup test test-all lint format packages clean
 
 setup: $(READY)
 
@@ -30,6 +30,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A package of every recipe in convert/ that is not up to date; needs the hub.
+packages: $(READY)
+	$(BIN)/mvit-coreml build convert -o packages
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -10,7 +10,7 @@ import click
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_OPTIONS = (
+_MODEL_OPTIONS = (
     click.option(
         "--labels",
         type=click.Path(path_type=Path),
@@ -25,6 +25,8 @@ _OPTIONS = (
         "--output-stride", type=click.Choice(["8", "16", "32"]), help="For files that do not tell."
     ),
     click.option("--revision", help="Branch, tag or commit of a hub checkpoint."),
+)
+_HUB_OPTIONS = (
     click.option("--token", help="Hub token for private checkpoints."),
     click.option("--cache-dir", type=click.Path(path_type=Path), help="Folder of the hub cache."),
     click.option("--offline", is_flag=True, help="Never ask the hub, use its cache alone."),
@@ -33,7 +35,14 @@ _OPTIONS = (
 
 def checkpoint_options(command: _Command) -> _Command:
     """Add the options to a command's function."""
-    for option in reversed(_OPTIONS):
+    for option in reversed(_MODEL_OPTIONS + _HUB_OPTIONS):
+        command = option(command)
+    return command
+
+
+def hub_options(command: _Command) -> _Command:
+    """Add only the options that say how the hub is used."""
+    for option in reversed(_HUB_OPTIONS):
         command = option(command)
     return command
 
@@ -44,10 +53,20 @@ def loading_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         given: a command's parameters by name.
     """
-    names = ("labels", "image_processor", "revision", "token", "cache_dir")
+    names = ("labels", "image_processor", "revision")
     arguments = {name: given[name] for name in names if given[name] is not None}
     if given["output_stride"] is not None:
         arguments["output_stride"] = int(given["output_stride"])
+    return arguments | hub_arguments(given)
+
+
+def hub_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the given options about the hub as arguments of ``load_checkpoint``, likewise.
+
+    Args:
+        given: a command's parameters by name.
+    """
+    arguments = {name: given[name] for name in ("token", "cache_dir") if given[name] is not None}
     if given["offline"]:
         arguments["local_files_only"] = True
     return arguments

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 import time
@@ -13,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 import click
 
 from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
+from mvit_coreml.cli.output import echo_json
+from mvit_coreml.cli.palette_options import palette_arguments, palette_options
 
 if TYPE_CHECKING:
     from mvit_coreml.pipeline.conversion import ConvertedPackage
@@ -91,13 +92,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
     show_default=True,
     help="Deployment target.",
 )
-@click.option(
-    "--bits",
-    type=click.Choice(["none", "8", "6", "4"]),
-    default="6",
-    show_default=True,
-    help="Palettize the weights to this many bits.",
-)
+@palette_options
 @click.option(
     "--precision",
     type=click.Choice(["fp16", "mixed", "fp32"]),
@@ -184,7 +179,7 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
     options = ConvertOptions(
         ios=int(given["ios"]),
         precision=given["precision"],
-        bits=None if given["bits"] == "none" else int(given["bits"]),  # type: ignore[arg-type]
+        **palette_arguments(given),
         output=given["kind"],
         map_size=given["map_size"],
         layers=given["layers"],
@@ -216,7 +211,7 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
             verbose=verbose,
         )
     if as_json:
-        click.echo(json.dumps(_as_json(package), indent=2, ensure_ascii=False))
+        echo_json(_as_json(package))
     elif not quiet:
         click.echo(_summary(package))
 
@@ -285,6 +280,7 @@ def _checked(package: ConvertedPackage) -> str:
 
 
 def _as_json(package: ConvertedPackage) -> dict[str, Any]:
-    data = dataclasses.asdict(package)
-    data["path"] = str(package.path)
-    return data
+    from mvit_coreml.cli.validate import report_as_json
+
+    data = dataclasses.asdict(dataclasses.replace(package, parity=None))
+    return data | {"parity": None if package.parity is None else report_as_json(package.parity)}

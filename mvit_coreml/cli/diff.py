@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from mvit_coreml.cli.output import echo_json
 from mvit_coreml.cli.tables import table
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def command(
 
     differences = compare_packages(first, second)
     if as_json:
-        click.echo(json.dumps(_as_json(differences), indent=2, ensure_ascii=False))
+        echo_json(_as_json(differences))
     else:
         click.echo("\n".join(_lines(differences, everything)))
     context.exit(0 if differences.equal else _DIFFERENT)

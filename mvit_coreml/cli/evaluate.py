@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
+from mvit_coreml.cli.output import echo_json
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def command(source: str, dataset: Path, **given: Any) -> None:
         compares_orders=given["color_order"] == "both",
     )
     if given["as_json"]:
-        click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
+        echo_json(report.as_json())
     else:
         click.echo(report.as_text(per_class=given["per_class"]))
 

@@ -16,6 +16,7 @@ from mvit_coreml.errors import MvitCoremlError
 
 # Command to its line in the overview; dashes are underscores in the file's name.
 COMMANDS = {
+    "build": "Build the packages of recipes.",
     "convert": "Convert a checkpoint to a Core ML package.",
     "diff": "Say what differs between two packages.",
     "evaluate": "Measure accuracy on labelled images.",

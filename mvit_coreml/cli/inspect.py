@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mvit_coreml.cli.output import echo_json
 from mvit_coreml.cli.tables import table
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def command(package: Path, everything: bool, as_json: bool) -> None:
 
     inspection = inspect_package(package)
     if as_json:
-        click.echo(json.dumps(_as_json(inspection), indent=2, ensure_ascii=False))
+        echo_json(_as_json(inspection))
     else:
         click.echo("\n".join(_lines(inspection, everything)))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 
 import click
 
 from mvit_coreml.checkpoints.catalogue import CATALOGUE, CatalogueEntry, find
+from mvit_coreml.cli.output import echo_json
 
 _EXAMPLES = """\b
 Examples:
@@ -36,7 +36,7 @@ def command(family: str | None, task: str | None, as_json: bool) -> None:
     """
     entries = find(family, task)
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+        echo_json([dataclasses.asdict(entry) for entry in entries])
     else:
         click.echo(_table([_HEADER, *map(_row, entries)]))
 

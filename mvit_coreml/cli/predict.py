@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mvit_coreml.cli.output import echo_json
 from mvit_coreml.cli.tables import table
 from mvit_coreml.errors import InputError, PackageError
 
@@ -133,7 +133,7 @@ def command(package: Path, images: tuple[Path, ...], as_json: bool, **given: Any
         }
         if recorder is not None:
             document["headroom"] = [_operation(operation) for operation in ranked]
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        echo_json(document)
     elif recorder is not None:
         click.echo("\n".join(_headroom_lines(ranked)))
 

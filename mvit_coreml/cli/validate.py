@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
+from mvit_coreml.cli.output import echo_json
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def _read_bounds(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, flo
     "bounds",
     multiple=True,
     callback=_read_bounds,
-    help="Bound instead of the default: snr, top1_agreement, pixel_agreement, structure.",
+    help="Bound instead of the default: snr, consistency, top1_agreement, pixel_agreement, "
+    "structure.",
 )
 @click.option(
     "--color-order",
@@ -101,7 +102,7 @@ def command(package: Path, source: str, as_json: bool, **given: Any) -> None:
         progress=_show_progress,
     )
     if as_json:
-        click.echo(json.dumps(_as_json(report), indent=2, ensure_ascii=False))
+        echo_json(report_as_json(report))
     else:
         click.echo(_summary(report))
     if not report.passed:
@@ -176,5 +177,8 @@ def _summary(report: ParityReport) -> str:
     return "\n".join(lines)
 
 
-def _as_json(report: ParityReport) -> dict[str, Any]:
-    return {"passed": report.passed, **dataclasses.asdict(report)}
+def report_as_json(report: ParityReport) -> dict[str, Any]:
+    """Return a report for ``--json``, without its images."""
+    document = dataclasses.asdict(dataclasses.replace(report, recording=None))
+    del document["recording"]
+    return {"passed": report.passed, **document}

@@ -107,7 +107,7 @@ def save_program(
     classifier = None
     if class_labels is not None:
         classifier = ct.ClassifierConfig(list(class_labels), predicted_feature_name=CLASS_LABEL)
-    with quiet(not verbose), _writing():
+    with quiet(not verbose), writing():
         model = ct.convert(
             program,
             convert_to="mlprogram",
@@ -138,7 +138,7 @@ def merge_functions(
         OSError: a file could not be written.
     """
     ct = load_coremltools()
-    with quiet(not verbose), _writing():
+    with quiet(not verbose), writing():
         description = ct.utils.MultiFunctionDescriptor()
         for name, package in packages.items():
             description.add_function(str(package), "main", name)
@@ -150,7 +150,7 @@ def merge_functions(
 
 
 @contextlib.contextmanager
-def _writing() -> Iterator[None]:
+def writing() -> Iterator[None]:
     """Raise ``OSError`` for what coremltools' writers in C++ report, above all a full disk."""
     try:
         yield

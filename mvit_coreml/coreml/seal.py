@@ -100,8 +100,10 @@ class _FunctionWriter:
 
     def _define_constant(self, operation: Operation) -> None:
         if operation.op_type == "const":
-            (value,) = operation.inputs["val"]
-            self.values[operation.outputs[0].name] = str(self._argument(value))
+            (value,), (output,) = operation.inputs["val"], operation.outputs
+            same = isinstance(value, Constant) and value.type == output.type
+            declared = "" if same else f" as {output.type}"
+            self.values[output.name] = f"{self._argument(value)}{declared}"
             return
         types = [str(output.type) for output in operation.outputs]
         written = _sha256(json.dumps([operation.op_type, self._inputs(operation), types]).encode())

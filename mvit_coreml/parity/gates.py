@@ -16,6 +16,7 @@ from mvit_coreml.errors import InputError
 # Gate to the unit it is printed in.
 GATES = {
     "snr": " dB",
+    "consistency": "",
     "top1_agreement": "",
     "pixel_agreement": "",
     "structure": " differences",
@@ -26,10 +27,16 @@ GATES = {
 _DEFAULTS: dict[tuple[str, int | None], tuple[float, float]] = {
     ("fp32", None): (80.0, 0.995),
     ("fp16", None): (30.0, 0.97),
-    ("any", 8): (15.0, 0.90),
+    ("any", 8): (10.0, 0.90),
     ("any", 6): (0.0, 0.50),
     ("any", 4): (-10.0, 0.0),
+    ("any", 3): (-15.0, 0.0),
+    ("any", 2): (-20.0, 0.0),
+    ("any", 1): (-30.0, 0.0),
 }
+# Share of the probabilities or classes that must follow from the package's own scores, whatever its
+# weights; half precision may round two scores to a tie.
+_CONSISTENCY = 0.995
 # Below these a package that is not broken is still reported as degraded.
 QUALITY_AGREEMENT = 0.97
 QUALITY_SNR = 12.0
@@ -55,17 +62,22 @@ class Gate:
 
     def __str__(self) -> str:
         unit = GATES[self.name]
+        found = unit.removesuffix("s") if self.value == 1 else unit
         sign = "at most" if self.name == "structure" else "at least"
-        return f"{self.name} is {self.value:.4g}{unit}, must be {sign} {self.bound:.4g}{unit}"
+        return f"{self.name} is {self.value:.4g}{found}, must be {sign} {self.bound:.4g}{unit}"
 
 
 def default_bounds(precision: str, bits: int | None) -> dict[str, float]:
     """Return the default bounds for a compute precision and a number of palette bits."""
     key = (precision, None) if bits is None else ("any", bits)
-    if key not in _DEFAULTS:
-        key = ("any", min((b for _, b in _DEFAULTS if b is not None and b >= (bits or 0))))
     ratio, agreement = _DEFAULTS[key]
-    return {"snr": ratio, "top1_agreement": agreement, "pixel_agreement": agreement, "structure": 0}
+    return {
+        "snr": ratio,
+        "consistency": _CONSISTENCY,
+        "top1_agreement": agreement,
+        "pixel_agreement": agreement,
+        "structure": 0,
+    }
 
 
 def judge(
@@ -106,6 +118,8 @@ def judge(
 
 
 def _advice(gate: str, precision: str, bits: int | None) -> str:
+    if gate == "consistency":
+        return "the outputs do not follow from the package's own scores; convert it again"
     if gate == "structure":
         return "the package is not what this checkpoint converts to; convert it again"
     if bits is not None:

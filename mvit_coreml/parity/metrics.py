@@ -51,7 +51,9 @@ class ClosenessMeter:
         self._noise += float(error @ error) if np.isfinite(error).all() else math.inf
         self._dot += float(value @ reference)
         self._power += float(value @ value)
-        self._max_error = max(self._max_error, float(np.abs(error).max(initial=0.0)))
+        largest = float(np.abs(error).max(initial=0.0))
+        # The maximum of a number and NaN is whichever comes first.
+        self._max_error = max(self._max_error, math.inf if math.isnan(largest) else largest)
         self._max_reference = max(self._max_reference, float(np.abs(reference).max(initial=0.0)))
         self._low = min(self._low, float(reference.min(initial=math.inf)))
         self._high = max(self._high, float(reference.max(initial=-math.inf)))
@@ -59,15 +61,20 @@ class ClosenessMeter:
 
     def result(self) -> Closeness:
         """Return the figures over everything taken in so far."""
-        norms = math.sqrt(self._signal * self._power)
         peak = (self._high - self._low) ** 2 * self._count
         return Closeness(
             snr=decibels(self._signal, self._noise),
             psnr=decibels(peak, self._noise),
             max_error=self._max_error,
             max_reference=self._max_reference,
-            cosine=self._dot / norms if norms else float(self._signal == self._power),
+            cosine=self._cosine(),
         )
+
+    def _cosine(self) -> float:
+        norms = math.sqrt(self._signal * self._power)
+        if not math.isfinite(norms):
+            return 0.0
+        return self._dot / norms if norms else float(self._signal == self._power)
 
 
 def decibels(signal: float, noise: float) -> float:

@@ -8,18 +8,24 @@ freshly converted from the same checkpoint and not palettized.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
+from mvit_coreml.coreml.seal import SEAL_KEY, program_digest
+from mvit_coreml.errors import PackageError
+from mvit_coreml.parity.compressed import palette_bits, read_palette
+from mvit_coreml.parity.weight_comparison import Values, compare_constants, short
+from mvit_coreml.parity.weights import Constants, is_weight
+from mvit_coreml.runtime.program import (
+    Argument,
+    Function,
+    NamedValue,
+    Operation,
+    Package,
+)
 
-from mvit_coreml.parity.compressed import Compressed, decode_compressed
-from mvit_coreml.parity.metrics import snr
-from mvit_coreml.runtime.program import Constant, Function, Operation, Package, Reference
-
-Aspect = Literal["interface", "graph", "attribute", "weight", "label", "metadata"]
+Aspect = Literal["interface", "graph", "attribute", "weight", "label", "metadata", "seal"]
 
 # Keys of the metadata that depend on the checkpoint and the options, not on who converts or when.
 _COMPARED_KEYS = (
@@ -27,16 +33,14 @@ _COMPARED_KEYS = (
     "com.apple.coreml.model.preview.params",
     "mvit_coreml.labels",
     "mvit_coreml.preprocessing",
+    "mvit_coreml.task",
     "mvit_coreml.weights_sha256",
 )
-# Largest error of a weight, relative to the largest of its tensor, that rounding explains: half
-# precision has 11 significant bits.
-_ROUNDING = {"fp16": 2.0**-10, "fp32": 1e-5}
-# Signal to noise in dB below which a palettized tensor is taken to be another one, by bits.
-# A uniform quantiser of n bits has about 6n dB; heavy tails cost a k-means palette up to ten.
-_PALETTE_SNR = {1: 1.0, 2: 4.0, 3: 8.0, 4: 12.0, 6: 22.0, 8: 32.0}
-# A palette entry is the mean of its members; how far off it may be, in gaps between entries.
-_ENTRY_TOLERANCE = 0.02
+# Compared one by one, as labels.
+_LABELS = ("classify", "classes")
+_BITS_KEY = "mvit_coreml.bits"
+# How the entries of the palettes came about; ``means`` where a package does not say.
+VALUES_KEY = "mvit_coreml.palette_values"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,41 +69,78 @@ def compare_structure(package: Package, expected: Package) -> list[Difference]:
 
 
 def _differences(package: Package, expected: Package) -> Iterator[Difference]:
-    if set(package.functions) != set(expected.functions):
-        yield Difference(
-            aspect="interface",
-            place="functions",
-            detail=f"{sorted(package.functions)} instead of {sorted(expected.functions)}",
-        )
-    if package.default_function != expected.default_function:
-        yield Difference(
-            aspect="interface",
-            place="default function",
-            detail=f"{package.default_function!r} instead of {expected.default_function!r}",
-        )
-    for name in sorted(set(package.functions) & set(expected.functions)):
-        yield from _compare_functions(package.functions[name], expected.functions[name])
+    for name, found, wanted in (
+        ("specification", package.specification_version, expected.specification_version),
+        ("functions", sorted(package.functions), sorted(expected.functions)),
+        ("default function", package.default_function, expected.default_function),
+    ):
+        if found != wanted:
+            yield Difference(
+                aspect="interface", place=name, detail=f"{found!r} instead of {wanted!r}"
+            )
     yield from _compare_metadata(package, expected)
+    values = palette_values(package)
+    for name in sorted(set(package.functions) & set(expected.functions)):
+        yield from _compare_functions(package.functions[name], expected.functions[name], values)
+    yield from _check_bits(package)
+    sealed = package.metadata.user_defined.get(SEAL_KEY)
+    if sealed is not None and sealed != program_digest(package):
+        yield Difference(
+            aspect="seal", place=SEAL_KEY, detail="the package was changed after it was converted"
+        )
 
 
-def _compare_functions(function: Function, expected: Function) -> Iterator[Difference]:
-    if function.inputs != expected.inputs:
-        yield Difference(
-            aspect="interface",
-            place=f"{function.name}/inputs",
-            detail=f"{function.inputs} instead of {expected.inputs}",
-        )
-    if function.outputs != expected.outputs:
-        yield Difference(
-            aspect="interface",
-            place=f"{function.name}/outputs",
-            detail=f"{function.outputs} instead of {expected.outputs}",
-        )
+def palette_values(package: Package) -> Values:
+    """Return how the entries of a package's palettes came about, as its metadata says.
+
+    Raises:
+        PackageError: the metadata says something unknown.
+    """
+    stated = package.metadata.user_defined.get(VALUES_KEY, "means")
+    for known in get_args(Values):
+        if stated == known:
+            return known
+    raise PackageError(
+        f"{package.path}: its metadata {VALUES_KEY} is {short(stated)}; "
+        f"known are {', '.join(get_args(Values))}"
+    )
+
+
+def _compare_functions(
+    function: Function, expected: Function, values: Values
+) -> Iterator[Difference]:
+    for what, found, wanted in (
+        ("opset", function.opset, expected.opset),
+        ("inputs", _by_name(function.inputs), _by_name(expected.inputs)),
+        ("outputs", _by_name(function.outputs), _by_name(expected.outputs)),
+        ("predicted", function.predicted, expected.predicted),
+    ):
+        if found != wanted:
+            detail = _first_unequal(found, wanted)
+            yield Difference(aspect="interface", place=f"{function.name}/{what}", detail=detail)
     if function.labels != expected.labels:
         yield Difference(
             aspect="label", place=f"{function.name}/labels", detail=_first_label(function, expected)
         )
-    yield from _Program(function).compare(_Program(expected))
+    yield from _Comparison(function, expected, values).differences()
+
+
+def _by_name(features: Sequence[Any]) -> dict[str, Any]:
+    return {feature.name: feature for feature in features}
+
+
+def _first_unequal(found: Any, wanted: Any, place: str = "") -> str:
+    """Say where two values differ first, looking into tuples, mappings and dataclasses."""
+    if is_dataclass(found) and is_dataclass(wanted) and type(found) is type(wanted):
+        found, wanted = vars(found), vars(wanted)
+    if isinstance(found, tuple) and isinstance(wanted, tuple) and len(found) == len(wanted):
+        found, wanted = dict(enumerate(found)), dict(enumerate(wanted))
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for key in [*wanted, *found]:
+            one, other = found.get(key), wanted.get(key)
+            if one != other:
+                return _first_unequal(one, other, f"{place}.{key}" if place else str(key))
+    return f"{place}{' is ' if place else ''}{short(found)} instead of {short(wanted)}"
 
 
 def _first_label(function: Function, expected: Function) -> str:
@@ -112,12 +153,10 @@ def _first_label(function: Function, expected: Function) -> str:
 
 def _compare_metadata(package: Package, expected: Package) -> Iterator[Difference]:
     for key in _COMPARED_KEYS:
-        found = package.metadata.user_defined.get(key)
-        wanted = expected.metadata.user_defined.get(key)
-        if _parsed(found) != _parsed(wanted):
-            yield Difference(
-                aspect="metadata", place=key, detail=f"{_short(found)} instead of {_short(wanted)}"
-            )
+        found = _parsed(package.metadata.user_defined.get(key))
+        wanted = _parsed(expected.metadata.user_defined.get(key))
+        if found != wanted:
+            yield Difference(aspect="metadata", place=key, detail=_first_unequal(found, wanted))
 
 
 def _parsed(text: str | None) -> Any:
@@ -127,38 +166,52 @@ def _parsed(text: str | None) -> Any:
         return text
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 160 else text[:157] + "..."
+def _check_bits(package: Package) -> Iterator[Difference]:
+    """Hold the numbers of bits that the metadata states against the palettes."""
+    stated = package.metadata.user_defined.get(_BITS_KEY)
+    if stated is None:
+        return
+    functions = package.functions.values()
+    found = {str(bits) for function in functions for bits in palette_bits(Constants(function))}
+    if found - set(stated.split(", ")):
+        yield Difference(
+            aspect="metadata",
+            place=_BITS_KEY,
+            detail=f"{stated or 'no'} bits are stated, {', '.join(sorted(found))} are stored",
+        )
 
 
-class _Program:
-    """A function's operations apart from its constants, and the constants by name."""
+class _Comparison:
+    """Two functions, operation by operation.
 
-    def __init__(self, function: Function) -> None:
-        self.function = function
-        self.constants: dict[str, Operation] = {}
-        self.steps: list[Operation] = []
-        for operation in function.operations:
-            if operation.is_constant:
-                for output in operation.outputs:
-                    self.constants[output.name] = operation
-            else:
-                self.steps.append(operation)
+    Args:
+        function: the one in question.
+        expected: what it ought to be.
+        values: how its palettes came about.
+    """
 
-    def compare(self, expected: _Program) -> Iterator[Difference]:
-        """Yield what differs from the expected program."""
+    def __init__(self, function: Function, expected: Function, values: Values) -> None:
+        self.function, self.expected, self.values = function, expected, values
+        self.constants = Constants(function), Constants(expected)
+        self.steps = _steps(function), _steps(expected)
+        # Values go by the position of what defines them; their names do not matter.
+        self.numbers = _numbers(function), _numbers(expected)
+
+    def differences(self) -> Iterator[Difference]:
+        """Yield what differs."""
         name = self.function.name
-        types = [step.op_type for step in self.steps]
-        wanted = [step.op_type for step in expected.steps]
+        types, wanted = ([step.op_type for step in steps] for steps in self.steps)
         if types != wanted:
             yield Difference(aspect="graph", place=name, detail=_first_operation(types, wanted))
             return
-        # Values go by the position of what defines them; their names do not matter.
-        numbers, wanted_numbers = self._numbers(), expected._numbers()
-        for step, other in zip(self.steps, expected.steps, strict=True):
+        yield from self._defined(
+            f"{name}/arguments", self.function.arguments, self.expected.arguments
+        )
+        for step, other in zip(*self.steps, strict=True):
             place = f"{name}/{other.name}"
             for parameter in sorted(set(step.inputs) | set(other.inputs)):
+                if (other.op_type, parameter) == _LABELS:
+                    continue
                 found = step.inputs.get(parameter, ())
                 ought = other.inputs.get(parameter, ())
                 if len(found) != len(ought):
@@ -169,124 +222,62 @@ class _Program:
                     )
                     continue
                 for a, b in zip(found, ought, strict=True):
-                    yield from self._compare_argument(
-                        expected, a, b, f"{place}.{parameter}", numbers, wanted_numbers
-                    )
-            if [o.type for o in step.outputs] != [o.type for o in other.outputs]:
-                yield Difference(
-                    aspect="graph",
-                    place=place,
-                    detail=f"gives {step.outputs[0].type} instead of {other.outputs[0].type}",
-                )
-
-    def _compare_argument(
-        self,
-        expected: _Program,
-        found: Any,
-        ought: Any,
-        place: str,
-        numbers: dict[str, int],
-        wanted_numbers: dict[str, int],
-    ) -> Iterator[Difference]:
-        a, b = self._constant(found), expected._constant(ought)
-        if a is None or b is None:
-            same = (
-                a is None
-                and b is None
-                and numbers.get(found.name) == wanted_numbers.get(ought.name)
+                    yield from self._argument(a, b, f"{place}.{parameter}")
+            yield from self._defined(place, step.outputs, other.outputs)
+        results, wanted_results = (
+            {result: numbers.get(result) for result in function.results}
+            for function, numbers in zip((self.function, self.expected), self.numbers, strict=True)
+        )
+        if results != wanted_results:
+            yield Difference(
+                aspect="graph", place=f"{name}/results", detail="are other values than expected"
             )
-            if not same:
+
+    def _defined(
+        self, place: str, found: tuple[NamedValue, ...], wanted: tuple[NamedValue, ...]
+    ) -> Iterator[Difference]:
+        types, ought = ([str(value.type) for value in values] for values in (found, wanted))
+        if types != ought:
+            detail = f"gives {', '.join(types)} instead of {', '.join(ought)}"
+            yield Difference(aspect="graph", place=place, detail=detail)
+
+    def _argument(self, found: Argument, ought: Argument, place: str) -> Iterator[Difference]:
+        constants, wanted = self.constants
+        if not constants.is_constant(found) or not wanted.is_constant(ought):
+            # Constants have no numbers.
+            numbers = [
+                self.numbers[side].get(getattr(argument, "name", ""))
+                for side, argument in enumerate((found, ought))
+            ]
+            if None in numbers or numbers[0] != numbers[1]:
                 yield Difference(
                     aspect="graph", place=place, detail="is connected to another value"
                 )
             return
-        detail = _compare_values(a, b)
+        types = str(constants.type_of(found)), str(wanted.type_of(ought))
+        if types[0] != types[1]:
+            message = f"is declared {types[0]} instead of {types[1]}"
+            yield Difference(aspect="graph", place=place, detail=message)
+            return
+        detail = compare_constants(
+            constants.decode(found),
+            wanted.decode(ought),
+            read_palette(constants, found),
+            self.values,
+        )
         if detail is not None:
-            large = isinstance(b, np.ndarray) and b.size > 1
-            weight = large or isinstance(a, Compressed)
+            weight = is_weight(wanted.type_of(ought))
             yield Difference(aspect="weight" if weight else "attribute", place=place, detail=detail)
 
-    def _numbers(self) -> dict[str, int]:
-        names = [argument.name for argument in self.function.arguments]
-        names += [output.name for step in self.steps for output in step.outputs]
-        return {name: number for number, name in enumerate(names)}
 
-    def _constant(self, argument: Any) -> Any:
-        """The value of a constant argument: an array, a string, or a palettized tensor."""
-        if isinstance(argument, Constant):
-            return argument.decode()
-        assert isinstance(argument, Reference)
-        operation = self.constants.get(argument.name)
-        if operation is None:
-            return None
-        if operation.op_type == "const":
-            (value,) = operation.inputs["val"]
-            assert isinstance(value, Constant)
-            return value.decode()
-        given = {name: self._constant(values[0]) for name, values in operation.inputs.items()}
-        return decode_compressed(operation, given, self.function.opset)
+def _steps(function: Function) -> list[Operation]:
+    return [operation for operation in function.operations if not operation.is_constant]
 
 
-def _compare_values(found: Any, expected: Any) -> str | None:
-    """Say how a constant differs from the expected one, or ``None``."""
-    if isinstance(found, Compressed):
-        if isinstance(expected, Compressed):
-            expected = expected.values
-        return _compare_palette(found, np.asarray(expected))
-    if isinstance(found, np.ndarray) and isinstance(expected, np.ndarray):
-        if found.dtype != expected.dtype or found.shape != expected.shape:
-            return (
-                f"is {found.dtype} {list(found.shape)} instead of "
-                f"{expected.dtype} {list(expected.shape)}"
-            )
-        if found.size == 1 or not np.issubdtype(found.dtype, np.floating):
-            same = np.array_equal(found, expected)
-            return None if same else f"is {_short(found.tolist())}, not {_short(expected.tolist())}"
-        error = np.abs(found.astype(np.float64) - expected.astype(np.float64)).max(initial=0.0)
-        precision = "fp16" if found.dtype == np.float16 else "fp32"
-        largest = np.abs(expected.astype(np.float64)).max(initial=0.0)
-        if error <= _ROUNDING[precision] * largest:
-            return None
-        return f"differs by up to {error:.3g} where its largest value is {largest:.3g}"
-    return None if found == expected else f"is {_short(found)}, not {_short(expected)}"
-
-
-def _compare_palette(found: Compressed, expected: NDArray[Any]) -> str | None:
-    values = found.values
-    if values.shape != expected.shape:
-        return f"has shape {list(values.shape)} instead of {list(expected.shape)}"
-    if found.table is None or found.indices is None:
-        ratio = snr(values, expected)
-        return None if ratio >= _PALETTE_SNR[8] else f"has {ratio:.1f} dB against its weights"
-    bits = max(1, int(found.table.size - 1).bit_length())
-    ratio = snr(values, expected)
-    if ratio < _PALETTE_SNR[bits]:
-        return (
-            f"has {ratio:.1f} dB against its weights, where {bits} bits give {_PALETTE_SNR[bits]:g}"
-        )
-    return _misplaced_entry(found.table.ravel(), found.indices.ravel(), expected.ravel())
-
-
-def _misplaced_entry(
-    table: NDArray[Any], indices: NDArray[Any], weights: NDArray[Any]
-) -> str | None:
-    """Find an entry that is not the mean of its members, beyond what fitting leaves."""
-    table, weights = table.astype(np.float64), weights.astype(np.float64)
-    members = np.bincount(indices, minlength=table.size)
-    sums = np.bincount(indices, weights=weights, minlength=table.size)
-    used = members > 0
-    means = sums[used] / members[used]
-    order = np.argsort(means)
-    means, entries = means[order], table[used][order]
-    if means.size < 2:
-        return None
-    gaps = np.diff(means)
-    reach = np.minimum(np.append(gaps, gaps[-1]), np.insert(gaps, 0, gaps[0]))
-    allowed = _ENTRY_TOLERANCE * reach + 2.0**-10 * np.abs(means)
-    worst = int(np.argmax(np.abs(entries - means) - allowed))
-    if abs(entries[worst] - means[worst]) <= allowed[worst]:
-        return None
-    return f"has the palette entry {entries[worst]:.4g} for weights of mean {means[worst]:.4g}"
+def _numbers(function: Function) -> dict[str, int]:
+    names = [argument.name for argument in function.arguments]
+    names += [output.name for step in _steps(function) for output in step.outputs]
+    return {name: number for number, name in enumerate(names)}
 
 
 def _first_operation(types: list[str], wanted: list[str]) -> str:
@@ -306,14 +297,8 @@ def stored_precision(package: Package, function: Function) -> tuple[str, int | N
     Returns:
         ``fp16`` or ``fp32``, and the number of bits or ``None`` without palettes.
     """
-    program = _Program(function)
-    convolutions = [s for s in program.steps if s.op_type in ("conv", "linear", "matmul")]
-    types = {str(getattr(step.outputs[0].type, "data_type", "")) for step in convolutions}
+    computing = [s for s in _steps(function) if s.op_type in ("conv", "linear", "matmul")]
+    types = {str(getattr(step.outputs[0].type, "data_type", "")) for step in computing}
     precision = "fp16" if any("fp16" in name or "float16" in name for name in types) else "fp32"
-    bits = [
-        max(1, (int(program._constant(operation.inputs["lut"][0]).size) - 1).bit_length())
-        for operation in program.constants.values()
-        if operation.op_type == "constexpr_lut_to_dense"
-    ]
     del package
-    return precision, min(bits, default=None)
+    return precision, min(palette_bits(Constants(function)), default=None)

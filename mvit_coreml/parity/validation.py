@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from mvit_coreml.errors import InputError
+from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.parity.consistency import consistent_share
 from mvit_coreml.parity.gates import QUALITY_AGREEMENT, QUALITY_SNR, Gate, judge
 from mvit_coreml.parity.metrics import (
     Closeness,
     ClosenessMeter,
     ConfusionMatrix,
     kl_divergence,
-    softmax,
     top_k,
 )
+from mvit_coreml.parity.samples import Recording, SampleRecorder, as_probabilities
 from mvit_coreml.parity.structure import Difference
 from mvit_coreml.parity.targets import Answer, PackageTarget, ReferenceTarget
 
@@ -82,6 +83,7 @@ class ParityReport:
         layers: error of every operation, on request.
         gates: the bounds and whether they hold.
         notes: what whoever reads this should know.
+        recording: images with both answers, for a report, on request.
     """
 
     package: str
@@ -101,6 +103,7 @@ class ParityReport:
     layers: tuple[LayerError, ...] = field(default=(), repr=False)
     gates: tuple[Gate, ...]
     notes: tuple[str, ...] = ()
+    recording: Recording | None = field(default=None, repr=False)
 
     @property
     def passed(self) -> bool:
@@ -121,6 +124,7 @@ def validate_target(
     layers: Sequence[LayerError] = (),
     bounds: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
+    samples: int = 0,
     progress: Progress = lambda done, total: None,
 ) -> ParityReport:
     """Run images through a package and its reference, and judge the package.
@@ -138,16 +142,24 @@ def validate_target(
         layers: error profile for the report.
         bounds: gates instead of the defaults.
         notes: for the report.
+        samples: number of images to keep with both answers, see
+            :class:`~mvit_coreml.parity.samples.SampleRecorder`.
         progress: called with the number of images done and their total.
     """
     if not images:
         raise InputError("there is no image to compare; name a folder with images")
     comparison = _Comparison(target, reference)
+    if samples:
+        comparison.recorder = SampleRecorder(target, samples, len(images))
     for index, (name, result) in enumerate(comparison.run(images)):
-        comparison.note(name if isinstance(name, str) else f"synthetic {index}", result)
+        comparison.note(
+            name if isinstance(name, str) else f"synthetic {index}", result, images[index]
+        )
         progress(index + 1, len(images))
     agreement = comparison.agreement()
-    measured = {"snr": comparison.scores.result().snr}
+    measured = {"snr": comparison.lowest_snr()}
+    if comparison.consistency:
+        measured["consistency"] = min(comparison.consistency)
     if not synthetic:
         for gate, key in (("top1_agreement", "top1"), ("pixel_agreement", "pixels")):
             if key in agreement:
@@ -191,6 +203,7 @@ def validate_target(
         layers=tuple(layers),
         gates=judge(measured, precision, bits, bounds),
         notes=tuple(notes),
+        recording=None if comparison.recorder is None else comparison.recorder.result(),
     )
 
 
@@ -205,7 +218,9 @@ class _Comparison:
         self.top1: list[bool] = []
         self.top5: list[float] = []
         self.kl: list[float] = []
+        self.consistency: list[float] = []
         self.confusion: ConfusionMatrix | None = None
+        self.recorder: SampleRecorder | None = None
 
     def run(self, images: Sequence[Any]) -> Any:
         """Yield (image name, pair of answers)."""
@@ -217,17 +232,33 @@ class _Comparison:
                 name = Path(image).name if isinstance(image, str | Path) else None
                 yield name, (answer, truth)
 
-    def note(self, name: str, pair: tuple[Answer, Answer]) -> None:
+    def note(self, name: str, pair: tuple[Answer, Answer], image: Any) -> None:
         """Take in one image."""
         answer, expected = pair
         for role, meter in self.outputs.items():
-            meter.add(answer.outputs[role], expected.outputs[role])
+            found, wanted = answer.outputs[role], expected.outputs[role]
+            if found.size != wanted.size:
+                raise PackageError(
+                    f"{self.target.name}: the output {role!r} is {list(found.shape)}, but "
+                    f"{self.reference.name} gives {list(wanted.shape)}; it is another model's"
+                )
+            meter.add(found, wanted)
+        if answer.raw_scores is not None:
+            share = consistent_share(answer.raw_scores, answer.outputs)
+            self.consistency += [] if share is None else [share]
         value, truth = self._score_arrays(answer, expected)
         self.scores.add(value, truth)
         one = ClosenessMeter()
         one.add(value, truth)
-        agrees = self._agreement(answer, expected)
-        self.results.append(ImageResult(image=name, snr=one.result().snr, agrees=agrees))
+        agrees, ratio = self._agreement(answer, expected), one.result().snr
+        self.results.append(ImageResult(image=name, snr=ratio, agrees=agrees))
+        if self.recorder is not None:
+            self.recorder.add(name, image, pair, (value, truth), agrees, ratio)
+
+    def lowest_snr(self) -> float:
+        """Signal-to-noise ratio of the scores, or of the worst output where there are none."""
+        meters = [self.outputs[r.role] for r in self.target.roles if r.kind == "features"]
+        return min(meter.result().snr for meter in (self.scores, *meters))
 
     def agreement(self) -> dict[str, float]:
         """Shares of agreement over all images."""
@@ -259,7 +290,7 @@ class _Comparison:
             self.top1.append(top_k(scores, 1)[0] == best)
             five = set(top_k(truth, 5))
             self.top5.append(len(five & set(top_k(scores, 5))) / len(five))
-            self.kl.append(kl_divergence(_as_probabilities(scores), _as_probabilities(truth)))
+            self.kl.append(kl_divergence(as_probabilities(scores), as_probabilities(truth)))
             return float(self.top1[-1])
         found, wanted = answer.class_map(), expected.class_map()
         if found is None or wanted is None:
@@ -269,9 +300,3 @@ class _Comparison:
             self.confusion = ConfusionMatrix(count, ignore=-1)
         self.confusion.add(found, wanted)
         return float((found == wanted).mean())
-
-
-def _as_probabilities(scores: Any) -> Any:
-    if scores.min() >= 0 and abs(float(scores.sum()) - 1) < 0.05:
-        return scores
-    return softmax(scores)

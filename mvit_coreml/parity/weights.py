@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,21 +98,40 @@ class Constants:
         operation, index = self._origins[argument.name]
         if operation.op_type == "const":
             return self.decode(operation.inputs["val"][0])
-        kernel = find_kernel(operation.op_type, self.function.opset)
-        if kernel is None:
-            raise PackageError(f"{operation.op_type} {operation.name!r} cannot be decoded")
-        given = {name: self.decode(values[0]) for name, values in operation.inputs.items()}
-        attributes = {name: as_python(given[name]) for name in kernel.attributes & set(given)}
-        try:
-            results = kernel.function(*(given.get(name) for name in kernel.tensors), **attributes)
-        except (ValueError, IndexError, TypeError) as error:
-            message = f"{operation.op_type} {operation.name!r}: {first_line(error)}"
-            raise PackageError(message) from None
-        result = results[index] if isinstance(results, tuple) else results
+        result = self.decompress(operation, self.given(operation))[index]
         declared = operation.outputs[index].type
         if isinstance(result, np.ndarray) and isinstance(declared, TensorType):
             result = result.astype(declared.data_type.numpy, copy=False)
         return result
+
+    def origin(self, argument: Argument) -> Operation | None:
+        """Return the operation that stores a constant; ``None`` for one that stands in place."""
+        return None if isinstance(argument, Constant) else self._origins[argument.name][0]
+
+    def given(self, operation: Operation) -> dict[str, Any]:
+        """Return what a compressed constant is made of: the value of every parameter.
+
+        Raises:
+            PackageError: one cannot be decoded.
+        """
+        return {name: self.decode(values[0]) for name, values in operation.inputs.items()}
+
+    def decompress(self, operation: Operation, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Compute the outputs of a ``constexpr_`` operation from the values of its parameters.
+
+        Raises:
+            PackageError: the runtime does not know the operation, or the values do not fit it.
+        """
+        kernel = find_kernel(operation.op_type, self.function.opset)
+        if kernel is None:
+            raise PackageError(f"{operation.op_type} {operation.name!r} cannot be decoded")
+        attributes = {name: as_python(given[name]) for name in kernel.attributes & set(given)}
+        try:
+            results = kernel.function(*(given.get(name) for name in kernel.tensors), **attributes)
+        except (ValueError, IndexError, TypeError, KeyError) as error:
+            message = f"{operation.op_type} {operation.name!r}: {first_line(error)}"
+            raise PackageError(message) from None
+        return results if isinstance(results, tuple) else (results,)
 
     def attribute(self, argument: Argument) -> Any:
         """Return a constant argument as Python numbers, texts or nested lists of them."""

@@ -19,8 +19,32 @@ MULTIFUNCTION_IOS = 18
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertOptions:
-    """What kind of package to make.
+class PaletteOptions:
+    """How weights are palettized.
+
+    Attributes:
+        bits: 8, 6, 4, 3 (from iOS 18), 2 or 1 for every weight that is worth it; ``None`` leaves
+            the weights as they are.
+        group_size: output channels that share a look-up table (from iOS 18); 0 for one table a
+            weight.
+        plan: file of a plan to carry out instead of all these.
+    """
+
+    bits: int | None = 6
+    group_size: int = 0
+    plan: Path | None = None
+
+    def check(self, ios: int) -> None:
+        """Refuse what excludes each other, or what packages for an iOS version cannot hold."""
+        if self.group_size and self.bits is None:
+            raise InputError("a group size needs bits")
+        if self.bits is not None:
+            Choice(self.bits, self.group_size).check_target(ios)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(PaletteOptions):
+    """What kind of package to make: how its weights are palettized, and the following.
 
     Attributes:
         ios: deployment target: 16, 17, 18 or 26.
@@ -28,11 +52,6 @@ class ConvertOptions:
             whose values leave its safe range on sample images.
         fp32_operations: what a mixed program keeps in fp32, by the names of an fp32 program's
             operations; ``None`` measures it.
-        bits: palettize the weights to 8, 6, 4, 3 (from iOS 18), 2 or 1 bits; ``None`` leaves them
-            in ``precision``.
-        group_size: output channels that share a look-up table (from iOS 18); 0 for one table a
-            weight.
-        plan: file of a palettization plan to carry out instead of ``bits``.
         output: what the package answers; ``None`` is the task's first kind: ``probabilities`` of a
             classifier, ``classes`` of a segmenter, ``features`` of a backbone.
         map_size: size of a segmenter's maps: the input's, the logits' own, or (height, width);
@@ -54,9 +73,6 @@ class ConvertOptions:
     ios: int = 17
     precision: Precision = "fp16"
     fp32_operations: tuple[str, ...] | None = None
-    bits: int | None = 6
-    group_size: int = 0
-    plan: Path | None = None
     output: OutputKind | None = None
     map_size: MapSize | None = None
     layers: tuple[int, ...] = ()
@@ -71,8 +87,7 @@ class ConvertOptions:
     def __post_init__(self) -> None:
         _check_choice("ios", self.ios, IOS_TARGETS)
         _check_choice("precision", self.precision, ("fp16", "mixed", "fp32"))
-        if self.bits is not None:
-            Choice(self.bits, self.group_size).check_target(self.ios)
+        self.check(self.ios)
         _check_choice("fit", self.fit, (None, "crop", "stretch", "pad"))
         _check_choice("color_order", self.color_order, (None, "RGB", "BGR"))
         _check_sizes("image size", self.image_sizes)

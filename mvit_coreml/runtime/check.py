@@ -10,7 +10,7 @@ from torch import Tensor
 from mvit_coreml.errors import PackageError
 from mvit_coreml.runtime.compiler import Plan, Step, compile_function, first_line, place
 from mvit_coreml.runtime.program import ArrayInput, Constant, Function, Package
-from mvit_coreml.runtime.types import TensorType
+from mvit_coreml.runtime.types import DictionaryType, TensorType, ValueType
 
 
 def check_package(package: Package) -> None:
@@ -50,6 +50,40 @@ def _check_interface(function: Function) -> None:
                 f"function {function.name!r} describes the output {output.name!r}, "
                 "which its program does not return"
             )
+    _check_kinds(function)
+
+
+def _check_kinds(function: Function) -> None:
+    """Check that outputs are of the kind that apps are told, and a classifier's in their roles."""
+    types = {value.name: value.type for value in function.arguments}
+    types |= {value.name: value.type for step in function.operations for value in step.outputs}
+    for output in function.outputs:
+        found = _kinds(types.get(output.name))
+        if found and output.kind not in found:
+            raise PackageError(
+                f"function {function.name!r} describes the output {output.name!r} as {output.kind}"
+                f", but its program returns {types[output.name]}"
+            )
+    kinds = {output.name: output.kind for output in function.outputs}
+    roles = ("string", "int64"), ("dictionary",)
+    for name, role in zip(function.predicted, roles, strict=True):
+        if name and kinds.get(name) not in role:
+            raise PackageError(
+                f"function {function.name!r} names {name!r} as what it predicts, which is no "
+                f"output of the kind {' or '.join(role)}"
+            )
+
+
+def _kinds(value_type: ValueType | None) -> tuple[str, ...]:
+    """Return how a value of the program may be described to apps."""
+    if isinstance(value_type, DictionaryType):
+        return ("dictionary",)
+    if isinstance(value_type, TensorType):
+        if value_type.data_type.name == "string":
+            return ("string",)
+        scalar = not value_type.shape and value_type.data_type.name == "int64"
+        return ("int64",) if scalar else ("array", "image")
+    return ()
 
 
 def _check_shapes(plan: Plan) -> None:

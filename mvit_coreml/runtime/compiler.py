@@ -19,8 +19,16 @@ Arithmetic = Literal["program", "fp32"]
 
 # Unsigned types wider than a byte have no arithmetic in torch: the next wider type holds them.
 _WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
-# What kernels raise when values or attributes do not fit each other.
-_KERNEL_ERRORS = (RuntimeError, ValueError, IndexError, TypeError, KeyError, OverflowError)
+# What kernels raise when values or attributes do not fit each other, or are of another kind.
+_KERNEL_ERRORS = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+)
 # Constants up to this size decide shapes and places, so checks need their values.
 _SMALL = 64
 
@@ -94,6 +102,8 @@ class Plan:
         numbers: number of each value by name.
         values: constants at their numbers, None elsewhere.
         types: declared type of each value by name.
+        constants: numbers of each named constant that a step takes as a tensor; as declared and,
+            where fp16 has to be widened, in fp32.
     """
 
     function: Function
@@ -101,6 +111,7 @@ class Plan:
     numbers: dict[str, int]
     values: list[Any]
     types: dict[str, ValueType]
+    constants: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def torch_type(data_type: DataType, arithmetic: Arithmetic) -> torch.dtype:
@@ -286,7 +297,9 @@ class _Compiler:
                 )
             else:
                 value = self._tensor(self._array(Reference(name)), declared, widened)
-            self.constant_numbers[key] = self._new_value(value)
+            number = self._new_value(value)
+            self.constant_numbers[key] = number
+            self.plan.constants[name] = (*self.plan.constants.get(name, ()), number)
         return self.constant_numbers[key]
 
     def _dtype(self, declared: TensorType, widened: bool) -> torch.dtype:
@@ -331,7 +344,7 @@ class _Compiler:
             }
             try:
                 results = kernel.function(*tensors, **attributes)
-            except (ValueError, IndexError, TypeError) as error:
+            except _KERNEL_ERRORS as error:
                 raise PackageError(first_line(error)) from None
         if not isinstance(results, tuple):
             results = (results,)

@@ -152,6 +152,7 @@ class _ProgramReader:
             ),
             results=tuple(block.outputs),
             operations=tuple(self._operation(operation, name) for operation in block.operations),
+            predicted=(described.predictedFeatureName, described.predictedProbabilitiesName),
         )
 
     def _operation(self, message: Any, function: str) -> Operation:

@@ -178,6 +178,8 @@ class Function:
         arguments: the same inputs as values of the program.
         results: names of the values that the program returns.
         operations: in order of execution.
+        predicted: names of the outputs that hold a classifier's label and its probabilities,
+            empty where there is none.
     """
 
     name: str
@@ -187,6 +189,7 @@ class Function:
     arguments: tuple[NamedValue, ...]
     results: tuple[str, ...]
     operations: tuple[Operation, ...] = field(repr=False)
+    predicted: tuple[str, str] = ("", "")
 
     @property
     def labels(self) -> tuple[str | int, ...] | None:

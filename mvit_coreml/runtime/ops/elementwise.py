@@ -295,9 +295,15 @@ def cast(x: Tensor, *, dtype: str) -> Tensor:
         return x != 0
     if dtype.startswith("fp"):
         return x if x.is_floating_point() else x.float()
+    return x.to(_integer_type(dtype))
+
+
+def _integer_type(name: str) -> torch.dtype:
     # torch has no arithmetic for uint16 and none is needed: the next wider type holds its values.
-    names = {"uint16": torch.int32, "uint32": torch.int64}
-    return x.to(names[dtype] if dtype in names else getattr(torch, dtype))
+    found = getattr(torch, {"uint16": "int32", "uint32": "int64"}.get(name, name), None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"unknown element type {name!r}")
+    return found
 
 
 @kernel("quantize", since=17)
@@ -314,7 +320,7 @@ def quantize(
     if zero_point is not None:
         levels = levels + _along(zero_point, axis, input.dim())
     low, high = (-128, 127) if output_dtype == "int8" else (0, 255)
-    return levels.clamp(low, high).to(getattr(torch, output_dtype))
+    return levels.clamp(low, high).to(_integer_type(output_dtype))
 
 
 @kernel("dequantize", since=17)
