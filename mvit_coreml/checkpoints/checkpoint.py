@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mvit_coreml.errors import CheckpointError
@@ -94,7 +94,7 @@ class Checkpoint:
                 _write_json(staged / "config.json", config)
                 _write_json(staged / "preprocessor_config.json", self.image_processor.to_dict())
                 weights = {name: weight.contiguous() for name, weight in self.weights.items()}
-                save_file(weights, staged / "model.safetensors", metadata={"format": "pt"})
+                (staged / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
                 for path in sorted(staged.iterdir()):
                     path.replace(folder / path.name)
         except OSError as error:

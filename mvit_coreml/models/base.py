@@ -49,7 +49,7 @@ class Model(nn.Module, Generic[ConfigT]):
         Raises:
             ConfigError: the configuration holds something transformers cannot express.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         reason = self.config.unsupported_by_transformers()
         if reason is not None:
@@ -63,7 +63,7 @@ class Model(nn.Module, Generic[ConfigT]):
             json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
 
 
 class Backbone(Model[ConfigT]):
