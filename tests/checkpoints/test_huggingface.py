@@ -218,7 +218,7 @@ def test_a_failing_save_leaves_the_folder_as_it_was(build_hf, save_hf, monkeypat
         raise OSError(28, "No space left on device")
 
     checkpoint = load_checkpoint(folder)
-    monkeypatch.setattr("mvit_coreml.checkpoints.checkpoint.save_file", fail)
+    monkeypatch.setattr("mvit_coreml.checkpoints.checkpoint.save", fail)
     with pytest.raises(CheckpointError, match=r"cannot be written: No space left on device"):
         checkpoint.save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -214,7 +214,9 @@ def test_without_keep_going_the_first_failure_ends_the_build(built: Built):
     assert run.outcomes == {"gone": "error"}
 
 
-def test_a_package_that_falls_short_does_not_replace_a_good_one_unless_asked(built: Built):
+def test_a_package_that_falls_short_does_not_replace_a_good_one_unless_asked(
+    built: Built, monkeypatch: pytest.MonkeyPatch
+):
     good = SavedPackage(built.folder / "out/two.mlpackage").files()
     poor = replace(
         TWO, options=replace(TWO.options, author="Other"), tolerances=Tolerances(min_snr=99.0)
@@ -229,6 +231,8 @@ def test_a_package_that_falls_short_does_not_replace_a_good_one_unless_asked(bui
     assert SavedPackage(built.folder / "out/two.mlpackage").spec.description.metadata.author == (
         "Other"
     )
+    monkeypatch.setattr(recipe_build, "convert", refuse)
+    assert build(built.folder, poor).touched == ["two"]  # it is no success to rest on
 
 
 def test_a_bound_that_convert_itself_finds_broken_is_a_failure(
