@@ -1,0 +1,1 @@
+"""The report people look at: one HTML, Markdown or JSON file about a package."""
