@@ -1,0 +1,178 @@
+#if canImport(CoreML)
+import CoreML
+import CoreVideo
+import Foundation
+import MViTKit
+
+/// A loaded model that answers about pictures, one at a time.
+///
+/// The actor owns the `MLModel`, which is not `Sendable`. Get one from a ``ModelStore``.
+public actor ImageModel {
+  /// What there is to know about the model.
+  public nonisolated let information: ModelInformation
+
+  private let inputName: String
+  private let pool: PixelBufferPool
+  private let model: MLModel
+  private let reader: OutputReader
+  private var vision: VisionRunner?
+
+  private init(
+    model: sending MLModel, information: ModelInformation, inputName: String, reader: OutputReader
+  ) throws {
+    self.model = model
+    self.information = information
+    self.inputName = inputName
+    self.reader = reader
+    pool = try PixelBufferPool(size: information.preprocessing.inputSize)
+  }
+
+  /// Loads a compiled model.
+  ///
+  /// - Parameters:
+  ///   - url: an `.mlmodelc` folder.
+  ///   - name: what to call it.
+  ///   - units: what Core ML may use.
+  ///   - choice: function of a package with several (iOS 18); the package's default if `nil`.
+  /// - Throws: ``ModelError``, or `MetadataError` for a package of another tool.
+  static func open(
+    compiled url: URL, name: String, units: ComputeUnits, function choice: FunctionChoice?
+  ) async throws -> ImageModel {
+    var model = try await loadModel(url, name: name, units: units, functionName: nil)
+    let created = model.modelDescription.metadata[.creatorDefinedKey] as? [String: String] ?? [:]
+    let metadata = try PackageMetadata(userDefined: created)
+    if metadata.isMultifunction, let choice {
+      let chosen = try metadata.function(choice).name
+      model = try await loadModel(url, name: name, units: units, functionName: chosen)
+    }
+    let description = model.modelDescription
+    let input = description.inputDescriptionsByName.first { $0.value.imageConstraint != nil }
+    guard let input, let constraint = input.value.imageConstraint else {
+      throw ModelError.noImageInput
+    }
+    let found = PixelSize(width: constraint.pixelsWide, height: constraint.pixelsHigh)
+    let fitting = metadata.functions.first { $0.preprocessing.inputSize == found }
+    guard let function = fitting else {
+      throw ModelError.inputMismatch(
+        declared: metadata.functions[0].preprocessing.inputSize, found: found)
+    }
+    let labels = description.classLabels as? [String] ?? metadata.labels ?? []
+    let reader = try OutputReader(description: description, metadata: metadata, labels: labels)
+    return try ImageModel(
+      model: model,
+      information: ModelInformation(
+        name: name, compiledURL: url, units: units, metadata: metadata, function: function,
+        labels: labels, programSHA256: created["mvit_coreml.program_sha256"]),
+      inputName: input.key, reader: reader)
+  }
+
+  private static func loadModel(
+    _ url: URL, name: String, units: ComputeUnits, functionName: String?
+  ) async throws -> sending MLModel {
+    let configuration = try units.configuration(functionName: functionName)
+    do {
+      return try await MLModel.load(contentsOf: url, configuration: configuration)
+    } catch {
+      try Task.checkCancellation()
+      throw ModelError.unloadable(name: name, reason: error.localizedDescription)
+    }
+  }
+
+  /// Predicts on black pictures; the first predictions after a load are slower than the rest.
+  public func warmUp(runs: Int = 3) throws {
+    let buffer = try pool.makeBuffer()
+    try withMutablePixels(of: buffer) { view in
+      _ = memset(view.base, 0, view.bytesPerRow * view.size.height)
+    }
+    for _ in 0..<runs {
+      try Task.checkCancellation()
+      _ = try predict(buffer)
+    }
+  }
+
+  /// Answers about a picture.
+  ///
+  /// - Parameters:
+  ///   - photo: the picture.
+  ///   - top: how many classes to list, of a classifier.
+  ///   - path: how to resize; fast falls back to exact where Vision cannot fit the picture alike.
+  /// - Throws: `CancellationError`, ``ModelError``, or Core ML's own error.
+  public func answer(
+    _ photo: Photo, top: Int = 5, path: InputPath = .exact
+  ) async throws -> Prediction {
+    try Task.checkCancellation()
+    let placement = try information.preprocessing.placement(of: photo.uprightSize)
+    if path == .fast, let region = placement.visionRegion {
+      return try await answerWithVision(photo, region: region, placement: placement, top: top)
+    }
+    return try answerExactly(photo, top: top)
+  }
+
+  /// Classifies a picture.
+  ///
+  /// - Throws: ``ModelError/wrongTask(asked:)`` for a segmenter, and as ``answer(_:top:path:)``.
+  public func classify(
+    _ photo: Photo, top: Int = 5, path: InputPath = .exact
+  ) async throws -> [ClassScore] {
+    guard case .classification(let scores) = try await answer(photo, top: top, path: path).answer
+    else { throw ModelError.wrongTask(asked: "classification") }
+    return scores
+  }
+
+  /// Labels every cell of a picture; `ClassMap.unfitted` lays the map back on the picture.
+  ///
+  /// - Throws: ``ModelError/wrongTask(asked:)`` for a classifier, and as ``answer(_:top:path:)``.
+  public func segment(
+    _ photo: Photo, path: InputPath = .exact
+  ) async throws -> (map: ClassMap, placement: Placement) {
+    let prediction = try await answer(photo, path: path)
+    guard case .segmentation(let map) = prediction.answer else {
+      throw ModelError.wrongTask(asked: "class map")
+    }
+    return (map, prediction.placement)
+  }
+
+  private func answerExactly(_ photo: Photo, top: Int) throws -> Prediction {
+    let clock = ContinuousClock()
+    let started = clock.now
+    let buffer = try pool.makeBuffer()
+    let placement = try withMutablePixels(of: buffer) { target in
+      try photo.write(information.preprocessing, into: target)
+    }
+    try Task.checkCancellation()
+    let prepared = clock.now
+    let outputs = try predict(buffer)
+    let finished = clock.now
+    return Prediction(
+      answer: try reader.read(outputs, top: top), placement: placement,
+      timing: PredictionTiming(
+        preparation: prepared - started, prediction: finished - prepared, path: .exact))
+  }
+
+  // Synchronous on purpose: the asynchronous prediction would take the model out of the actor.
+  private func predict(_ buffer: CVPixelBuffer) throws -> any MLFeatureProvider {
+    let value = MLFeatureValue(pixelBuffer: buffer)
+    let input = try MLDictionaryFeatureProvider(dictionary: [inputName: value])
+    return try model.prediction(from: input, options: MLPredictionOptions())
+  }
+
+  private func answerWithVision(
+    _ photo: Photo, region: VisionRegion, placement: Placement, top: Int
+  ) async throws -> Prediction {
+    let runner = try vision ?? VisionRunner(model: model)
+    vision = runner
+    let clock = ContinuousClock()
+    let started = clock.now
+    let answer = try await runner.run(photo, region: region, reader: reader, top: top)
+    let finished = clock.now
+    try Task.checkCancellation()
+    return Prediction(
+      answer: answer, placement: placement,
+      timing: PredictionTiming(preparation: 0, prediction: finished - started, path: .fast))
+  }
+}
+
+private func - (end: ContinuousClock.Instant, start: ContinuousClock.Instant) -> Double {
+  start.duration(to: end) / .seconds(1)
+}
+#endif

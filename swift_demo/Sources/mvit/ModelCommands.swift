@@ -1,0 +1,132 @@
+#if canImport(CoreML)
+import Foundation
+import MViTCoreML
+import MViTKit
+
+/// The commands that run a model.
+var modelCommands: [any Command.Type] {
+  [ClassifyCommand.self, SegmentCommand.self, BenchCommand.self, PlanCommand.self]
+}
+
+private let modelOptions: Set<String> = ["--units", "--function"]
+
+/// Loads the model that a command names, as its options say.
+private func loadModel(_ path: String, _ arguments: Arguments) async throws -> ImageModel {
+  let url = URL(fileURLWithPath: path)
+  guard FileManager.default.fileExists(atPath: url.path) else {
+    throw UsageError(description: "\(path): no such model")
+  }
+  return try await ModelStore.shared.model(
+    at: url, units: try arguments.choice("--units", ComputeUnits.self) ?? .all,
+    function: arguments.text("--function").map { .named($0) })
+}
+
+/// `mvit classify`: says what is on a picture.
+struct ClassifyCommand: Command {
+  static let name = "classify"
+  static let usage = """
+    mvit classify MODEL IMAGE [--top N] [--path exact|fast] [--units UNITS] [--function NAME]
+        Print the likeliest classes. UNITS: all, cpuAndNeuralEngine, cpuAndGPU, cpuOnly.
+    """
+
+  static func run(_ words: ArraySlice<String>) async throws {
+    let arguments = try Arguments(words, known: modelOptions.union(["--top", "--path"]))
+    let paths = try arguments.require("MODEL", "IMAGE")
+    let top = try arguments.integer("--top", in: 1...100_000) ?? 5
+    let path = try arguments.choice("--path", InputPath.self) ?? .exact
+    let model = try await loadModel(paths[0], arguments)
+    let photo = try Photo(contentsOf: URL(fileURLWithPath: paths[1]))
+    for score in try await model.classify(photo, top: top, path: path) {
+      print("\(AppFormat.percent(score.score))  \(score.label)")
+    }
+  }
+}
+
+/// `mvit segment`: says which classes cover how much of a picture, and paints them.
+struct SegmentCommand: Command {
+  static let name = "segment"
+  static let usage = """
+    mvit segment MODEL IMAGE [-o FILE.ppm] [--path exact|fast] [--units UNITS] [--function NAME]
+        Print how much of the picture each class covers; with -o, paint the classes.
+    """
+
+  static func run(_ words: ArraySlice<String>) async throws {
+    let arguments = try Arguments(words, known: modelOptions.union(["-o", "--path"]))
+    let paths = try arguments.require("MODEL", "IMAGE")
+    let path = try arguments.choice("--path", InputPath.self) ?? .exact
+    let model = try await loadModel(paths[0], arguments)
+    let photo = try Photo(contentsOf: URL(fileURLWithPath: paths[1]))
+    let (inputMap, placement) = try await model.segment(photo, path: path)
+    let map = inputMap.unfitted(placement)
+    let labels = model.information.labels
+    for share in map.shares() {
+      let label = labels.indices.contains(share.classIndex) ? labels[share.classIndex] : "?"
+      print("\(AppFormat.percent(share.fraction))  \(share.classIndex) \(label)")
+    }
+    if let output = arguments.text("-o") {
+      try writePPM(model.information.palette.overlay(map), to: output)
+    }
+  }
+}
+
+/// `mvit bench`: times a model.
+struct BenchCommand: Command {
+  static let name = "bench"
+  static let usage = """
+    mvit bench MODEL IMAGE [--runs N] [--path exact|fast] [--units UNITS] [--function NAME]
+        Print the latency of the prediction alone, and of the resize before it.
+    """
+
+  static func run(_ words: ArraySlice<String>) async throws {
+    let arguments = try Arguments(words, known: modelOptions.union(["--runs", "--path"]))
+    let paths = try arguments.require("MODEL", "IMAGE")
+    let runs = try arguments.integer("--runs", in: 1...100_000) ?? 100
+    let path = try arguments.choice("--path", InputPath.self) ?? .exact
+    let model = try await loadModel(paths[0], arguments)
+    let photo = try Photo(contentsOf: URL(fileURLWithPath: paths[1]))
+    try await model.warmUp()
+    var prediction = LatencyRing(capacity: runs)
+    var preparation = LatencyRing(capacity: runs)
+    let clock = ContinuousClock()
+    let start = clock.now
+    for _ in 0..<runs {
+      let timing = try await model.answer(photo, path: path).timing
+      let finished = (clock.now - start) / .seconds(1)
+      prediction.record(seconds: timing.prediction, finishedAt: finished)
+      preparation.record(seconds: timing.preparation, finishedAt: finished)
+    }
+    for (name, ring) in [("prediction", prediction), ("resize", preparation)] {
+      let (median, p95) = (ring.median, ring.p95)
+      print(
+        "\(name)  median \(AppFormat.milliseconds(median)), "
+          + "95th percentile \(AppFormat.milliseconds(p95))")
+    }
+    print("together  \(AppFormat.framesPerSecond(prediction.framesPerSecond))")
+  }
+}
+
+/// `mvit plan`: says which part of the chip Core ML plans to use.
+struct PlanCommand: Command {
+  static let name = "plan"
+  static let usage = """
+    mvit plan MODEL [--units UNITS] [--function NAME]
+        Print the share of the work that each part of the chip is to get: Core ML's estimate.
+    """
+
+  static func run(_ words: ArraySlice<String>) async throws {
+    let arguments = try Arguments(words, known: modelOptions)
+    let model = try await loadModel(try arguments.require("MODEL")[0], arguments)
+    guard #available(macOS 14.4, iOS 17.4, *) else {
+      throw UsageError(description: "compute plans need macOS 14.4 or newer")
+    }
+    let plan = try await model.computePlan()
+    for line in plan.lines { print(line) }
+    for (name, count) in plan.elsewhere.sorted(by: { $0.key < $1.key }) {
+      print("elsewhere: \(count) x \(name)")
+    }
+  }
+}
+#else
+/// Running a model needs Core ML.
+var modelCommands: [any Command.Type] { [] }
+#endif

@@ -1,0 +1,192 @@
+"""What of swift_demo/ can be checked without a Mac; needs a Swift 6 toolchain."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packages import converted
+from PIL import Image
+from swift_check import DEMO, ROOT, check, compile_stubs, copy_sources, swift_sources
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("swift") is None, reason="no Swift toolchain: swift is not on PATH"
+)
+
+PAGES = [ROOT / "README.md", ROOT / "docs" / "app-integration.md", DEMO / "README.md"]
+SNIPPET = re.compile(
+    r"(?:<!-- not (?:compiled|run): (?P<reason>[^>]+) -->\n)?```swift\n(?P<code>.*?)```", re.DOTALL
+)
+# Mistakes that only a compiler that knows the frameworks' interfaces can see.
+BROKEN_CALLS = {
+    "no such method": (
+        "ImageModel.swift",
+        "model.prediction(from: input, options: MLPredictionOptions())",
+        "model.predict(from: input, options: MLPredictionOptions())",
+    ),
+    "wrong argument label": (
+        "ImageModel.swift",
+        "MLModel.load(contentsOf: url, configuration: configuration)",
+        "MLModel.load(at: url, configuration: configuration)",
+    ),
+    "no such case": ("VisionRunner.swift", ".scaleToFill", ".stretch"),
+    "wrong type": (
+        "PixelBufferPool.swift",
+        "CVPixelBufferPoolCreatePixelBuffer(nil, pool, &buffer)",
+        "CVPixelBufferPoolCreatePixelBuffer(pool, &buffer)",
+    ),
+    "forgotten await": (
+        "ModelStore.swift",
+        "try await MLModel.compileModel(at: model)",
+        "try MLModel.compileModel(at: model)",
+    ),
+    "model leaves its actor": (
+        "ImageModel.swift",
+        "_ = try predict(buffer)",
+        "_ = try await model.prediction(\n"
+        "from: MLDictionaryFeatureProvider(dictionary: [:]), options: MLPredictionOptions())",
+    ),
+}
+
+
+def run(*command: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=DEMO, capture_output=True, text=True, env=os.environ | more, check=False
+    )
+
+
+@pytest.fixture(scope="session")
+def built() -> None:
+    """The package, built once for all tests."""
+    done = run("swift", "build", "--build-tests")
+    assert done.returncode == 0, done.stdout + done.stderr
+    warnings = [line for line in done.stdout.splitlines() if " warning: " in line]
+    assert not warnings
+
+
+@pytest.fixture(scope="session")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stubs and MViTKit, compiled."""
+    folder = tmp_path_factory.mktemp("modules")
+    compile_stubs(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_core_ml(modules: Path) -> Path:
+    """The same with MViTCoreML."""
+    done = check(swift_sources(DEMO / "Sources" / "MViTCoreML"), "MViTCoreML", modules, emit=True)
+    assert done.passed, done.messages
+    return modules
+
+
+@pytest.fixture(scope="session")
+def self_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packages with self-tests as the app bundles them, and the pictures as Linux reads them."""
+    folder = tmp_path_factory.mktemp("self-tests")
+    spec = importlib.util.spec_from_file_location("make_models", DEMO / "make_models.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    picture = Image.effect_noise((150, 131), 60).convert("RGB")
+    picture.save(folder / "picture.png")
+    kinds = {"Classifier": "image-classification", "Segmenter": "semantic-segmentation"}
+    for name, task in kinds.items():
+        package = shutil.copytree(
+            converted("mobilevit", task)[1].path, folder / "made" / f"{name}.mlpackage"
+        )
+        placed = script.add_model(package, folder / "picture.png", folder / "models")
+        shown = Image.open(placed.with_name(f"{name}.selftest.png"))
+        assert shown.info["srgb"] == 0
+        shown.save(placed.with_name(f"{name}.selftest.ppm"))
+    return folder / "models"
+
+
+@pytest.mark.usefixtures("built")
+def test_swift_tests_pass(self_tests: Path) -> None:
+    done = run("swift", "test", "--skip-build", MVIT_SELF_TESTS=str(self_tests))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "self-test file of every package" in done.stdout
+
+
+def test_format_is_clean() -> None:
+    done = run(
+        *("swift", "format", "lint", "--strict", "--recursive"),
+        *("Package.swift", "Sources", "Tests", "MViTDemo"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.usefixtures("with_core_ml")
+def test_core_ml_code_agrees_with_the_frameworks_interfaces() -> None:
+    """The fixture compiles it; a failure shows there."""
+
+
+@pytest.mark.parametrize(("file", "right", "wrong"), BROKEN_CALLS.values(), ids=BROKEN_CALLS)
+def test_broken_call_is_found(
+    modules: Path, tmp_path: Path, file: str, right: str, wrong: str
+) -> None:
+    broken = copy_sources(DEMO / "Sources" / "MViTCoreML", tmp_path / "broken")
+    code = (broken / file).read_text()
+    assert right in code
+    (broken / file).write_text(code.replace(right, wrong))
+    done = check(swift_sources(broken), "MViTCoreML", modules)
+    assert not done.passed
+    assert f"{file}:" in done.messages
+
+
+def test_command_line_tool_agrees_with_the_frameworks_interfaces(with_core_ml: Path) -> None:
+    sources = swift_sources(DEMO / "Sources" / "mvit")
+    done = check(sources, "mvit", with_core_ml, main=any(path.stem == "main" for path in sources))
+    assert done.passed, done.messages
+
+
+def test_views_parse() -> None:
+    done = run("swiftc", "-parse", *map(str, swift_sources(DEMO / "MViTDemo")))
+    assert done.returncode == 0, done.stderr
+
+
+def test_app_agrees_with_the_frameworks_interfaces(with_core_ml: Path) -> None:
+    done = check(swift_sources(DEMO / "MViTDemo"), "MViTDemo", with_core_ml)
+    assert done.passed, done.messages
+
+
+def test_view_that_names_what_the_app_lacks_is_found(with_core_ml: Path, tmp_path: Path) -> None:
+    broken = copy_sources(DEMO / "MViTDemo", tmp_path / "broken")
+    view = broken / "Views" / "LatencyView.swift"
+    view.write_text(view.read_text().replace("demo.latency.p95", "demo.latency.p96"))
+    done = check(swift_sources(broken), "MViTDemo", with_core_ml)
+    assert not done.passed
+    assert "LatencyView.swift:" in done.messages
+
+
+def snippets() -> list[Any]:
+    found = []
+    for page in PAGES:
+        for number, match in enumerate(SNIPPET.finditer(page.read_text(encoding="utf-8"))):
+            if match["reason"] is None:
+                found.append(pytest.param(match["code"], id=f"{page.name}-{number}"))
+    return found
+
+
+@pytest.mark.parametrize("code", snippets())
+def test_snippet_compiles(with_core_ml: Path, tmp_path: Path, code: str) -> None:
+    source = tmp_path / "Snippet.swift"
+    source.write_text(code)
+    done = check([source], "Snippet", with_core_ml)
+    assert done.passed, done.messages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_integration_takes_ten_lines(page: Path) -> None:
+    found = SNIPPET.finditer(page.read_text(encoding="utf-8"))
+    code = next(match["code"] for match in found if match["reason"] is None)
+    assert "ModelStore.shared.model(at:" in code
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10

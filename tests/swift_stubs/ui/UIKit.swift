@@ -1,0 +1,27 @@
+// Interface of the part of UIKit that the app uses, for type-checking off Apple systems.
+// Bodies are unreachable: nothing is ever linked against this module.
+@_exported import CoreGraphics
+import AVFoundation
+import Foundation
+
+@MainActor open class UIView {
+  public init() { fatalError() }
+  open class var layerClass: AnyClass { fatalError() }
+  open var layer: CALayer { fatalError() }
+  open var isAccessibilityElement: Bool {
+    get { fatalError() }
+    set { fatalError() }
+  }
+  open var accessibilityLabel: String? {
+    get { fatalError() }
+    set { fatalError() }
+  }
+}
+
+public final class UIImage: Sendable {
+  public init?(data: Data) { fatalError() }
+}
+
+@MainActor public final class UIApplication {
+  public nonisolated static let openSettingsURLString = ""
+}

@@ -1,0 +1,14 @@
+// Interface of the part of Uniform Type Identifiers that the app uses, for type-checking off Apple
+// systems. Bodies are unreachable: nothing is ever linked against this module.
+import Foundation
+
+// Foundation's own on Apple systems, and absent elsewhere.
+extension URL {
+  public func startAccessingSecurityScopedResource() -> Bool { fatalError() }
+  public func stopAccessingSecurityScopedResource() { fatalError() }
+}
+
+public struct UTType: Hashable, Sendable {
+  public init?(filenameExtension: String) { fatalError() }
+  public static var folder: UTType { fatalError() }
+}
