@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup test test-all lint format packages clean
+.PHONY: setup demo test test-all check-fresh lint format packages swift-models swift-test clean
 
 setup: $(READY)
 
@@ -14,6 +14,10 @@ $(READY): pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
+# The whole way once, with the bundled checkpoints: packages and reports in mvit-demo/.
+demo: $(READY)
+	$(BIN)/mvit-coreml demo --force
+
 # What every change must pass; takes minutes.
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"
@@ -21,6 +25,10 @@ test: $(READY)
 # Everything, including every published architecture.
 test-all: $(READY)
 	$(BIN)/python -m pytest
+
+# `make demo` and `make test` in a fresh clone of the last commit with an empty home directory.
+check-fresh:
+	scripts/check_fresh.sh
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -35,5 +43,13 @@ format: $(READY)
 packages: $(READY)
 	$(BIN)/mvit-coreml build convert -o packages
 
+# The demo packages with their self-tests, where the iOS app bundles them.
+swift-models: $(READY)
+	$(BIN)/python swift_demo/make_models.py
+
+# Everything of swift_demo/ that can be checked without a Mac; part of `make test` as well.
+swift-test: $(READY)
+	$(BIN)/python -m pytest tests/swift
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) mvit-demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

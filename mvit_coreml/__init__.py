@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from mvit_coreml.parity.evaluation import evaluate
     from mvit_coreml.parity.inspection import inspect_package
     from mvit_coreml.parity.opening import open_targets
+    from mvit_coreml.parity.report.building import build_report
+    from mvit_coreml.parity.report.contents import Report
+    from mvit_coreml.parity.report.writing import write_report
     from mvit_coreml.parity.validation import ParityReport
     from mvit_coreml.pipeline.conversion import ConvertedPackage, convert
     from mvit_coreml.pipeline.options import ConvertOptions
@@ -39,7 +42,9 @@ _MODULES = {
     "MobileViTV2Config": "models.config",
     "MvitCoremlError": "errors",
     "ParityReport": "parity.validation",
+    "Report": "parity.report.contents",
     "build_model": "models.build",
+    "build_report": "parity.report.building",
     "compare_packages": "parity.differences",
     "convert": "pipeline.conversion",
     "evaluate": "parity.evaluation",
@@ -48,6 +53,7 @@ _MODULES = {
     "open_targets": "parity.opening",
     "prepare_for_export": "models.export",
     "validate": "pipeline.validation",
+    "write_report": "parity.report.writing",
 }
 
 __all__ = [
@@ -60,8 +66,10 @@ __all__ = [
     "MobileViTV2Config",
     "MvitCoremlError",
     "ParityReport",
+    "Report",
     "__version__",
     "build_model",
+    "build_report",
     "compare_packages",
     "convert",
     "evaluate",
@@ -70,6 +78,7 @@ __all__ = [
     "open_targets",
     "prepare_for_export",
     "validate",
+    "write_report",
 ]
 
 

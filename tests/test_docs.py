@@ -1,4 +1,4 @@
-"""The documentation's commands work as they stand.
+"""The documentation's commands work as they stand, and what it refers to exists.
 
 A fenced block of bash or Python runs in a folder that holds what the text speaks of, unless the
 line before it says why it cannot: ``<!-- not run: reason -->``.
@@ -6,35 +6,52 @@ line before it says why it cannot: ``<!-- not run: reason -->``.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from standins import XXS, enliven
 
 from mvit_coreml import ImageProcessor, MobileViTConfig, build_model
+from mvit_coreml.cli import cli
 from mvit_coreml.cli.group import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "convert" / "README.md",
+    ROOT / "mvit_coreml" / "demo" / "README.md",
+]
 BLOCK = re.compile(
-    r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<language>bash|python)\n"
-    r"(?P<code>.*?)```",
-    re.DOTALL,
+    r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
 )
+RUN = ("bash", "python")
+# What no command is: files, output, and drawings.
+SHOWN = ("toml", "json", "text", "swift", "csv")
+DEMO = "mvit-demo"
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
 
 
 def blocks() -> list[Any]:
     found = []
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        for number, match in enumerate(BLOCK.finditer(page.read_text(encoding="utf-8"))):
-            if match["reason"] is None:
-                name = f"{page.name}-{number}"
+    for page in PAGES:
+        for number, match in enumerate(BLOCK.finditer(read(page))):
+            if match["reason"] is None and match["language"] in RUN:
+                name = f"{page.relative_to(ROOT)}-{number}"
                 found.append(pytest.param(match["language"], match["code"], id=name))
     return found
 
@@ -57,16 +74,68 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("language", "code"), blocks())
 def test_block_runs_as_it_stands(language: str, code: str, folder: Path) -> None:
+    if f"{DEMO}/" in code and not (folder / DEMO).exists():
+        CliRunner().invoke(cli, ["demo", "-q", "-o", str(folder / DEMO)], catch_exceptions=False)
     command = ["bash", "-euc", code] if language == "bash" else [sys.executable, "-c", code]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, env=os.environ | {"PATH": path}
     )
     assert done.returncode == 0, done.stderr
+    # Lines of output that the text shows after a command.
+    for line in re.findall(r"^#  ?(.+)$", code, re.MULTILINE):
+        assert " ".join(line.split()) in " ".join(done.stdout.split())
 
 
-def test_every_command_of_the_readme_is_one_the_program_has() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    used = set(re.findall(r"mvit-coreml ([a-z]+)", text))
-    assert used
-    assert used <= set(COMMANDS)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_says_what_it_is(page: Path) -> None:
+    fences = re.findall(r"^```(.*)$", read(page), re.MULTILINE)
+    assert len(fences) % 2 == 0
+    assert set(fences[::2]) <= {*RUN, *SHOWN}
+    assert set(fences[1::2]) <= {""}
+    assert len(BLOCK.findall(read(page))) == len(fences) // 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_and_option_named_exists(page: Path) -> None:
+    """Options anywhere in the text are those of some command."""
+    text = read(page)
+    known = {option for name in COMMANDS for option in options(name)} | {"--help"}
+    commands = set(re.findall(r"^mvit-coreml ([a-z]+)", text, re.MULTILINE))
+    commands |= set(re.findall(r"`mvit-coreml ([a-z]+)", text))
+    assert commands <= set(COMMANDS)
+    quoted = re.findall(r"`[^`\n]*`", text) + re.findall(r"^mvit-coreml.*$", text, re.MULTILINE)
+    used = {option for part in quoted for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", part)}
+    assert used <= known
+
+
+@cache
+def options(command: str) -> frozenset[str]:
+    text = CliRunner().invoke(cli, [command, "--help"]).output
+    return frozenset(re.findall(r"--[a-z][a-z-]+", text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_and_test_named_exists(page: Path) -> None:
+    text = read(page)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[\w-]*)?\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+    for path, name in re.findall(r"`(tests/[\w/]+(?:\.py)?/?)(?:::(\w+))?`", text):
+        assert (ROOT / path).exists(), path
+        if name:
+            tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+            assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_claim_about_another_tool_has_a_source() -> None:
+    text = read(ROOT / "README.md")
+    used = set(re.findall(r"\]\[(\d+)\]", text))
+    given = dict(re.findall(r"^\[(\d+)\]: (\S+)$", text, re.MULTILINE))
+    assert used == set(given)
+    assert all(url.startswith("https://") for url in given.values())
+
+
+def test_every_command_of_the_program_is_documented() -> None:
+    listed = re.findall(r"^\| `([a-z]+)` \|", read(ROOT / "docs" / "command-line.md"), re.MULTILINE)
+    assert sorted(listed) == sorted(COMMANDS)

@@ -13,6 +13,7 @@ import click
 
 from mvit_coreml.cli.checkpoint_options import hub_arguments, hub_options
 from mvit_coreml.cli.output import echo_json
+from mvit_coreml.cli.reports import report_paths, typed_command
 from mvit_coreml.cli.tables import table
 from mvit_coreml.errors import GateError, InputError
 
@@ -26,6 +27,7 @@ Examples:
   mvit-coreml build convert/ -o packages/
   mvit-coreml build my-mobilevit.toml -o packages/ --images photos/
   mvit-coreml build convert/apple_mobilevit-small.toml convert/apple_mobilevit-x-small.toml
+  mvit-coreml build convert/ -o packages/ --report "packages/{name}.html"
   mvit-coreml build convert/ -o packages/ --force --json
 """
 _HEADER = ("PACKAGE", "SIZE", "SNR", "AGREEMENT", "RESULT", "TIME")
@@ -61,6 +63,12 @@ _NOTHING = "-"
     type=click.Path(path_type=Path),
     help="Photos to measure on, a folder or one; by default synthetic pictures.",
 )
+@click.option(
+    "--report",
+    metavar="FILE",
+    help="Write a report of every package, also of one that falls short: a file name that ends in "
+    ".html, .md or .json, with {name} in place of the recipe's.",
+)
 @hub_options
 @click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")
@@ -69,6 +77,7 @@ def command(
     recipes: tuple[Path, ...],
     folder: Path,
     images: Path | None,
+    report: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -82,9 +91,14 @@ def command(
     """
     from mvit_coreml.cli.validate import find_images
     from mvit_coreml.pipeline.recipe_build import build_recipes
+    from mvit_coreml.pipeline.recipe_reports import RecipeReports
     from mvit_coreml.pipeline.recipes import find_recipes
 
     found = find_recipes(recipes)
+    reports = None
+    if report is not None:
+        paths = report_paths(report, [recipe.name for recipe in found])
+        reports = RecipeReports(paths=paths, command=typed_command())
     progress = _Progress(len(found), silent=quiet)
     results = build_recipes(
         found,
@@ -93,6 +107,7 @@ def command(
         keep_going=given["keep_going"],
         keep_failed=given["keep_failed"],
         images=None if images is None else find_images(images),
+        reports=reports,
         progress=progress,
         done=progress.done,
         verbose=verbose,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
 from mvit_coreml.cli.output import echo_json
 from mvit_coreml.cli.palette_options import palette_arguments, palette_options
+from mvit_coreml.cli.reports import check_report, report_option, samples, save_report
+from mvit_coreml.cli.stages import StageProgress
 
 if TYPE_CHECKING:
     from mvit_coreml.pipeline.conversion import ConvertedPackage
@@ -22,19 +22,14 @@ _EXAMPLES = """\b
 Examples:
   mvit-coreml convert apple/mobilevit-small
   mvit-coreml convert ./my-finetuned-mobilevit -o Classifier.mlpackage --bits 8
+  mvit-coreml convert ./my-finetuned-mobilevit --images photos/ --report mobilevit.html
+  mvit-coreml convert apple/mobilevit-small --bits 4 --images photos/ --tune
+  mvit-coreml convert apple/mobilevit-small --images photos/ --min-agreement 0.98
+  mvit-coreml convert apple/mobilevit-small --images photos/ --target-size 3MB
   mvit-coreml convert google/deeplabv3_mobilenet_v2_1.0_513 --fit stretch --bits none
   mvit-coreml convert apple/mobilevit-small --ios 18 --image-size 256 --image-size 320
   mvit-coreml convert apple/mobilevit-small --output features --layers 2,4
 """
-_STAGES = {
-    "load": "loading the checkpoint",
-    "trace": "tracing the model",
-    "convert": "converting to an ML Program",
-    "measure": "measuring the range of every operation",
-    "palettize": "palettizing the weights",
-    "write": "writing the package",
-    "validate": "validating it against the checkpoint",
-}
 
 
 class _Size(click.ParamType[tuple[int, int]]):
@@ -157,8 +152,10 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
-    help="Photos to measure on, a folder or one; by default synthetic pictures.",
+    help="Photos, a folder or one, to fit palettes to and to measure on; by default palettes come "
+    "of the weights alone, and synthetic pictures are measured on.",
 )
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
 @click.option("-v", "--verbose", is_flag=True, help="Show what coremltools prints.")
@@ -193,10 +190,12 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
     )
     if given["destination"] is not None:
         check_destination(given["destination"], given["force"])
+    report: Path | None = given["report"]
+    check_report(report)
     images = None
     if given["images"] is not None:
         images = find_images(given["images"])
-    with _Progress(silent=quiet) as progress:
+    with StageProgress(silent=quiet) as progress:
         progress("load")
         checkpoint = load_checkpoint(source, **loading_arguments(given))
         package = convert(
@@ -207,47 +206,35 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
             check=given["validate"],
             keep_failed=given["keep_failed"],
             images=images,
+            samples=samples(report),
+            rejected=lambda path, parity: save_report(
+                report, package=path, parity=parity, checkpoint=checkpoint
+            ),
             progress=progress,
             verbose=verbose,
         )
+    save_report(
+        report,
+        package=package.path,
+        parity=package.parity,
+        checkpoint=checkpoint,
+        notes=package.notes,
+    )
     if as_json:
         echo_json(_as_json(package))
     elif not quiet:
         click.echo(_summary(package))
 
 
-class _Progress:
-    """Prints every stage to stderr, with the time it took."""
-
-    def __init__(self, silent: bool) -> None:
-        self.silent = silent
-        self.stream = sys.stderr
-        self.started: float | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self._end_line(None if error is None else "")
-
-    def __call__(self, stage: str) -> None:
-        self._end_line()
-        self.started = time.perf_counter()
-        if not self.silent:
-            click.echo(f"{_STAGES[stage]} … ", nl=False, file=self.stream)
-            self.stream.flush()
-
-    def _end_line(self, ending: str | None = None) -> None:
-        """End the line of the stage under way, with the time it took unless told otherwise."""
-        if self.started is not None and not self.silent:
-            seconds = time.perf_counter() - self.started
-            click.echo(f"{seconds:.1f} s" if ending is None else ending, file=self.stream)
-        self.started = None
-
-
 def _summary(package: ConvertedPackage) -> str:
     options = package.options
-    bits = f"{options.bits}-bit palettes" if options.bits else "weights not palettized"
+    bits = "weights not palettized"
+    if options.bits == "auto":
+        bits = "palettes of mixed bits"
+    elif options.plan is not None:
+        bits = "palettes of a plan"
+    elif options.bits is not None:
+        bits = f"{options.bits}-bit palettes"
     lines = [
         f"{package.path}",
         f"  size     {package.size / 1e6:.2f} MB, {options.precision}, {bits}",

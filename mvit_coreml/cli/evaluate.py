@@ -12,9 +12,11 @@ import click
 
 from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
 from mvit_coreml.cli.output import echo_json
+from mvit_coreml.cli.reports import check_report, report_option, save_report
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
+    from mvit_coreml.cli.evaluation_report import EvaluationReport
     from mvit_coreml.parity.class_matching import ModelClasses
     from mvit_coreml.parity.datasets import LabeledImages, MaskedImages
     from mvit_coreml.parity.opening import OpenTarget
@@ -25,6 +27,7 @@ Examples:
   mvit-coreml evaluate Classifier.mlpackage labels.csv --against ./my-mobilevit
   mvit-coreml evaluate apple/mobilevitv2-1.0-imagenet1k-256 labels.csv --color-order both
   mvit-coreml evaluate DeepLab.mlpackage ./VOCdevkit/VOC2012 --per-class
+  mvit-coreml evaluate Classifier.mlpackage ./pets --report accuracy.html
 """
 
 
@@ -72,6 +75,7 @@ Examples:
     "--workers", type=click.IntRange(min=1), help="Threads for a package; all cores by default."
 )
 @checkpoint_options
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def command(source: str, dataset: Path, **given: Any) -> None:
@@ -86,6 +90,7 @@ def command(source: str, dataset: Path, **given: Any) -> None:
     from mvit_coreml.parity.datasets import find_dataset
     from mvit_coreml.parity.evaluation import evaluate
 
+    check_report(given["report"])
     dataset = find_dataset(dataset)  # said before a download
     opened = _open(source, given)
     known = [found.classes for found in opened if found.classes is not None]
@@ -104,10 +109,27 @@ def command(source: str, dataset: Path, **given: Any) -> None:
         notes=data.notes,
         compares_orders=given["color_order"] == "both",
     )
+    _save_report(given["report"], [source, given["against"]], report)
     if given["as_json"]:
         echo_json(report.as_json())
     else:
         click.echo(report.as_text(per_class=given["per_class"]))
+
+
+def _save_report(
+    path: Path | None, sources: Sequence[str | None], report: EvaluationReport
+) -> None:
+    from mvit_coreml.parity.opening import is_package
+
+    packages = [source for source in sources if source is not None and is_package(source)]
+    save_report(
+        path,
+        # Of two packages the report would be about one; the accuracies name both.
+        package=Path(packages[0]).expanduser() if len(packages) == 1 else None,
+        evaluation=report.named_result,
+        labels=report.classes.labels,
+        notes=report.said,
+    )
 
 
 def _open(source: str, given: dict[str, Any]) -> tuple[OpenTarget, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,19 @@ class EvaluationReport:
         if not self.compares_orders:
             return None
         return trained_color_order([found.color_order for found in self.opened], self.result)
+
+    @property
+    def named_result(self) -> Evaluation:
+        """The result with targets that can be told apart by their names."""
+        accuracies = zip(self.result.accuracies, self._names(), strict=True)
+        named = tuple(replace(accuracy, target=name) for accuracy, name in accuracies)
+        return replace(self.result, accuracies=named)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What to know beside the figures, in sentences."""
+        orders = (f"colour order: {self._verdict()}",) if self.compares_orders else ()
+        return (*orders, *self._notes())
 
     def as_json(self) -> dict[str, Any]:
         """Return a document of the whole result; shares and their intervals are from 0 to 1."""

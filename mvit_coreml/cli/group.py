@@ -12,12 +12,14 @@ from typing import Any
 
 import click
 
+from mvit_coreml.cli.reports import ARGUMENTS
 from mvit_coreml.errors import MvitCoremlError
 
 # Command to its line in the overview; dashes are underscores in the file's name.
 COMMANDS = {
     "build": "Build the packages of recipes.",
     "convert": "Convert a checkpoint to a Core ML package.",
+    "demo": "Try everything on the bundled checkpoints.",
     "diff": "Say what differs between two packages.",
     "evaluate": "Measure accuracy on labelled images.",
     "inspect": "Say what is in a package.",
@@ -43,6 +45,11 @@ class LazyGroup(click.Group):
         module = importlib.import_module(f"mvit_coreml.cli.{cmd_name.replace('-', '_')}")
         return module.command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what was typed: reports say it."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the overview without importing the commands."""
         with formatter.section("Commands"):
@@ -62,7 +69,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="\b\nExamples:\n  mvit-coreml list\n  mvit-coreml list --help",
+    epilog="\b\nExamples:\n  mvit-coreml demo\n  mvit-coreml list\n  mvit-coreml convert --help",
 )
 @click.version_option(package_name="mvit-coreml", prog_name="mvit-coreml")
 def cli() -> None:

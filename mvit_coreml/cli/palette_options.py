@@ -15,8 +15,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _OPTIONS = (
     click.option(
         "--bits",
-        type=click.Choice(["none", "8", "6", "4", "3", "2", "1"]),
-        help="Palettize the weights to this many bits (3 from iOS 18 on).  [default: 6]",
+        type=click.Choice(["none", "auto", "8", "6", "4", "3", "2", "1"]),
+        help="Palettize the weights to this many bits; auto shares bits out to keep a promise. "
+        "[default: 6, or auto with a promise]",
     ),
     click.option(
         "--group-size",
@@ -24,12 +25,41 @@ _OPTIONS = (
         default=0,
         help="Output channels that share a look-up table (iOS 18); 0 for one table a weight.",
     ),
+    click.option("--target-size", metavar="SIZE", help="Promise: at most this, such as 1.2MB."),
+    click.option("--min-snr", type=float, metavar="DB", help="Promise: at least this SNR."),
+    click.option(
+        "--min-agreement",
+        type=click.FloatRange(0, 1),
+        help="Promise: at least this share of the answers are PyTorch's.",
+    ),
+    click.option(
+        "--max-drop",
+        type=click.FloatRange(min=0),
+        metavar="POINTS",
+        help="Promise: at most this loss of accuracy on --dataset.",
+    ),
+    click.option(
+        "--dataset",
+        type=click.Path(path_type=Path),
+        help="Labelled images for --max-drop: class folders or a CSV.",
+    ),
+    click.option(
+        "--tune",
+        "tune_minutes",
+        type=click.FloatRange(min=0, min_open=True),
+        is_flag=False,
+        flag_value=3.0,
+        metavar="[MINUTES]",
+        help="Tune the palettes on --images (or synthetic pictures), for 3 minutes at most or as "
+        "many as given.",
+    ),
     click.option(
         "--plan",
         type=click.Path(path_type=Path),
         help="Carry out this palettization plan (plan.toml).",
     ),
 )
+_PROMISES = ("target_size", "min_snr", "min_agreement", "max_drop")
 
 
 def palette_options(command: _Command) -> _Command:
@@ -48,10 +78,30 @@ def palette_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: options that exclude each other.
     """
+    from mvit_coreml.palettes.budget import Promise, parse_size
+
+    promised = {name: given[name] for name in _PROMISES if given[name] is not None}
     bits = given["bits"]
     if given["plan"] is not None:
-        if bits is not None or given["group_size"]:
+        if bits is not None or promised or given["tune_minutes"] or given["group_size"]:
             raise InputError("--plan says everything about the palettes; leave out the others")
         return {"plan": given["plan"]}
-    bits = bits or "6"
-    return {"bits": None if bits == "none" else int(bits), "group_size": given["group_size"]}
+    if promised and bits not in (None, "auto"):
+        raise InputError(f"--bits {bits} leaves nothing to choose for a promise; use --bits auto")
+    if bits == "auto" and not promised:
+        raise InputError(
+            "--bits auto needs a promise: --target-size, --min-snr, --min-agreement or --max-drop"
+        )
+    if ("max_drop" in promised) != (given["dataset"] is not None):
+        raise InputError("--max-drop and --dataset with labelled images go together")
+    if "target_size" in promised:
+        promised["target_size"] = parse_size(promised["target_size"])
+    if bits is None:
+        bits = "auto" if promised else "6"
+    return {
+        "bits": int(bits) if bits.isdecimal() else {"none": None, "auto": "auto"}[bits],
+        "group_size": given["group_size"],
+        "promise": Promise(**promised) if promised else None,
+        "dataset": given["dataset"],
+        "tune_minutes": given["tune_minutes"],
+    }

@@ -11,6 +11,7 @@ import click
 
 from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
 from mvit_coreml.cli.output import echo_json
+from mvit_coreml.cli.reports import check_report, report_option, samples, save_report
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ Examples:
   mvit-coreml validate mobilevit-small.mlpackage --against apple/mobilevit-small
   mvit-coreml validate My.mlpackage --against ./my-mobilevit --images photos/ --limit 200
   mvit-coreml validate My.mlpackage --against ./my-mobilevit --gate snr=25 --layers
+  mvit-coreml validate My.mlpackage --against ./my-mobilevit --report parity.html
 """
 _LAYERS_SHOWN = 10
 _DIFFERENCES_SHOWN = 10
@@ -74,8 +76,9 @@ def _read_bounds(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, flo
     help="Channel order, if it was overridden on purpose.",
 )
 @checkpoint_options
+@report_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(package: Path, source: str, as_json: bool, **given: Any) -> None:
+def command(package: Path, source: str, report: Path | None, as_json: bool, **given: Any) -> None:
     """Compare a saved package with the checkpoint it came from.
 
     The same images go through the package and through PyTorch. Exits with 3 when a gate fails.
@@ -84,12 +87,13 @@ def command(package: Path, source: str, as_json: bool, **given: Any) -> None:
     from mvit_coreml.checkpoints.load import load_checkpoint
     from mvit_coreml.pipeline.validation import gate_message, validate
 
+    check_report(report)
     checkpoint = load_checkpoint(source, **loading_arguments(given))
     images = None if given["images"] is None else find_images(given["images"], given["limit"])
     if images is None and given["limit"] is not None:
         raise InputError("--limit chooses among photos; name them with --images")
     order = given["color_order"]
-    report = validate(
+    parity = validate(
         package,
         checkpoint,
         images,
@@ -97,16 +101,19 @@ def command(package: Path, source: str, as_json: bool, **given: Any) -> None:
         engine=given["engine"],
         arithmetic=given["arithmetic"],
         color_order=None if order == "auto" else order.upper(),
-        layers=given["layers"],
+        # A report shows the layers wherever that is possible.
+        layers=given["layers"] or (False if report is None else None),
         bounds=given["bounds"],
+        samples=samples(report),
         progress=_show_progress,
     )
+    save_report(report, package=package, parity=parity, checkpoint=checkpoint)
     if as_json:
-        echo_json(report_as_json(report))
+        echo_json(report_as_json(parity))
     else:
-        click.echo(_summary(report))
-    if not report.passed:
-        raise GateError(f"{package}: {gate_message(report)}")
+        click.echo(_summary(parity, layers=given["layers"]))
+    if not parity.passed:
+        raise GateError(f"{package}: {gate_message(parity)}")
 
 
 def find_images(path: Path, limit: int | None = None) -> list[Path]:
@@ -138,7 +145,7 @@ def _show_progress(done: int, total: int) -> None:
         click.echo(f"\r{done} of {total} images", nl=done == total, err=True)
 
 
-def _summary(report: ParityReport) -> str:
+def _summary(report: ParityReport, *, layers: bool) -> str:
     kind = "synthetic pictures" if report.synthetic else "photos"
     bits = f", {report.bits}-bit palettes" if report.bits else ""
     lines = [
@@ -168,7 +175,8 @@ def _summary(report: ParityReport) -> str:
     ]
     for difference in (report.differences or ())[:_DIFFERENCES_SHOWN]:
         lines.append(f"  differs    {difference.aspect} {difference.place}: {difference.detail}")
-    for layer in sorted(report.layers, key=lambda entry: -entry.drop)[:_LAYERS_SHOWN]:
+    shown = sorted(report.layers, key=lambda entry: -entry.drop)[: _LAYERS_SHOWN if layers else 0]
+    for layer in shown:
         lines.append(
             f"  layer      {layer.operation} ({layer.op_type}): SNR {layer.snr:.1f} dB, "
             f"{layer.drop:.1f} dB below its inputs"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,8 +91,17 @@ def preview(task: str, labels: Sequence[str]) -> dict[str, str]:
 
 
 def label_colors(labels: Sequence[str]) -> list[str]:
-    """Return ``#RRGGBB`` for every class: those of PASCAL VOC for its 21 classes."""
-    colors = voc_colors(21) if is_voc(labels) else distinct_colors(len(labels))
+    """Return ``#RRGGBB`` for every class: those of PASCAL VOC for its 21 classes.
+
+    A background that comes first is black, as it is there.
+    """
+    colors: Iterable[Any]
+    if is_voc(labels):
+        colors = voc_colors(21)
+    elif labels and labels[0].lower() == "background":
+        colors = [*voc_colors(1), *distinct_colors(len(labels) - 1)]
+    else:
+        colors = distinct_colors(len(labels))
     return ["#{:02X}{:02X}{:02X}".format(*(int(value) for value in color)) for color in colors]
 
 

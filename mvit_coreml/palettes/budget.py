@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from mvit_coreml.errors import InputError
+from mvit_coreml.errors import GateError, InputError
 
 Candidate = TypeVar("Candidate")
 
@@ -193,8 +193,8 @@ def find_plan(
         describe: a candidate in words, for messages.
 
     Raises:
-        InputError: there is no candidate, or none keeps the promise; the message says what comes
-            nearest.
+        InputError: there is no candidate.
+        GateError: none keeps the promise; the message says what comes nearest.
     """
     if not candidates:
         raise InputError("there is no plan to choose from")
@@ -210,7 +210,7 @@ def find_plan(
         index = _last_true(lambda i: not promise.shortfalls(probe(i)), last)
         if index < 0:
             short = ", ".join(promise.shortfalls(probe(0)))
-            raise InputError(
+            raise GateError(
                 f"no plan has {promise}: the best ({describe(candidates[0])}) has {short}"
             )
         # Of those that hold, probing may have met one that is smaller still.
@@ -219,7 +219,7 @@ def find_plan(
             key=lambda i: (cache[i].size, i),
         )
         if not promise.fits(cache[index]):
-            raise InputError(
+            raise GateError(
                 f"no plan has {promise}: the smallest that answers well enough takes"
                 f" {format_size(cache[index].size)} ({describe(candidates[index])})"
             )
@@ -234,7 +234,7 @@ def find_plan(
         )
         if index > last:
             smallest = probe(last)
-            raise InputError(
+            raise GateError(
                 f"no plan is under {format_size(promise.target_size)}; the smallest,"
                 f" {format_size(smallest.size)}, uses {describe(candidates[last])}"
             )

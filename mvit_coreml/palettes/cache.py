@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mvit_coreml.files import write_atomically
+
 # Names the folder to use instead of the user's cache folder; empty turns the cache off.
 FOLDER_VARIABLE = "MVIT_COREML_CACHE"
 
@@ -117,14 +119,9 @@ class Cache:
 
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         path = self.folder / f"{key}{_SUFFIX}"
-        temporary = path.with_name(f".{key}.{os.getpid()}")
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_bytes(hashlib.sha256(content).digest() + content)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_atomically(path, hashlib.sha256(content).digest() + content)
 
     def trim(self) -> None:
         """Remove the entries not used for longest until the rest is within the limit."""

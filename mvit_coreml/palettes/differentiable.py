@@ -1,4 +1,4 @@
-"""A saved function as a differentiable function of its constants, in fp32 arithmetic."""
+"""A saved function as a differentiable function of its constants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from torch import Tensor
 
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.runtime.check import check_package
-from mvit_coreml.runtime.compiler import Plan, Step, compile_function, needed_steps, place
+from mvit_coreml.runtime.compiler import (
+    Arithmetic,
+    Plan,
+    Step,
+    compile_function,
+    needed_steps,
+    place,
+)
 from mvit_coreml.runtime.features import input_tensor
 from mvit_coreml.runtime.program import Function, ImageInput, Package
 from mvit_coreml.runtime.scores import find_scores
@@ -55,6 +62,7 @@ class DifferentiableFunction:
     Args:
         package: what :func:`~mvit_coreml.runtime.package.load_package` returned.
         function: name of the function, the default one if None.
+        arithmetic: ``fp32``, or ``program`` to round as the program does, without gradients.
 
     Attributes:
         function: the function.
@@ -71,7 +79,13 @@ class DifferentiableFunction:
             colours, or has no output to compare.
     """
 
-    def __init__(self, package: Package, function: str | None = None) -> None:
+    def __init__(
+        self,
+        package: Package,
+        function: str | None = None,
+        *,
+        arithmetic: Arithmetic = "fp32",
+    ) -> None:
         check_package(package)
         self.function: Function = package.function(function)
         inputs = self.function.inputs
@@ -80,7 +94,8 @@ class DifferentiableFunction:
         self.image: ImageInput = inputs[0]
         found = find_scores(self.function)
         self.scores, self.of_classes = found.name, found.of_classes
-        self._plan: Plan = compile_function(self.function, "fp32")
+        self._plan: Plan = compile_function(self.function, arithmetic)
+        self._rounds = arithmetic == "program"
         self._input = self._plan.numbers[self.function.arguments[0].name]
         self._schedules: dict[tuple[str, ...], Schedule] = {}
         self._names = {n: name for name, ns in self._plan.constants.items() for n in ns}
@@ -89,7 +104,7 @@ class DifferentiableFunction:
         for name, numbers in self._plan.constants.items():
             value = self._plan.values[numbers[0]]
             if isinstance(value, Tensor) and value.is_floating_point() and used & {*numbers}:
-                stored[name] = value
+                stored[name] = value.float()
         order = [op.outputs[0].name for op in self.function.operations if op.outputs]
         self.constants: Mapping[str, Tensor] = MappingProxyType(
             {name: stored[name] for name in order if name in stored}
@@ -197,7 +212,7 @@ class DifferentiableFunction:
         values = list(self._plan.values)
         for name, tensor in (constants or {}).items():
             self.replace(values, name, tensor)
-        return Execution(self.function, values, self._input, pixels)
+        return Execution(self.function, values, self._input, pixels, rounds=self._rounds)
 
     def replace(self, values: list[Any], name: str, tensor: Tensor) -> None:
         """Put a tensor in the place of a constant among the values of an execution.
@@ -211,7 +226,8 @@ class DifferentiableFunction:
         if tensor.shape != expected:
             raise InputError(f"{name!r} has shape {list(tensor.shape)}, not {list(expected)}")
         for number in self._plan.constants[name]:
-            values[number] = tensor
+            half = self._plan.values[number].dtype is torch.float16
+            values[number] = tensor.half() if half else tensor
 
     def number(self, name: str) -> int:
         """Number of a named value of the program."""
@@ -232,9 +248,15 @@ class Execution:
     """
 
     def __init__(
-        self, function: Function, values: list[Any], argument: int, pixels: Tensor
+        self,
+        function: Function,
+        values: list[Any],
+        argument: int,
+        pixels: Tensor,
+        *,
+        rounds: bool = False,
     ) -> None:
-        self._function = function
+        self._function, self._rounds = function, rounds
         self.values = values
         self.values[argument] = pixels.contiguous(memory_format=torch.channels_last)[:, None]
         self.batched = {argument}
@@ -248,6 +270,7 @@ class Execution:
         """Return an execution that goes on from here by itself."""
         other = Execution.__new__(Execution)
         other._function, other._images = self._function, self._images
+        other._rounds = self._rounds
         other.values, other.batched = list(self.values), set(self.batched)
         return other
 
@@ -261,8 +284,9 @@ class Execution:
             results = self._results(step)
         except PackageError as error:
             raise PackageError(f"{place(self._function, step.operation)}: {error}") from None
-        for number, result in zip(step.outputs, results, strict=True):
-            self.values[number] = result
+        for number, result, dtype in zip(step.outputs, results, step.types, strict=True):
+            rounds = self._rounds and dtype is not None and isinstance(result, Tensor)
+            self.values[number] = result.to(dtype) if rounds else result
         if not self.batched.isdisjoint(step.sources()):
             self.batched.update(step.outputs)
         self.release(released)
@@ -273,7 +297,8 @@ class Execution:
             self.values[number] = None
 
     def _results(self, step: Step) -> tuple[Any, ...]:
-        given = [_fetch(argument, self.values) for argument in step.arguments]
+        widen = self._rounds and step.rounding == "widened"
+        given = [_fetch(argument, self.values, widen) for argument in step.arguments]
         if self.batched.isdisjoint(step.sources()):
             return step.run(given, self.values)
         axes = tuple(_axes(argument, self.batched) for argument in step.arguments)
@@ -303,10 +328,13 @@ def _stored_type(declared: ValueType) -> np.dtype[Any]:
     return np.dtype(np.float16 if half else np.float32)
 
 
-def _fetch(argument: int | tuple[int, ...] | None, values: list[Any]) -> Any:
+def _fetch(argument: int | tuple[int, ...] | None, values: list[Any], widen: bool) -> Any:
     if isinstance(argument, tuple):
-        return tuple(values[number] for number in argument)
-    return None if argument is None else values[argument]
+        return tuple(_fetch(number, values, widen) for number in argument)
+    value = None if argument is None else values[argument]
+    if widen and isinstance(value, Tensor) and value.dtype is torch.float16:
+        return value.float()
+    return value
 
 
 def _axes(argument: int | tuple[int, ...] | None, batched: set[int]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mvit_coreml.errors import InputError, MvitCoremlError
+from mvit_coreml.files import write_atomically
 from mvit_coreml.palettes.choices import Choice
 from mvit_coreml.palettes.plan import (
     CONSTANT_SOURCES,
@@ -78,7 +78,7 @@ def write_plan(
     # The plan comes last: until then the old one, if any, still names what it belongs to.
     contents[destination] = plan_text(written).encode()
     for target, content in contents.items():
-        _write_atomically(target, content)
+        _write(target, content)
     return written
 
 
@@ -292,14 +292,9 @@ class _Reader:
         return InputError(f"{place}: {message}")
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def _write(path: Path, content: bytes) -> None:
     try:
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, content)
     except OSError as error:
         raise MvitCoremlError(
             f"{path}: cannot be written: {error.strerror or error}; choose another place"

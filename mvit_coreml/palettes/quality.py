@@ -81,3 +81,9 @@ def divergence(found: Tensor, reference: Tensor, of_classes: bool) -> Tensor:
         found.log_softmax(1), reference.log_softmax(1), reduction="none", log_target=True
     )
     return by_class.sum(1).mean()
+
+
+def combined_snr(first: float, second: float) -> float:
+    """Return the SNR in dB of two independent errors together."""
+    noise = 10 ** (-first / 10) + 10 ** (-second / 10)
+    return -10 * math.log10(noise) if noise > 0 else math.inf

@@ -1,9 +1,9 @@
 """Palettizing layer after layer so that each does what it did, on the inputs it now gets.
 
 A layer behind palettized ones no longer gets the inputs that its weight was trained for. In order
-of execution every weight is first refitted, by ridge regression, to give the original outputs from the
-inputs as they are by then; then its indices and table are chosen for the least error of its outputs
-(:mod:`mvit_coreml.palettes.second_order`), and its bias takes up what is left of the error's mean.
+of execution every weight is first refitted, by ridge regression, to give the original outputs from
+the inputs as they are by then; then its indices and table are chosen for the least error of its
+outputs (:mod:`mvit_coreml.palettes.second_order`), and its bias takes up the rest of its mean.
 Nothing is trained: each step has a closed form, needs only the second moments of the inputs, and
 hardly overfits, as the strength of the ridge is cross-validated for each layer.
 """
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mvit_coreml.errors import InputError
 from mvit_coreml.palettes.choices import UNCOMPRESSED, Choice
 from mvit_coreml.palettes.clustering import ClusterJob, cluster_weights
 from mvit_coreml.palettes.differentiable import DifferentiableFunction, Execution
@@ -27,7 +28,7 @@ from mvit_coreml.palettes.kmeans import optimal_palette
 from mvit_coreml.palettes.layers import Layer, find_layers
 from mvit_coreml.palettes.palettized import PalettizedWeight
 from mvit_coreml.palettes.second_order import Codes, assign
-from mvit_coreml.runtime.batch import spread
+from mvit_coreml.runtime.batch import one_thread, spread
 
 LayerProgress = Callable[[int, int], None]
 
@@ -40,7 +41,7 @@ _MICRO_BATCH = 8
 _LIVE_BYTES = 2_000_000_000
 _FEWEST_IMAGES = 16
 # Ridges to choose from, relative to the diagonal of the moments.
-_RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_RIDGES = (0.003, 0.015, 0.075, 0.4, 2.0, 10.0)
 # One in this many micro-batches judges the ridge that was fitted to the others.
 _FOLDS = 4
 # Images that importance is measured on; it changes little beyond.
@@ -81,7 +82,7 @@ class TunedWeights:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Second moments of a layer's inputs, (G, K, K) fp64, about their means if it has a bias.
+    """Second moments of a layer's inputs, (G, K, K) fp32, about their means if it has a bias.
 
     Attributes:
         now: of the inputs as they are, with themselves.
@@ -120,18 +121,19 @@ def reconstruct(
     layers = find_layers(function)
     if importance is None:
         importance = layer_importance(function, pixels, layers)
-    run = _Reconstruction(function, pixels, choices, importance)
-    run.palettize_others(layers)
     at = {layer.index: layer for layer in layers}
     done = 0
-    for index in range(len(function.schedule())):
-        run.join(index)
-        layer = at.get(index)
-        if layer is not None:
-            run.refit(layer)
-            done += 1
-            progress(done, len(layers))
-        run.advance(index)
+    with one_thread():
+        run = _Reconstruction(function, pixels, choices, importance)
+        run.palettize_others(layers)
+        for index in range(len(function.schedule())):
+            run.join(index)
+            layer = at.get(index)
+            if layer is not None:
+                run.refit(layer)
+                done += 1
+                progress(done, len(layers))
+            run.advance(index)
     order = [name for name in function.constants if name in run.palettes]
     return TunedWeights({name: run.palettes[name] for name in order}, run.constants)
 
@@ -206,10 +208,10 @@ class _Reconstruction:
     def refit(self, layer: Layer) -> None:
         """Find what a layer computes with from now on."""
         moments, judging, means = self._moments(layer)
-        original = layer.matrix(self.function.constants[layer.weight]).double()
+        original = layer.matrix(self.function.constants[layer.weight])
         rows = row_weights(self.importance[layer.weight])
         ridge = _best_ridge(original, moments, judging, rows)
-        target = _fitted(original, moments + judging, ridge).float()
+        target = _fitted(original, moments + judging, ridge)
         choice = self.choices.get(layer.weight, UNCOMPRESSED)
         if choice == UNCOMPRESSED:
             found = self._store(layer.weight, target.reshape(layer.shape))
@@ -220,7 +222,7 @@ class _Reconstruction:
                 return palettize_layer(layer, target, seen.now, rows, choice, dtype, shrinkage)
 
             def error(shrinkage: float) -> float:
-                decoded = layer.matrix(_decoded(palettized(moments, shrinkage))).double()
+                decoded = layer.matrix(_decoded(palettized(moments, shrinkage)))
                 return _error(decoded, original, judging, rows)
 
             shrinkage = _SHRINKAGE
@@ -231,7 +233,7 @@ class _Reconstruction:
         self._replace(layer.weight, found)
         if layer.bias is not None:
             now, before = means
-            drift = original @ before - layer.matrix(found).double() @ now
+            drift = original.double() @ before - layer.matrix(found).double() @ now
             bias = self.function.constants[layer.bias] + drift.reshape(-1).float()
             self._replace(layer.bias, self._store(layer.bias, bias))
 
@@ -275,7 +277,7 @@ class _Reconstruction:
 
         def products(part: tuple[Tensor, Tensor]) -> Moments:
             now, before = part[0] - centre_now, part[1] - centre_before
-            return Moments((now @ now.mT).double(), (before @ now.mT).double())
+            return Moments(now @ now.mT, before @ now.mT)
 
         fitting, judging = Moments(torch.zeros(()), torch.zeros(())), None
         for number, found in enumerate(spread(products, parts)):
@@ -318,7 +320,14 @@ def palettize_layer(
         choice: bits and groups; not uncompressed.
         dtype: of the tables.
         shrinkage: part of the correlations of inputs that is not counted on, 0 to 1.
+
+    Raises:
+        InputError: the groups do not divide the output channels.
     """
+    try:
+        choice.check_channels(layer.channels)
+    except InputError as error:
+        raise InputError(f"weight {layer.weight!r}: {error}") from None
     shrunk = _shrunk(moments, shrinkage)
     start = _clustered(target, shrunk, rows, choice, dtype)
     rounded = torch.float16 if dtype == np.float16 else torch.float32
@@ -333,7 +342,8 @@ def _best_ridge(original: Tensor, fitting: Moments, judging: Moments, rows: Tens
     def error(ridge: float) -> float:
         return _error(_fitted(original, fitting, ridge), original, judging, rows)
 
-    return min(_RIDGES, key=error)
+    errors = spread(error, _RIDGES)
+    return min(zip(errors, _RIDGES, strict=True))[1]
 
 
 def _error(found: Tensor, original: Tensor, moments: Moments, rows: Tensor) -> float:
@@ -352,16 +362,21 @@ def _fitted(original: Tensor, moments: Moments, ridge: float) -> Tensor:
     It minimises ‖W now - original before‖² + ‖W - original‖², the latter weighed by the ridge.
     """
     diagonal = moments.now.diagonal(dim1=1, dim2=2)
-    strength = ridge * diagonal + 1e-3 * diagonal.mean(1, keepdim=True) + 1e-6 * diagonal.mean()
-    penalty = torch.diag_embed(strength + 1e-12)
-    wanted = original @ (moments.across + penalty)
-    return torch.linalg.solve(moments.now + penalty, wanted.mT).mT
+    floor = 1e-3 * diagonal.mean(1, keepdim=True) + 1e-6 * diagonal.mean() + 1e-12
+    # In units in which every input counts alike, single precision is enough.
+    unit = (diagonal + floor).sqrt()
+    penalty = torch.diag_embed((ridge * diagonal + floor) / unit.square())
+    now = moments.now / (unit[:, :, None] * unit[:, None, :]) + penalty
+    across = moments.across / (unit[:, :, None] * unit[:, None, :]) + penalty
+    wanted = (original * unit[:, None, :]) @ across
+    factor = torch.linalg.cholesky(now)
+    return torch.cholesky_solve(wanted.mT, factor).mT / unit[:, None, :]
 
 
 def _shrunk(moments: Tensor, part: float) -> Tensor:
     """Trust correlations of inputs less than the calibration images suggest."""
     diagonal = torch.diag_embed(moments.diagonal(dim1=1, dim2=2))
-    return ((1 - part) * moments + part * diagonal).float()
+    return (1 - part) * moments + part * diagonal
 
 
 def _clustered(

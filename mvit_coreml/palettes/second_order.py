@@ -16,7 +16,7 @@ from torch import Tensor
 
 # Columns whose error is pushed on at once.
 _BLOCK = 64
-_CONJUGATE_STEPS = 10
+_CONJUGATE_STEPS = 6
 # Relative to the mean of the diagonal, added to it for a stable factorisation.
 _DAMPING = 0.01
 _DAMPING_OVERALL = 1e-4
@@ -84,18 +84,24 @@ def assign(
 
 def _feedback(moments: Tensor) -> tuple[Tensor, Tensor]:
     """Return the columns' order and the upper factor of the inverse moments in that order."""
-    wide = moments.double()
-    diagonal = wide.diagonal(dim1=1, dim2=2)
+    diagonal = moments.diagonal(dim1=1, dim2=2)
     damping = _DAMPING * diagonal.mean(1, keepdim=True) + _DAMPING_OVERALL * diagonal.mean()
-    damped = wide + torch.diag_embed((damping + 1e-12).expand_as(diagonal))
+    damped = moments + torch.diag_embed((damping + 1e-12).expand_as(diagonal))
     # Columns that matter most first, while there are others left to make up for their error.
     order = diagonal.argsort(dim=1, descending=True, stable=True)
     size = order.shape[1]
     damped = damped.gather(1, order[:, :, None].expand(-1, -1, size))
     damped = damped.gather(2, order[:, None, :].expand(-1, size, -1))
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    factor = torch.linalg.cholesky((inverse + inverse.mT) / 2, upper=True)
-    return order, factor.float()
+    try:
+        return order, _inverse_factor(damped)
+    except RuntimeError:  # not definite in single precision
+        return order, _inverse_factor(damped.double()).float()
+
+
+def _inverse_factor(moments: Tensor) -> Tensor:
+    """Return the upper Cholesky factor of the inverse."""
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
+    return torch.linalg.cholesky((inverse + inverse.mT) / 2, upper=True)
 
 
 def _quantise(

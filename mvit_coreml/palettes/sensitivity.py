@@ -23,11 +23,12 @@ from mvit_coreml.palettes.reconstruction import (
     palettize_layer,
     row_weights,
 )
-from mvit_coreml.runtime.batch import spread
+from mvit_coreml.runtime.batch import one_thread, spread
 
 # Pictures that the answers are compared on.
 _JUDGING = 16
-_MICRO_BATCH = 4
+# Pixels of the images that are computed at a time.
+_BATCH_PIXELS = 4 * 256 * 256
 # Samples that the moments of a layer's inputs are taken of, all images together.
 _SAMPLES = 4096
 
@@ -68,6 +69,16 @@ def measure_sensitivity(
     Returns:
         One for each of ``candidates``, in program order.
     """
+    with one_thread():
+        return _measure(function, pixels, candidates, progress)
+
+
+def _measure(
+    function: DifferentiableFunction,
+    pixels: Tensor,
+    candidates: Mapping[str, Sequence[Choice]],
+    progress: LayerProgress,
+) -> list[Sensitivity]:
     run = _Measurement(function, pixels)
     layers = {layer.index: layer for layer in run.layers}
     first_use = _first_uses(function)
@@ -94,10 +105,11 @@ class _Measurement:
         self.layers = find_layers(function)
         self.importance = layer_importance(function, pixels, self.layers)
         self.schedule: Schedule = function.schedule()
-        size = min(_MICRO_BATCH, len(pixels) // 2)
+        area = pixels.shape[2] * pixels.shape[3]
+        size = max(1, min(_JUDGING // 2, len(pixels) // 2, _BATCH_PIXELS // area))
         self.executions = [function.start(batch) for batch in torch.split(pixels, size)]
         # Weights palettized for the same images would look better than they are.
-        self.judging = min(len(self.executions) // 2, _JUDGING // _MICRO_BATCH)
+        self.judging = min(len(self.executions) // 2, _JUDGING // size)
         self.positions = max(1, -(-_SAMPLES // len(pixels)))
         self.reference = self._finish(0, {})
 

@@ -55,11 +55,13 @@ class Tuned:
         weights: to compute with.
         plain: what k-means alone does to the held-out images.
         quality: what ``weights`` do to them.
+        is_plain: whether ``weights`` are those of k-means, as nothing else was closer.
     """
 
     weights: TunedWeights
     plain: Quality
     quality: Quality
+    is_plain: bool = False
 
 
 def split_images(count: int, seed: int = 0) -> tuple[list[int], list[int]]:
@@ -131,8 +133,12 @@ class Tuner:
         )
         quality = self.judge(found)
         if not quality.divergence < plain_quality.divergence:
-            found, quality = plain, plain_quality
+            return Tuned(plain, plain_quality, plain_quality, is_plain=True)
         return Tuned(found, plain_quality, quality)
+
+    def polish_for(self, tuned: Tuned, minutes: float, report: Report = lambda _: None) -> Tuned:
+        """Call :meth:`polish` with a deadline in some minutes."""
+        return self.polish(tuned, time.monotonic() + 60 * minutes, report)
 
     def polish(self, tuned: Tuned, deadline: float, report: Report = lambda _: None) -> Tuned:
         """Take small steps down the gradient until a time, or until they no longer help.
@@ -148,6 +154,9 @@ class Tuner:
             The best of all states that were judged, the first included.
         """
         best, without = tuned, 0
+        # Without a difference nothing is left to polish.
+        if not tuned.weights.palettes or math.isinf(tuned.quality.snr):
+            return tuned
         try:
             further = random_views(
                 self.calibration.pixels, len(self.calibration.pixels), self.seed + 1
@@ -185,10 +194,7 @@ class Tuner:
         deadline = time.monotonic() + 60 * (minutes or 0)
         tuned = self.reconstruct(choices, views=minutes is not None, report=report)
         report(f"held out: {tuned.quality}; k-means alone: {tuned.plain}")
-        # Without a difference nothing is left to polish.
-        if minutes is None or not tuned.weights.palettes or math.isinf(tuned.quality.snr):
-            return tuned
-        return self.polish(tuned, deadline, report)
+        return tuned if minutes is None else self.polish(tuned, deadline, report)
 
     def _jobs(self, choices: Mapping[str, Choice]) -> dict[str, ClusterJob]:
         constants, dtypes = self.function.constants, self.function.dtypes

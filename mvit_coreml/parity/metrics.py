@@ -96,10 +96,14 @@ def snr(value: Floats, reference: Floats) -> float:
 
 
 def kl_divergence(probabilities: Floats, reference: Floats) -> float:
-    """Kullback-Leibler divergence of (C,) probabilities from the reference's, in nats."""
+    """Kullback-Leibler divergence of (C,) probabilities from the reference's, in nats.
+
+    Probabilities in half precision need not add up to one: this is the form for measures (Csiszár,
+    1991, Ann. Statist. 19, 2032-2066), which is never negative and otherwise the same.
+    """
     p = np.clip(reference.astype(np.float64), 1e-12, None)
     q = np.clip(probabilities.astype(np.float64), 1e-12, None)
-    return float(np.sum(p * (np.log(p) - np.log(q))))
+    return max(0.0, float(np.sum(p * (np.log(p) - np.log(q)) - p + q)))
 
 
 def softmax(logits: Floats, axis: int = -1) -> Floats:

@@ -12,6 +12,8 @@ from mvit_coreml.imaging.geometry import Placement
 from mvit_coreml.parity.metrics import softmax, top_k
 from mvit_coreml.parity.targets import Answer, PackageTarget
 
+# Images that a report shows.
+REPORT_SAMPLES = 12
 # Classes that are kept of each answer, and pairs of scores of a whole run.
 _CLASSES = 3
 _PAIRS = 1000

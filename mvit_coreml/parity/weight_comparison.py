@@ -31,9 +31,12 @@ _ENTRY_TOLERANCE = 1e-3
 # Signal to noise in dB below which a palettized tensor is taken to be another one, by bits.
 # A uniform quantiser of n bits has about 6n dB; heavy tails cost a k-means palette up to ten.
 _PALETTE_SNR = {1: 1.0, 2: 4.0, 3: 8.0, 4: 12.0, 6: 22.0, 8: 32.0}
-# The same for constants that training moved: it may give up much of a weight's own accuracy for
-# that of the answers, but a shuffled or exchanged tensor has none left.
-_TRAINED_SNR = 0.0
+# Cosine with its weights below which a trained palette is taken to be another one, by bits: training
+# may give up much of a weight's own accuracy for that of the answers (at one bit nearly all), but a
+# shuffled or exchanged tensor has none left.
+_TRAINED_COSINE = {1: 0.0, 2: 0.25, 3: 0.4, 4: 0.6, 6: 0.8, 8: 0.8}
+# The same for a matrix that training moved and that has no palette.
+_MOVED_COSINE = 0.8
 
 
 def compare_constants(
@@ -102,8 +105,15 @@ def _compare_trained(found: Array, expected: Array) -> str | None:
         return f"holds {np.count_nonzero(~np.isfinite(found))} numbers that are not finite"
     if max(expected.shape, default=1) == expected.size:
         return None
-    ratio = snr(found, expected)
-    return None if ratio >= _TRAINED_SNR else f"has {ratio:.1f} dB against what it was"
+    return _compare_direction(found, expected, _MOVED_COSINE)
+
+
+def _compare_direction(found: Array, expected: Array, least: float) -> str | None:
+    one, other = (values.astype(np.float64).ravel() for values in (found, expected))
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    cosine = float(one @ other) / lengths if lengths else float(np.array_equal(one, other))
+    # Not written the other way round, so that NaN is refused.
+    return None if cosine >= least else f"has a cosine of {cosine:.2f} with what it was"
 
 
 def _rounding(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.float64]:
@@ -116,14 +126,13 @@ def _rounding(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.f
 
 
 def _compare_palette(palette: StoredPalette, expected: Array, values: Values) -> str | None:
-    ratio = snr(palette.values, expected)
-    least = _TRAINED_SNR if values == "trained" else _PALETTE_SNR[palette.bits]
+    if values == "trained":
+        return _compare_direction(palette.values, expected, _TRAINED_COSINE[palette.bits])
+    ratio, least = snr(palette.values, expected), _PALETTE_SNR[palette.bits]
     if not ratio >= least:
         return (
             f"has {ratio:.1f} dB against its weights, where {palette.bits} bits give {least:g} dB"
         )
-    if values == "trained":
-        return None
     places = palette.places.ravel()
     weights = expected.astype(np.float64).ravel()
     tables = palette.tables.astype(np.float64)

@@ -5,10 +5,11 @@ load (the caller) -> prepare and trace -> convert -> palettize -> write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.coreml import metadata as meta
@@ -33,12 +34,23 @@ from mvit_coreml.parity.preparation import Preparation
 from mvit_coreml.parity.targets import PackageTarget
 from mvit_coreml.pipeline.description import describe
 from mvit_coreml.pipeline.options import ConvertOptions, fit_of, input_size
-from mvit_coreml.pipeline.palettization import load_plan, palettize, uniform_plan
+from mvit_coreml.pipeline.palettization import Palettes, palettize, uniform_plan
 from mvit_coreml.runtime.package import load_package
 from mvit_coreml.runtime.predictor import Predictor
 
-Stage = Literal["trace", "convert", "measure", "palettize", "write", "validate"]
-Progress = Callable[[Stage], None]
+Stage = Literal["trace", "convert", "measure", "palettize", "tune", "write", "validate"]
+
+
+class Progress(Protocol):
+    """Told of every stage as it begins, and of how it gets on."""
+
+    def __call__(self, stage: Stage, detail: str = "", /) -> None:
+        """Take note of a stage, or with a detail of how the one under way gets on."""
+
+
+def no_progress(stage: Stage, detail: str = "", /) -> None:
+    """Take note of nothing."""
+
 
 # What the ranges of a mixed program are measured on.
 _PICTURES = 12
@@ -73,47 +85,43 @@ class BuiltPackage:
 
 
 def build_package(
-    checkpoint: Checkpoint,
-    options: ConvertOptions,
-    folder: Path,
-    *,
-    images: Sequence[Any] | None = None,
-    progress: Progress = lambda stage: None,
-    verbose: bool = False,
+    checkpoint: Checkpoint, options: ConvertOptions, folder: Path, *, verbose: bool = False
 ) -> BuiltPackage:
     """Make a complete package in a folder of its own.
 
     Args:
         checkpoint: what to convert.
-        options: with every default filled in.
+        options: with every default filled in; its palettes must need no images.
         folder: for the package and what it is made from.
+        verbose: let coremltools print.
+    """
+    return PackageBuilder(checkpoint, options, verbose=verbose).build(folder)
+
+
+class PackageBuilder:
+    """Makes packages of one checkpoint that differ in their palettes alone.
+
+    Args:
+        checkpoint: what to convert.
+        options: with every default filled in.
         images: to measure on; synthetic pictures by default.
+        folder: for what is measured on the way.
         progress: called with the name of every stage as it begins.
         verbose: let coremltools print.
     """
-    build = _Build(checkpoint, options, folder, progress, verbose)
-    unsafe: list[UnsafeOperation] = []
-    if options.precision == "mixed" and options.fp32_operations is None:
-        unsafe = build.measure_unsafe(images)
-        build.options = replace(options, fp32_operations=tuple(found.name for found in unsafe))
-    raw_packages = {name: build.write(name, build.program(name)) for name in build.inputs}
-    package, spec = build.merged(raw_packages)
-    return build.finish(package, spec, unsafe)
-
-
-class _Build:
-    """One conversion under way."""
 
     def __init__(
         self,
         checkpoint: Checkpoint,
         options: ConvertOptions,
-        folder: Path,
-        progress: Progress,
-        verbose: bool,
+        *,
+        images: Sequence[Any] | None = None,
+        folder: Path | None = None,
+        progress: Progress = no_progress,
+        verbose: bool = False,
     ) -> None:
         self.checkpoint, self.options = checkpoint, options
-        self.folder, self.progress, self.verbose = folder, progress, verbose
+        self.progress, self.verbose = progress, verbose
         self.labels, self.renamed = meta.unique_labels(list(checkpoint.id2label.values()))
         self.classifies = (
             checkpoint.task == "image-classification" and options.output == "probabilities"
@@ -121,10 +129,59 @@ class _Build:
         self.inputs = _inputs(checkpoint, options)
         self.traced: dict[str, tuple[Any, list[str]]] = {}
         self.model = build_model(checkpoint)
-        self.plan: PalettizationPlan | None = None
-        self.values = PlanValues()
+        self.unsafe: list[UnsafeOperation] = []
+        if options.precision == "mixed" and options.fp32_operations is None:
+            with tempfile.TemporaryDirectory(dir=folder) as measured:
+                self.unsafe = self._measure_unsafe(Path(measured), images)
+            kept = tuple(found.name for found in self.unsafe)
+            self.options = replace(options, fp32_operations=kept)
 
-    def program(self, name: str, precision: Precision | None = None) -> Any:
+    def build(self, folder: Path, palettes: Palettes | None = None) -> BuiltPackage:
+        """Make a complete package.
+
+        Args:
+            folder: for the package and what it is made from.
+            palettes: of its weights; by default the same bits for all, as the options say.
+        """
+        folder.mkdir(exist_ok=True)
+        raw_packages: dict[str, tuple[Path, Any]] = {}
+        for name in self.inputs:
+            program = self._program(name)
+            if palettes is None and self.options.bits is not None:
+                palettes = self._uniform(program)
+            if palettes is not None:
+                self.progress("palettize")
+                palettize(program, *palettes, verbose=self.verbose)
+            self.progress("write")
+            raw_packages[name] = self._save(program, folder / f"{name}{SUFFIX}")
+        package, spec = self._merged(raw_packages, folder)
+        return self._finish(package, spec, palettes)
+
+    def _uniform(self, program: Any) -> Palettes:
+        """Plan the palettes of the first program; the others have the same weights."""
+        bits = self.options.bits
+        assert isinstance(bits, int)
+        sha256 = self.checkpoint.provenance.sha256
+        return uniform_plan(program, bits, self.options.group_size, sha256), PlanValues()
+
+    def plain(self, folder: Path) -> BuiltPackage:
+        """Make the package without palettes."""
+        options = self.options
+        self.options = replace(
+            options,
+            bits=None,
+            group_size=0,
+            promise=None,
+            dataset=None,
+            tune_minutes=None,
+            plan=None,
+        )
+        try:
+            return self.build(folder)
+        finally:
+            self.options = options
+
+    def _program(self, name: str, precision: Precision | None = None) -> Any:
         """Return the MIL program of one input."""
         image = self.inputs[name][1]
         if name not in self.traced:
@@ -144,11 +201,11 @@ class _Build:
             verbose=self.verbose,
         )
 
-    def measure_unsafe(self, images: Sequence[Any] | None) -> list[UnsafeOperation]:
+    def _measure_unsafe(self, folder: Path, images: Sequence[Any] | None) -> list[UnsafeOperation]:
         """Run the program in fp32 and see what fp16 would not be safe for."""
         name = next(iter(self.inputs))
         processor, image = self.inputs[name]
-        package, _ = self._save(self.program(name, "fp32"), f"fp32{SUFFIX}")
+        package, _ = self._save(self._program(name, "fp32"), folder / f"fp32{SUFFIX}")
         self.progress("measure")
         size = (image.height, image.width)
         preparation = Preparation(
@@ -158,27 +215,7 @@ class _Build:
         pictures = synthetic_pictures(_PICTURES, size) if images is None else images[:_PHOTOS]
         return unsafe_operations(target, pictures)
 
-    def write(self, name: str, program: Any) -> tuple[Path, Any]:
-        """Palettize a program if that is wanted, and save it."""
-        if self.options.bits is not None or self.options.plan is not None:
-            self.progress("palettize")
-            if self.plan is None:
-                self.plan, self.values = self._make_plan(program)
-            palettize(program, self.plan, self.values, verbose=self.verbose)
-        self.progress("write")
-        return self._save(program, f"{name}{SUFFIX}")
-
-    def _make_plan(self, program: Any) -> tuple[PalettizationPlan, PlanValues]:
-        """Decide on the palettes of the first program; the others have the same weights."""
-        options = self.options
-        if options.plan is not None:
-            return load_plan(options.plan)
-        assert options.bits is not None
-        sha256 = self.checkpoint.provenance.sha256
-        return uniform_plan(program, options.bits, options.group_size, sha256), PlanValues()
-
-    def _save(self, program: Any, name: str) -> tuple[Path, Any]:
-        package = self.folder / name
+    def _save(self, program: Any, package: Path) -> tuple[Path, Any]:
         spec = save_program(
             program,
             package,
@@ -188,24 +225,25 @@ class _Build:
         )
         return package, spec
 
-    def merged(self, raw_packages: dict[str, tuple[Path, Any]]) -> tuple[Path, Any]:
+    def _merged(self, raw_packages: dict[str, tuple[Path, Any]], folder: Path) -> tuple[Path, Any]:
         """Return the one package of all inputs, and its specification."""
         package, spec = next(reversed(raw_packages.values()))
         if len(raw_packages) == 1:
             return package, spec
         paths = {name: path for name, (path, _) in raw_packages.items()}
-        package = self.folder / f"functions{SUFFIX}"
+        package = folder / f"functions{SUFFIX}"
         return package, merge_functions(paths, package, spec, verbose=self.verbose)
 
-    def finish(self, package: Path, spec: Any, unsafe: Sequence[UnsafeOperation]) -> BuiltPackage:
+    def _finish(self, package: Path, spec: Any, palettes: Palettes | None) -> BuiltPackage:
         """Add the metadata."""
+        plan, values = palettes or (None, PlanValues())
         outputs = read_outputs(spec, self.labels)
         preprocessing = {
             name: meta.describe_preprocessing(processor, image, fit_of(self.options))
             for name, (processor, image) in self.inputs.items()
         }
         described = describe(
-            self.checkpoint, self.options, self.labels, outputs, preprocessing, self.plan
+            self.checkpoint, self.options, self.labels, outputs, preprocessing, plan
         )
         meta.write_metadata(spec, described)
         finish_package(package, spec)
@@ -219,9 +257,9 @@ class _Build:
             preprocessing=preprocessing,
             renamed=tuple(self.renamed),
             options=self.options,
-            unsafe=tuple(unsafe),
-            plan=self.plan,
-            values=self.values,
+            unsafe=tuple(self.unsafe),
+            plan=plan,
+            values=values,
         )
 
 

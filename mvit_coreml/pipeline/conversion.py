@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,26 @@ from mvit_coreml.coreml.package import (
     staging_folder,
 )
 from mvit_coreml.errors import GateError
+from mvit_coreml.palettes.budget import Measured, Promise, format_size
 from mvit_coreml.palettes.plan import Scalar
 from mvit_coreml.palettes.plan_file import write_plan
+from mvit_coreml.palettes.tuning import FEWEST_IMAGES
 from mvit_coreml.parity.validation import ParityReport
-from mvit_coreml.pipeline.building import BuiltPackage, Progress, build_package
+from mvit_coreml.pipeline.accuracy import AccuracyDrop
+from mvit_coreml.pipeline.building import BuiltPackage, PackageBuilder, Progress, no_progress
 from mvit_coreml.pipeline.description import notes
-from mvit_coreml.pipeline.options import ConvertOptions, fill_in
+from mvit_coreml.pipeline.options import ConvertOptions, fill_in, fit_of
+from mvit_coreml.pipeline.palette_fitting import PaletteFitting, wants_fitting
+from mvit_coreml.pipeline.palettization import Palettes, load_plan
 from mvit_coreml.pipeline.validation import gate_message, validate
 
 PLAN_SUFFIX = ".plan.toml"
 # Synthetic pictures that a fresh package is checked with.
-_PICTURES_AFTER_CONVERSION = 6
+PICTURES_AFTER_CONVERSION = 6
+_TOO_FEW = (
+    "{} images are too few to fit palettes to, so they are those of k-means alone; "
+    f"give {FEWEST_IMAGES} or more"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +80,9 @@ def convert(
     check: bool = True,
     keep_failed: bool = False,
     images: Sequence[Any] | None = None,
-    progress: Progress = lambda stage: None,
+    samples: int = 0,
+    rejected: Callable[[Path, ParityReport], None] = lambda package, report: None,
+    progress: Progress = no_progress,
     verbose: bool = False,
 ) -> ConvertedPackage:
     """Convert a checkpoint to an ML Program package, and validate it before it appears.
@@ -86,13 +98,18 @@ def convert(
         check: run the finished package and the checkpoint on the same images before putting it in
             place, see :func:`validate`.
         keep_failed: put a package that fails a gate in place all the same.
-        images: to measure and to check on; synthetic pictures by default.
+        images: to fit palettes to, to measure and to check on; what is checked are some that no
+            palette was fitted to. Synthetic pictures by default.
+        samples: number of images whose answers the check keeps for a report, which then has the
+            error of every operation too.
+        rejected: called with a package that fails a gate, and how it compared, before it is thrown
+            away.
         progress: called with the name of every stage as it begins.
         verbose: let coremltools print.
 
     Raises:
         InputError: options that do not fit the checkpoint, or a destination that cannot be used.
-        GateError: the package does not answer like the checkpoint.
+        GateError: the package does not answer like the checkpoint, or does not keep a promise.
         MvitCoremlError: the package could not be written.
     """
     options = fill_in(options or ConvertOptions(), checkpoint)
@@ -100,27 +117,40 @@ def convert(
     check_destination(destination, force)
     report = None
     with staging_folder(destination) as staging:
-        built = build_package(
-            checkpoint, options, staging, images=images, progress=progress, verbose=verbose
+        builder = PackageBuilder(
+            checkpoint, options, images=images, folder=staging, progress=progress, verbose=verbose
         )
+        palettes, judged, said = _palettes(builder, images, staging)
+        built = builder.build(staging / "built", palettes)
+        finished = _named(built.package, destination.name)
         if check:
             progress("validate")
             report = validate(
-                built.package,
+                finished,
                 checkpoint,
-                images,
+                judged,
                 color_order=options.color_order,
                 structure=built.plan is not None,
-                pictures=_PICTURES_AFTER_CONVERSION,
+                layers=None if samples else False,
+                pictures=PICTURES_AFTER_CONVERSION,
+                samples=samples,
             )
-            if not report.passed and not keep_failed:
+            failure = ""
+            if not report.passed:
+                failure = f"does not answer like the checkpoint: {gate_message(report)}"
+            elif options.promise is not None:
+                failure = _broken_promise(builder, finished, report, options.promise)
+            if failure and not keep_failed:
+                rejected(finished, report)
                 raise GateError(
-                    f"{destination}: not written, as it does not answer like the checkpoint: "
-                    f"{gate_message(report)}; --keep-failed writes it all the same"
+                    f"{destination}: not written, as it {failure}; --keep-failed writes it all the"
+                    " same"
                 )
-        size = package_size(built.package)
-        publish(built.package, destination)
+            said += (f"it {failure}",) if failure and report.passed else ()
+        size = package_size(finished)
+        publish(finished, destination)
     plan = _write_plan(built, destination, size, report)
+    told = notes(checkpoint, built.options, built.renamed, built.unsafe)
     return ConvertedPackage(
         path=destination,
         size=size,
@@ -130,10 +160,79 @@ def convert(
         outputs=built.outputs,
         options=built.options,
         preprocessing=built.preprocessing,
-        notes=(*checkpoint.notes, *notes(checkpoint, built.options, built.renamed, built.unsafe)),
+        notes=(*checkpoint.notes, *told, *said),
         parity=report,
         plan=plan,
     )
+
+
+def _palettes(
+    builder: PackageBuilder, images: Sequence[Any] | None, folder: Path
+) -> tuple[Palettes | None, Sequence[Any] | None, tuple[str, ...]]:
+    """Find the palettes, unless they are those of k-means with equal bits.
+
+    Returns:
+        The palettes; the images that they may be judged on; what there is to say about them.
+    """
+    options = builder.options
+    if options.plan is not None:
+        return load_plan(options.plan), images, ()
+    if not wants_fitting(options, images):
+        few = images is not None and options.bits is not None
+        return None, images, (_TOO_FEW.format(len(images or ())),) if few else ()
+    # What cannot be measured is said before the work.
+    accuracy = None if options.dataset is None else _accuracy(builder, options.dataset)
+    plain = builder.plain(folder / "plain")
+    fitting = PaletteFitting(
+        plain.package,
+        images,
+        source_sha256=builder.checkpoint.provenance.sha256,
+        progress=builder.progress,
+    )
+
+    def drop(palettes: Palettes) -> float:
+        assert accuracy is not None
+        with tempfile.TemporaryDirectory(dir=folder) as tried:
+            return accuracy.of(builder.build(Path(tried), palettes).package)
+
+    fitted = fitting.fit(options, drop=None if accuracy is None else drop)
+    return fitted.palettes, fitted.held_out, (str(fitted),)
+
+
+def _accuracy(builder: PackageBuilder, dataset: Path) -> AccuracyDrop:
+    options = builder.options
+    return AccuracyDrop(
+        builder.checkpoint,
+        dataset,
+        fit=fit_of(options),
+        size=options.image_sizes[0],
+        color_order=options.color_order,
+    )
+
+
+def _broken_promise(
+    builder: PackageBuilder, package: Path, report: ParityReport, promise: Promise
+) -> str:
+    """Say what a finished package lacks of what was promised; nothing if it keeps it."""
+    dataset = builder.options.dataset
+    shares = [report.agreement[key] for key in ("top1", "pixels") if key in report.agreement]
+    measured = Measured(
+        size=package_size(package),
+        snr=report.scores.snr,
+        agreement=shares[0] if shares else None,
+        drop=None if dataset is None else _accuracy(builder, dataset).of(package),
+    )
+    short = promise.shortfalls(measured)
+    if not promise.fits(measured):
+        short.append(format_size(measured.size))
+    return f"has {', '.join(short)} where {promise} are promised" if short else ""
+
+
+def _named(package: Path, name: str) -> Path:
+    """Give a package that is not in its place yet the name that it will have there."""
+    folder = package.parent / "finished"
+    folder.mkdir()
+    return package.rename(folder / name)
 
 
 def _write_plan(

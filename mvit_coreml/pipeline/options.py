@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.coreml.image_input import ColorOrder
@@ -12,6 +13,7 @@ from mvit_coreml.coreml.outputs import OUTPUTS_OF_TASK, MapSize, OutputKind
 from mvit_coreml.coreml.program import IOS_TARGETS, Precision
 from mvit_coreml.errors import InputError
 from mvit_coreml.imaging.geometry import Fit
+from mvit_coreml.palettes.budget import Promise
 from mvit_coreml.palettes.choices import Choice
 
 # First target whose packages may hold several functions.
@@ -23,23 +25,42 @@ class PaletteOptions:
     """How weights are palettized.
 
     Attributes:
-        bits: 8, 6, 4, 3 (from iOS 18), 2 or 1 for every weight that is worth it; ``None`` leaves
-            the weights as they are.
+        bits: 8, 6, 4, 3 (from iOS 18), 2 or 1 for every weight that is worth it; ``auto`` shares
+            bits out to keep ``promise``; ``None`` leaves the weights as they are.
         group_size: output channels that share a look-up table (from iOS 18); 0 for one table a
             weight.
+        promise: what ``auto`` keeps.
+        dataset: folder or CSV with labelled images that the promise's loss of accuracy is
+            measured on.
+        tune_minutes: tune for this long at most; ``None`` fits palettes to images, if there are
+            any, without.
         plan: file of a plan to carry out instead of all these.
     """
 
-    bits: int | None = 6
+    bits: int | Literal["auto"] | None = 6
     group_size: int = 0
+    promise: Promise | None = None
+    dataset: Path | None = None
+    tune_minutes: float | None = None
     plan: Path | None = None
 
     def check(self, ios: int) -> None:
         """Refuse what excludes each other, or what packages for an iOS version cannot hold."""
+        if isinstance(self.bits, str) and self.bits != "auto":
+            raise InputError(f"bits is {self.bits!r}; it must be a number, 'auto' or None")
+        if (self.bits == "auto") != (self.promise is not None):
+            raise InputError("bits 'auto' and a promise (size, SNR, agreement, drop) go together")
+        promised = self.promise is not None and self.promise.max_drop is not None
+        if promised != (self.dataset is not None):
+            raise InputError("a promised drop of accuracy and a labelled dataset go together")
         if self.group_size and self.bits is None:
             raise InputError("a group size needs bits")
         if self.bits is not None:
-            Choice(self.bits, self.group_size).check_target(ios)
+            Choice(8 if self.bits == "auto" else int(self.bits), self.group_size).check_target(ios)
+        if self.tune_minutes is not None and self.tune_minutes <= 0:
+            raise InputError(f"{self.tune_minutes:g} minutes of tuning: give more than 0")
+        if self.tune_minutes is not None and self.bits is None and self.plan is None:
+            raise InputError("there is nothing to tune without palettes; give bits")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mvit_coreml.errors import InputError, MvitCoremlError
+from mvit_coreml.files import write_atomically
 
 INDEX_NAME = "index.json"
 FORMAT = 1
@@ -44,6 +44,7 @@ class IndexEntry:
         passed: whether every check holds.
         path: of the package, relative to the index; ``None`` if it was not written.
         plan: of the file that says how its weights were palettized, likewise.
+        report: of its report, likewise.
         message: why there is no package, or an older one.
         license_note: of the recipe.
         revision: commit of a hub checkpoint.
@@ -70,6 +71,7 @@ class IndexEntry:
     passed: bool
     path: str | None = None
     plan: str | None = None
+    report: str | None = None
     message: str | None = None
     license_note: str | None = None
     revision: str | None = None
@@ -122,13 +124,8 @@ class PackageIndex:
         }
         packages = [dataclasses.asdict(entry) for entry in self.entries.values()]
         text = json.dumps({"format": FORMAT, "packages": packages}, indent=2, ensure_ascii=False)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            try:
-                temporary.write_text(text + "\n", encoding="utf-8")
-                temporary.replace(self.path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_atomically(self.path, f"{text}\n".encode())
         except OSError as error:
             raise MvitCoremlError(
                 f"{self.path}: cannot be written: {error.strerror or error}; choose another folder"

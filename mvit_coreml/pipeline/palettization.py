@@ -18,8 +18,11 @@ from mvit_coreml.palettes.plan import PalettizationPlan, PlanValues, Scalar, mak
 from mvit_coreml.palettes.plan_file import read_plan, read_values
 from mvit_coreml.palettes.weights import WeightInfo, program_weights
 
+# What to make of the weights.
+Palettes = tuple[PalettizationPlan, PlanValues]
 
-def load_plan(path: str | Path) -> tuple[PalettizationPlan, PlanValues]:
+
+def load_plan(path: str | Path) -> Palettes:
     """Read a plan with the values that it needs.
 
     Raises:
@@ -45,7 +48,7 @@ def uniform_plan(program: Any, bits: int, group_size: int, source_sha256: str) -
         grouped(uniform_choices(infos, bits), infos, group_size),
         ios=program_ios(program),
         source_sha256=source_sha256,
-        asked=_asked(bits, group_size),
+        asked=asked_for(bits, group_size),
         reasons=uniform_reasons(infos),
     )
 
@@ -72,7 +75,8 @@ def palettize(
     apply_plan(program, plan, values, cache=default_cache(), verbose=verbose)
 
 
-def _asked(bits: int, group_size: int) -> dict[str, Scalar]:
+def asked_for(bits: int, group_size: int) -> dict[str, Scalar]:
+    """Return what a plan of equal bits was asked for."""
     asked: dict[str, Scalar] = {"bits": bits}
     if group_size:
         asked["group_size"] = group_size

@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.coreml.package import SUFFIX, check_destination, publish, staging_folder
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.palettes.plan_file import values_path
+from mvit_coreml.parity.samples import REPORT_SAMPLES
 from mvit_coreml.pipeline.building import Stage
 from mvit_coreml.pipeline.conversion import PLAN_SUFFIX, ConvertedPackage, convert
 from mvit_coreml.pipeline.package_index import Check, IndexEntry, PackageIndex, tree_sha256
@@ -28,6 +30,7 @@ from mvit_coreml.pipeline.recipe_inputs import (
     recipe_inputs,
     versions,
 )
+from mvit_coreml.pipeline.recipe_reports import RecipeReports, validate_again
 from mvit_coreml.pipeline.recipes import Recipe, Tolerances
 from mvit_coreml.pipeline.validation import gate_message
 
@@ -59,6 +62,7 @@ def build_recipes(
     keep_going: bool = True,
     keep_failed: bool = False,
     images: Sequence[Path] | None = None,
+    reports: RecipeReports | None = None,
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
@@ -80,6 +84,8 @@ def build_recipes(
         keep_going: go on with the other recipes after a failure.
         keep_failed: put a package in place even if it falls short.
         images: photos to measure on; synthetic pictures by default.
+        reports: where to write a report of every package; one that is up to date but has none is
+            measured again.
         token: hub token, ``True`` for the stored one, ``False`` for none.
         cache_dir: folder of the hub cache instead of the default one.
         local_files_only: never ask the hub, use its cache alone.
@@ -104,6 +110,7 @@ def build_recipes(
         force=force,
         keep_failed=keep_failed,
         images=images,
+        reports=reports,
         hub={"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only},
         progress=progress,
         verbose=verbose,
@@ -136,12 +143,14 @@ class _Build:
         force: bool,
         keep_failed: bool,
         images: Sequence[Path] | None,
+        reports: RecipeReports | None,
         hub: dict[str, Any],
         progress: Progress,
         verbose: bool,
     ) -> None:
         self.folder, self.force, self.keep_failed = folder, force, keep_failed
         self.images, self.hub, self.progress, self.verbose = images, hub, progress, verbose
+        self.reports = reports
         self.images_sha256 = None if images is None else image_digest(images)
         self.index = PackageIndex(folder)
 
@@ -152,7 +161,7 @@ class _Build:
         try:
             inputs = recipe_inputs(recipe, self.images_sha256, **self.hub)
             if before is not None and not self.force and self.is_current(before, inputs):
-                entry = replace(before, message=None)
+                entry = self.reported(recipe, replace(before, message=None), inputs)
                 if entry != before:
                     self.index.put(entry)
                 return RecipeResult(outcome="up to date", entry=entry)
@@ -178,20 +187,10 @@ class _Build:
 
     def built(self, recipe: Recipe, inputs: RecipeInputs) -> IndexEntry:
         """Build a package, judge it, and put it in place if it may be there."""
-        from mvit_coreml.checkpoints.load import load_checkpoint
-
         destination = self.folder / f"{recipe.name}{SUFFIX}"
         check_destination(destination, force=True)
         started = time.perf_counter()
-        self.progress(recipe, "load")
-        checkpoint = load_checkpoint(
-            recipe.source,
-            revision=inputs.revision,
-            image_processor=recipe.image_processor,
-            labels=recipe.labels,
-            output_stride=recipe.output_stride,
-            **self.hub,
-        )
+        checkpoint = self.load(recipe, inputs)
         with staging_folder(destination) as staging:
             package = convert(
                 checkpoint,
@@ -199,7 +198,8 @@ class _Build:
                 staging / destination.name,
                 keep_failed=True,  # its figures are wanted even then
                 images=self.images,
-                progress=lambda stage: self.progress(recipe, stage),
+                samples=0 if self.reports is None else REPORT_SAMPLES,
+                progress=lambda stage, detail="": self.progress(recipe, stage),
                 verbose=self.verbose,
             )
             entry = _entry(recipe, package, inputs)
@@ -210,10 +210,44 @@ class _Build:
                 message=_shortfalls(recipe, package, entry.checks),
                 seconds=round(time.perf_counter() - started, 2),
             )
+            if self.reports is not None:
+                assert package.parity is not None
+                self.reports.write(
+                    recipe, package.path, package.parity, checkpoint, entry.checks, entry.notes
+                )
+                entry = replace(entry, report=self.reports.place(recipe, self.folder))
             if not entry.passed and not self.keep_failed:
                 return replace(entry, path=None, plan=None)
             _put_in_place(package, destination)
         return entry
+
+    def reported(self, recipe: Recipe, entry: IndexEntry, inputs: RecipeInputs) -> IndexEntry:
+        """Return the entry of a package that is up to date, with a report if one is wanted."""
+        if self.reports is None or entry.path is None:
+            return entry
+        place = self.reports.place(recipe, self.folder)
+        if entry.report == place and (self.folder / place).is_file():
+            return entry
+        checkpoint = self.load(recipe, inputs)
+        self.progress(recipe, "validate")
+        package = self.folder / entry.path
+        parity = validate_again(package, checkpoint, recipe, self.images)
+        self.reports.write(recipe, package, parity, checkpoint, entry.checks, entry.notes)
+        return replace(entry, report=place)
+
+    def load(self, recipe: Recipe, inputs: RecipeInputs) -> Checkpoint:
+        """Load the checkpoint of a recipe."""
+        from mvit_coreml.checkpoints.load import load_checkpoint
+
+        self.progress(recipe, "load")
+        return load_checkpoint(
+            recipe.source,
+            revision=inputs.revision,
+            image_processor=recipe.image_processor,
+            labels=recipe.labels,
+            output_stride=recipe.output_stride,
+            **self.hub,
+        )
 
     def undone(self, recipe: Recipe, before: IndexEntry | None, error: Exception) -> IndexEntry:
         """Return an entry without a package, or that of the package which is still there."""

@@ -40,9 +40,10 @@ def validate(
     arithmetic: Arithmetic = "program",
     color_order: ColorOrder | None = None,
     structure: bool = True,
-    layers: bool = False,
+    layers: bool | None = False,
     bounds: Mapping[str, float] | None = None,
     pictures: int = 12,
+    samples: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ParityReport:
     """Judge a saved package against the checkpoint it came from.
@@ -61,9 +62,10 @@ def validate(
         arithmetic: of the portable engine: ``fp32`` leaves out the rounding of half precision.
         color_order: order that the reference gets, if it was overridden on purpose.
         structure: compare part by part, where the package says how it was made.
-        layers: add the error of every operation, which needs the same.
+        layers: add the error of every operation, which needs the same; ``None`` adds it if it can.
         bounds: gates instead of the defaults, see :data:`mvit_coreml.parity.gates.GATES`.
         pictures: number of synthetic pictures.
+        samples: number of images to keep with both answers, for a report.
         progress: called with the number of images done and their total.
 
     Raises:
@@ -96,13 +98,14 @@ def validate(
         runtime = Predictor(package, function=function, engine="portable", arithmetic=arithmetic)
         portable = PackageTarget(runtime, preparation, num_labels=checkpoint.config.num_labels)
         engines = compare_engines(target, portable, chosen)
-    if made is not None and (structure or layers):
+    profiled = predictor.engine == "portable" if layers is None else layers
+    if made is not None and (structure or profiled):
         with tempfile.TemporaryDirectory() as folder:
             built = build_package(checkpoint, made, Path(folder))
             expected = load_package(built.package)
             if structure:
                 differences = compare_structure(loaded, expected)
-            if layers:
+            if profiled:
                 profile = layer_errors(target, expected, chosen[:_LAYER_IMAGES])
     elif made is None:
         notes.append("another tool made the package: its parts are not compared one by one")
@@ -121,6 +124,7 @@ def validate(
         layers=profile,
         bounds=bounds,
         notes=notes,
+        samples=samples,
         progress=progress,
     )
 

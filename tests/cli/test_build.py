@@ -109,6 +109,7 @@ def test_the_options_reach_the_build(
         "keep_going": False,
         "keep_failed": True,
         "images": [photo],
+        "reports": None,
         "token": "T",
         "cache_dir": tmp_path,
         "local_files_only": True,

@@ -52,6 +52,13 @@ def test_other_classes_get_colours_that_differ():
         assert all(len(color) == 7 for color in colors)
 
 
+def test_a_background_is_black_and_no_other_class_is():
+    colors = label_colors(["Background", "red digit", "blue digit"])
+    assert colors[0] == "#000000"
+    assert len(set(colors)) == 3
+    assert colors[1:] == label_colors(["red digit", "blue digit"])
+
+
 def test_a_backbone_has_no_preview():
     assert preview("backbone", ["a"]) == {}
 

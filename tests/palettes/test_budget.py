@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mvit_coreml.errors import InputError
+from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.palettes.budget import (
     Measured,
     Promise,
@@ -121,7 +121,7 @@ def test_what_is_returned_holds_even_where_answers_do_not_get_worse_in_order() -
 
 
 def test_an_impossible_size_says_the_smallest() -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(GateError) as caught:
         find_plan(
             range(100),
             Model().measure,
@@ -133,14 +133,14 @@ def test_an_impossible_size_says_the_smallest() -> None:
 
 def test_an_impossible_quality_says_the_best() -> None:
     model = Model()
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(GateError) as caught:
         find_plan(range(100), model.measure, Promise(min_snr=70), describe=lambda index: "16 bits")
     assert len(model.measured) == len(set(model.measured))
     assert str(caught.value) == "no plan has at least 70 dB: the best (16 bits) has 60.0 dB"
 
 
 def test_a_size_and_a_quality_that_exclude_each_other_say_what_it_takes() -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(GateError) as caught:
         find_plan(range(100), Model().measure, Promise(min_snr=50, target_size=5_000_000))
     assert str(caught.value) == (
         "no plan has at most 5.00 MB, at least 50 dB: the smallest that answers well enough takes"

@@ -7,11 +7,13 @@ from mvit_coreml.parity.report.markup import Html, element
 from mvit_coreml.parity.report.sections import section
 from mvit_coreml.parity.report.tables import classes_seen
 from mvit_coreml.parity.report.thumbnails import difference_uri, map_uri, photo_uri
-from mvit_coreml.parity.report.wording import count, decibels, percent
+from mvit_coreml.parity.report.wording import count, decibels, percent, probability
 from mvit_coreml.parity.samples import Ranking, Sample
 
 # Classes of a legend; those with fewer pixels are only counted.
 _LEGEND = 10
+# Images that are seen at once.
+_UNFOLDED = 6
 
 
 def images_section(report: Report) -> Html | None:
@@ -21,17 +23,27 @@ def images_section(report: Report) -> Html | None:
         return None
     samples = parity.recording.samples
     maps = samples[0].maps is not None
-    cards = (_map_card(report, sample) if maps else _card(report, sample) for sample in samples)
+    cards = [_map_card(report, sample) if maps else _card(report, sample) for sample in samples]
+    kind = "cards wide-cards" if maps else "cards"
+    # One more in a fold would save nothing.
+    shown = _UNFOLDED if len(cards) > _UNFOLDED + 1 else len(cards)
+    folded = element(
+        "details",
+        element("summary", f"{len(cards) - shown} more images"),
+        element("div", *cards[shown:], class_=kind),
+    )
     return section(
         "Images",
         element("p", _caption(parity.images, samples), class_="quiet"),
-        element("div", *cards, class_="cards wide-cards" if maps else "cards"),
+        element("div", *cards[:shown], class_=kind),
+        folded if len(cards) > shown else None,
     )
 
 
 def _caption(images: int, samples: tuple[Sample, ...]) -> str:
     total = count(images, "image")
-    shown = f"{len(samples)} of {total}" if len(samples) < images else f"All of {total}"
+    shown = f"{len(samples)} of {total}" if len(samples) < images else f"All {total}"
+    shown = shown if images > 1 else "The only image"
     shown += ", as the model sees them"
     if samples[0].maps is not None:
         return f"{shown}. The maps that differ most come first; differing pixels are orange."
@@ -110,7 +122,7 @@ def _ranking(report: Report, title: str, ranking: Ranking) -> Html:
             element(
                 "div",
                 element("span", name, title=name),
-                element("span", percent(share)),
+                element("span", probability(share)),
                 bar,
                 class_="rank",
             )

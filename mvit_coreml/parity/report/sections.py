@@ -176,13 +176,16 @@ def evaluation_section(report: Report) -> Html | None:
     evaluation = report.evaluation
     if evaluation is None:
         return None
+    # A diagonal alone says less than what is confused.
+    confusing = (place for place, found in enumerate(evaluation.accuracies) if _confuses(found))
+    unfolded = next(confusing, 0)
     return section(
         "Accuracy on labelled images",
         as_table(evaluation_tables.evaluation_table(evaluation), "names"),
         element("p", "95 % intervals in brackets.", class_="quiet"),
         facts_list(evaluation_tables.evaluation_facts(evaluation)),
         *(
-            _confusions(report, accuracy, shown=place == 0)
+            _confusions(report, accuracy, shown=place == unfolded)
             for place, accuracy in enumerate(evaluation.accuracies)
         ),
     )
@@ -243,6 +246,10 @@ def as_table(table: tables.Table, kind: str | None = None) -> Html:
     )
 
 
+def _confuses(accuracy: Accuracy) -> bool:
+    return bool(accuracy.confused_pairs(1))
+
+
 def _confusions(report: Report, accuracy: Accuracy, shown: bool) -> Html | None:
     classes = evaluation_tables.confusion_classes(accuracy)
     confused = evaluation_tables.confused_table(report, accuracy)
@@ -293,4 +300,5 @@ def _confusion_cell(number: int, total: int) -> Html:
     share = number / total
     style = f"background: rgba(var(--heat), {0.75 * share:.3f})" if number else None
     text = f"{100 * share:.0f}" if number else ""
+    text = "<1" if text == "0" else text
     return element("td", text, style=style, title=f"{number} of {total}, {percent(share)}")

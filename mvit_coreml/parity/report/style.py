@@ -125,7 +125,10 @@ figure { margin: 10px 0; }
 .answers { display: grid; grid-template-columns: 96px 1fr; gap: 14px; }
 .card img { display: block; width: 100%; height: auto; border-radius: 6px; background: #808080; }
 .maps { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; }
+/* Two by two: the difference, which is drawn on the image, below it; one map below the other. */
 .wide-cards .maps { grid-template-columns: repeat(2, 1fr); }
+.wide-cards .maps figure:last-child { order: 1; }
+.wide-cards .maps figure:nth-child(3) { order: 2; }
 .maps figure { margin: 0; min-width: 0; } .maps figcaption { margin-top: 3px; font-size: 12px; }
 .ranking { min-width: 0; }
 .ranking h4 { font-size: 12px; margin: 0 0 2px; color: var(--quiet); font-weight: 600; }
@@ -151,6 +154,7 @@ figure { margin: 10px 0; }
 .beside > div { min-width: 0; max-width: 100%; } .beside > div + div { flex: 1 1 240px; }
 .confusion { width: auto; font-size: 12px; }
 .confusion th, .confusion td { padding: 4px 6px; text-align: right; border: 0; }
+.confusion tbody td { text-align: center; }
 .confusion td { min-width: 40px; font-variant-numeric: tabular-nums; }
 .confusion thead th { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
 .confusion thead th:first-child { writing-mode: initial; transform: none; }
@@ -180,6 +184,7 @@ figure { margin: 10px 0; }
 }
 @media (min-width: 480px) and (max-width: 760px) {
   .maps, .wide-cards .maps { grid-template-columns: repeat(4, 1fr); }
+  .wide-cards .maps figure:nth-child(n) { order: 0; }
 }
 @media print {
   body { font-size: 12px; } .card, figure, .scroll { break-inside: avoid; }

@@ -19,7 +19,9 @@ from mvit_coreml.parity.report.wording import (
     gate_bound,
     gate_name,
     gate_value,
+    nats,
     percent,
+    probability,
 )
 from mvit_coreml.parity.samples import Ranking, Sample
 from mvit_coreml.parity.validation import LayerError, ParityReport
@@ -114,7 +116,7 @@ def agreement_facts(parity: ParityReport) -> Pairs:
     return [
         (
             _AGREEMENTS.get(key, key),
-            f"{value:.4g} nats" if key == "kl" else percent(value),
+            nats(value) if key == "kl" else percent(value),
         )
         for key, value in parity.agreement.items()
     ]
@@ -160,7 +162,7 @@ def layers_table(parity: ParityReport) -> Table:
     rows = []
     for number, layer in enumerate(marked_layers(parity), 1):
         exact = layer.snr + layer.drop >= MAX_DB
-        drop = "input exact" if exact else f"-{layer.drop:.1f} dB"
+        drop = "input exact" if exact else f"{layer.drop:.1f} dB"
         rows.append((str(number), layer.operation, layer.op_type, decibels(layer.snr), drop))
     return Table(
         header=("", "operation", "type", "SNR", "below its inputs"),
@@ -173,7 +175,7 @@ def samples_table(report: Report, samples: Sequence[Sample]) -> Table:
     """Return the answers of both sides to each image."""
 
     def ranking(found: Ranking) -> str:
-        return ", ".join(f"{report.label(index)} {percent(share)}" for index, share in found)
+        return ", ".join(f"{report.label(index)} {probability(share)}" for index, share in found)
 
     ranked = any(sample.reference for sample in samples)
     header = ("image", "PyTorch", "package", "SNR") if ranked else ("image", "agreement", "SNR")

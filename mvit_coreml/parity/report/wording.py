@@ -25,8 +25,13 @@ _GATE_NAMES = {
     "top1_agreement": "same top class as PyTorch",
     "pixel_agreement": "pixels of PyTorch's class",
     "structure": "parts that differ from the checkpoint",
+    # Tolerances of a recipe.
+    "min_snr": "signal to noise, as the recipe asks",
+    "min_agreement": "same answers, as the recipe asks",
+    "max_size_mb": "size on disk, as the recipe allows",
 }
-_SHARES = ("consistency", "top1_agreement", "pixel_agreement")
+_SHARES = ("consistency", "top1_agreement", "pixel_agreement", "min_agreement")
+_AT_MOST = ("structure", "max_size_mb")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,7 @@ def _agreement(parity: ParityReport) -> str:
     if not {"top1", "pixels"} & set(parity.agreement):
         return f"On {images} the features are {off}."
     if parity.synthetic:
-        return f"On {images} the scores are {off}; how many photos change class was not measured."
+        return f"On {images} the scores are {off}; what that changes on photos was not measured."
     if "top1" in parity.agreement:
         same = round(parity.agreement["top1"] * parity.images)
         verb = "gets" if same == 1 else "get"
@@ -98,14 +103,16 @@ def gate_value(gate: Gate) -> str:
 
 def gate_bound(gate: Gate) -> str:
     """Bound of a gate, with its unit."""
-    side = "≤" if gate.name == "structure" else "≥"
+    side = "≤" if gate.name in _AT_MOST else "≥"
     return f"{side} {_gate_number(gate.name, gate.bound)}"
 
 
 def _gate_number(name: str, value: float) -> str:
     if name in _SHARES:
         return percent(value)
-    return decibels(value) if name == "snr" else f"{value:.4g}"
+    if name in ("snr", "min_snr"):
+        return decibels(value)
+    return f"{value:.4g} MB" if name == "max_size_mb" else f"{value:.4g}"
 
 
 def off_by(snr: float) -> str:
@@ -132,6 +139,18 @@ def percent(value: float) -> str:
         if value in (0.0, 1.0) or float(text[:-1]) not in (0.0, 100.0):
             return text
     return "almost all" if value > 0.5 else "almost none"
+
+
+def probability(value: float) -> str:
+    """Return a softmax's probability in per cent: never all or nothing, however it was rounded."""
+    if value >= 0.9995:
+        return ">99.9%"
+    return "<0.1%" if value < 0.0005 else f"{100 * value:.1f}%"
+
+
+def nats(value: float) -> str:
+    """Return a divergence."""
+    return "< 0.0001 nats" if 0 < value < 1e-4 else f"{value:.3g} nats"
 
 
 def interval(share: Share) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from mvit_coreml.errors import InputError
+from mvit_coreml.files import write_atomically
 from mvit_coreml.parity.report.contents import Report
 from mvit_coreml.parity.report.document import as_document
 from mvit_coreml.parity.report.markdown import as_markdown
@@ -32,17 +31,7 @@ def write_report(report: Report, path: str | Path) -> None:
     check_report_path(path)
     content = _FORMATS[path.suffix.lower()](report).encode("utf-8", "backslashreplace")
     try:
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(beside).chmod(0o666 & ~umask)  # temporary files are for their owner alone
-            Path(beside).replace(path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        write_atomically(path, content)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 

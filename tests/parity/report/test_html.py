@@ -148,13 +148,13 @@ def test_the_figures_are_those_of_the_validation(page):
     expected = ["34.6 dB", "0.789", "9.87", "0.998877"]
     assert page.row("scores before softmax or argmax")[1:] == ["23.4 dB", *expected]
     assert page.row("probabilities")[1:] == ["26.8 dB", *expected]
-    assert page.row("conv_2") == ["2", "conv_2", "conv", "21.3 dB", "-23.1 dB"]
+    assert page.row("conv_2") == ["2", "conv_2", "conv", "21.3 dB", "23.1 dB"]
     assert page.row("conv_1") == ["1", "conv_1", "conv", "44.4 dB", "input exact"]
     assert not [row for row in page.rows if "relu_2" in row]  # nothing is lost there
     assert page.row("weight") == ["weight", "main/conv_1", "is off"]
     assert "87.5%" in page.texts["dd"]
     assert "95.1%" in page.texts["dd"]
-    assert "0.01234 nats" in page.texts["dd"]
+    assert "0.0123 nats" in page.texts["dd"]
 
 
 def test_real_figures_are_those_of_the_validation(classified):

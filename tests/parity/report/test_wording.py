@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from mvit_coreml.parity.report.contents import Report
-from mvit_coreml.parity.report.wording import decibels, off_by, percent, verdict
+from mvit_coreml.parity.report.wording import decibels, nats, off_by, percent, probability, verdict
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,22 @@ from mvit_coreml.parity.report.wording import decibels, off_by, percent, verdict
 )
 def test_a_share_is_all_or_nothing_only_if_it_is(share, text):
     assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.0, ">99.9%"), (0.9994, "99.9%"), (0.625, "62.5%"), (0.0006, "0.1%"), (0.0, "<0.1%")],
+)
+def test_a_softmax_gives_neither_all_nor_nothing(value, text):
+    assert probability(value) == text
+
+
+def test_a_divergence_too_small_to_matter_is_just_that():
+    assert [nats(value) for value in (0.0, 1e-7, 0.01234)] == [
+        "0 nats",
+        "< 0.0001 nats",
+        "0.0123 nats",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -44,4 +60,4 @@ def test_synthetic_pictures_claim_nothing_about_photos(parity):
     passed = replace(parity, gates=parity.gates[:1], synthetic=True)
     found = verdict(Report(title="a", parity=passed))
     assert found.meaning.startswith("On 8 synthetic pictures the scores are off by 6.7%")
-    assert found.meaning.endswith("how many photos change class was not measured.")
+    assert found.meaning.endswith("what that changes on photos was not measured.")
