@@ -35,7 +35,8 @@ LayerProgress = Callable[[int, int], None]
 # Samples that a layer's moments are taken of, all images together; more gain little.
 _SAMPLES = 12_800
 _FEWEST_POSITIONS = 16
-_MICRO_BATCH = 8
+# Pixels of the images that are computed at a time.
+_BATCH_PIXELS = 8 * 224 * 224
 # Bytes that the values of all images may take at a time. While those of one image take much, only
 # some of the images take part; the others join in later.
 _LIVE_BYTES = 2_000_000_000
@@ -156,7 +157,8 @@ class _Reconstruction:
         self.originals: list[Execution] = []
         self.palettized: list[Execution] = []
         # Four micro-batches at least, for one of them to judge the ridge.
-        size = max(1, min(_MICRO_BATCH, len(pixels) // _FOLDS))
+        area = pixels.shape[2] * pixels.shape[3]
+        size = max(1, min(_BATCH_PIXELS // area, len(pixels) // _FOLDS))
         self.waiting = list(torch.split(pixels, size))
         live = function.live_bytes(pixels[:1])
         # Twice: with the original constants and with the new ones.

@@ -34,8 +34,13 @@ def start_of(function: DifferentiableFunction, **constants: np.ndarray) -> Tuned
     return TunedWeights(cluster_weights(jobs), constants)
 
 
-def adam(function: DifferentiableFunction, start: TunedWeights, pixels: Tensor, steps: int) -> dict:
-    """Take steps with torch's own Adam, on the module itself and all images at once."""
+def adam(
+    function: DifferentiableFunction,
+    start: TunedWeights,
+    pixels: Tensor,
+    sizes: tuple[float, float],
+) -> dict:
+    """Take 12 steps of torch's own Adam, on the module itself and all images at once."""
     names = parameter_names(function, small())
     leaves: dict[str, Tensor] = {}
     for name, parameter in small().named_parameters():
@@ -43,8 +48,8 @@ def adam(function: DifferentiableFunction, start: TunedWeights, pixels: Tensor, 
             leaves[name] = torch.from_numpy(start.palettes[names[name]].lut.copy())
         elif parameter.dim() == 1:
             leaves[name] = parameter.detach().clone()
-    sizes = {
-        name: (5e-5 if name in CHOICES else 4e-4) * float(leaf.std(correction=0))
+    rates = {
+        name: sizes[0 if name in CHOICES else 1] * float(leaf.std(correction=0))
         for name, leaf in leaves.items()
     }
     for leaf in leaves.values():
@@ -54,9 +59,9 @@ def adam(function: DifferentiableFunction, start: TunedWeights, pixels: Tensor, 
     )
     with torch.no_grad():
         wanted = small()(pixels).softmax(1)
-    for step in range(steps):
+    for step in range(12):
         for group in optimizer.param_groups:
-            group["lr"] = sizes[group["name"]] * min(1.0, (step + 1) / 10)
+            group["lr"] = rates[group["name"]] * min(1.0, (step + 1) / 10)
         parameters = {}
         for name, leaf in leaves.items():
             if name in CHOICES:
@@ -77,7 +82,14 @@ def adam(function: DifferentiableFunction, start: TunedWeights, pixels: Tensor, 
     return {name: leaf.detach() for name, leaf in leaves.items()}
 
 
-def test_steps_are_those_of_torchs_adam() -> None:
+@pytest.mark.parametrize("sizes", [None, (0.02, 0.05)])
+def test_steps_are_those_of_torchs_adam(
+    sizes: tuple[float, float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sizes is not None:
+        # So large that gradients change from step to step.
+        monkeypatch.setattr(polishing, "_TABLE_STEP", sizes[0])
+        monkeypatch.setattr(polishing, "_VECTOR_STEP", sizes[1])
     function = function_of(small())
     names = parameter_names(function, small())
     start = start_of(function)
@@ -87,7 +99,7 @@ def test_steps_are_those_of_torchs_adam() -> None:
     for _ in range(12):
         polisher.step()
     assert polisher.steps == 12
-    wanted = adam(function, start, pixels, 12)
+    wanted = adam(function, start, pixels, sizes or (5e-5, 4e-4))
     found = polisher.weights()
     for name, leaf in wanted.items():
         stored = names[name]
@@ -100,8 +112,9 @@ def test_steps_are_those_of_torchs_adam() -> None:
             first, last = function.constants[stored].numpy(), found.constants[stored]
         moved = leaf.numpy() - first
         assert np.abs(moved).max() > 0
-        # In fp32 entries of about 1 move by 1e-5, known to 1e-7.
-        np.testing.assert_allclose(last - first, moved, atol=0.03 * np.abs(moved).max())
+        # In fp32 entries of about 1 that move by 1e-5 are known to 1e-7.
+        tolerance = 0.03 if sizes is None else 5e-4
+        np.testing.assert_allclose(last - first, moved, atol=tolerance * np.abs(moved).max())
 
 
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
@@ -138,7 +151,7 @@ def test_gradients_of_rounded_entries_are_those_of_the_rounded_weights() -> None
     polisher = Polisher(function, start, pixels)
     name = names["head.weight"]
     table = polisher.tables[name]
-    table += 1e-5
+    table += 2e-4 * table
     rounded = table.half().float()
     assert not torch.equal(rounded, table)
     head = rounded[0, torch.from_numpy(start.palettes[name].indices.astype(np.int64))]
@@ -159,7 +172,7 @@ def test_gradients_of_rounded_entries_are_those_of_the_rounded_weights() -> None
             strict=True,
         )
     )
-    np.testing.assert_allclose(found[name][0].numpy(), by_entry, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found[name][0].numpy(), by_entry, rtol=3e-5, atol=1e-7)
 
 
 def test_it_starts_from_the_constants_it_is_given() -> None:
