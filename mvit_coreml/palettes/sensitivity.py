@@ -158,7 +158,7 @@ class _Measurement:
                 return layer.samples(source, self.positions, number)
 
         parts = list(spread(samples, range(self.judging, len(self.executions))))
-        mean = torch.cat([part.mean(2, keepdim=True) for part in parts], 2).mean(2, keepdim=True)
+        mean = torch.cat(parts, 2).mean(2, keepdim=True)
         centre = mean if layer.bias is not None else torch.zeros(())
         return torch.stack([(part - centre) @ (part - centre).mT for part in parts]).sum(0)
 

@@ -31,9 +31,9 @@ _ENTRY_TOLERANCE = 1e-3
 # Signal to noise in dB below which a palettized tensor is taken to be another one, by bits.
 # A uniform quantiser of n bits has about 6n dB; heavy tails cost a k-means palette up to ten.
 _PALETTE_SNR = {1: 1.0, 2: 4.0, 3: 8.0, 4: 12.0, 6: 22.0, 8: 32.0}
-# Cosine with its weights below which a trained palette is taken to be another one, by bits. Training
-# may give up much of a weight's own accuracy for that of the answers (at one bit nearly all), but
-# a shuffled or exchanged tensor has none left.
+# Cosine with its weights below which a trained palette is taken to be another one, by bits.
+# Training may give up much of a weight's own accuracy for that of the answers (at one bit nearly
+# all), but a shuffled or exchanged tensor has none left.
 _TRAINED_COSINE = {1: 0.0, 2: 0.25, 3: 0.4, 4: 0.6, 6: 0.8, 8: 0.8}
 # The same for a matrix that training moved and that has no palette.
 _MOVED_COSINE = 0.8
