@@ -18,13 +18,16 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/mvit-coreml demo --force
 
+# Files of tests share the cores, one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 # What every change must pass; takes minutes.
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 # Everything, including every published architecture.
 test-all: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 # `make demo` and `make test` in a fresh clone of the last commit with an empty home directory.
 check-fresh:

@@ -117,7 +117,8 @@ class Judge:
 
         target = PackageTarget(Predictor(package, engine="portable"))
         size = target.image.height, target.image.width
-        reference = ReferenceTarget(self.checkpoint, fit=target.preparation.fit, size=size)
+        fit = target.preparation.fit
+        reference = ReferenceTarget(self.checkpoint, target.roles, fit=fit, size=size)
         found = evaluate([reference, target], self.dataset, self.classes)
         ours, main = found.accuracies[0].main, found.accuracies[1].main
         report = validate(package, self.checkpoint, self.dataset.images, structure=False)

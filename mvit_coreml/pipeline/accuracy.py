@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.imaging.geometry import Fit
 from mvit_coreml.parity.class_matching import ModelClasses
 from mvit_coreml.parity.datasets import (
     LabeledImages,
@@ -19,29 +17,42 @@ from mvit_coreml.parity.targets import PackageTarget, ReferenceTarget, Target
 from mvit_coreml.runtime.predictor import Predictor
 
 
+def read_dataset(checkpoint: Checkpoint, path: Path) -> LabeledImages | MaskedImages:
+    """Read the labelled images of a data set for the task of a checkpoint.
+
+    Args:
+        checkpoint: whose classes the labels are.
+        path: folder or CSV, as ``mvit-coreml evaluate`` takes it.
+
+    Raises:
+        InputError: the data set cannot be read, or has other classes.
+    """
+    if checkpoint.task == "semantic-segmentation":
+        reduced = checkpoint.image_processor.do_reduce_labels
+        return read_masked_images(path, reduce_labels=reduced)
+    labels = tuple(checkpoint.id2label.values())
+    return read_labeled_images(
+        path, ModelClasses(count=checkpoint.config.num_labels, labels=labels)
+    )
+
+
 class AccuracyDrop:
     """Measures how much less often packages are right than the PyTorch reference.
 
     Args:
         checkpoint: of all packages.
         dataset: folder or CSV, as ``mvit-coreml evaluate`` takes it.
-        fit: how photos are brought to the packages' input.
-        size: (height, width) of that.
-        color_order: order that the reference gets.
+        color_order: order that the reference gets, ``RGB`` or ``BGR``; the checkpoint's own if
+            ``None``.
 
     Raises:
         InputError: the data set cannot be read, or has other classes.
     """
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        dataset: Path,
-        *,
-        fit: Fit,
-        size: tuple[int, int],
-        color_order: str | None = None,
+        self, checkpoint: Checkpoint, dataset: Path, color_order: str | None = None
     ) -> None:
+        self.checkpoint, self.color_order = checkpoint, color_order
         self.classes = checkpoint.config.num_labels
         self.dataset: LabeledImages | MaskedImages
         if checkpoint.task == "semantic-segmentation":
@@ -49,20 +60,24 @@ class AccuracyDrop:
             self.dataset = read_masked_images(dataset, reduce_labels=reduced)
         else:
             labels = tuple(checkpoint.id2label.values())
-            self.dataset = read_labeled_images(
-                dataset, ModelClasses(count=self.classes, labels=labels)
-            )
-        self.reference = ReferenceTarget(checkpoint, fit=fit, size=size, color_order=color_order)
-
-    @cached_property
-    def original(self) -> float:
-        """Accuracy of the reference, 0 to 1."""
-        return self._accuracy(self.reference)
+            known = ModelClasses(count=self.classes, labels=labels)
+            self.dataset = read_labeled_images(dataset, known)
+        self._original: float | None = None
 
     def of(self, package: Path) -> float:
         """Return what a package loses, in percentage points; negative if it gains."""
-        found = self._accuracy(PackageTarget(Predictor(package, engine="portable")))
-        return 100 * (self.original - found)
+        target = PackageTarget(Predictor(package, engine="portable"))
+        if self._original is None:
+            self._original = self._accuracy(
+                ReferenceTarget(
+                    self.checkpoint,
+                    target.roles,
+                    fit=target.preparation.fit,
+                    size=(target.image.height, target.image.width),
+                    color_order=self.color_order,
+                )
+            )
+        return 100 * (self._original - self._accuracy(target))
 
     def _accuracy(self, target: Target) -> float:
         return evaluate([target], self.dataset, self.classes).accuracies[0].main.value
