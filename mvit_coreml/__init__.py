@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from mvit_coreml.parity.report.writing import write_report
     from mvit_coreml.parity.validation import ParityReport
     from mvit_coreml.pipeline.conversion import ConvertedPackage, convert
-    from mvit_coreml.pipeline.options import ConvertOptions
+    from mvit_coreml.pipeline.options import ConvertOptions, PaletteOptions
+    from mvit_coreml.pipeline.repalettizing import PalettizedPackage, palettize_package
+    from mvit_coreml.pipeline.tradeoff import measure_tradeoff
+    from mvit_coreml.pipeline.tradeoff_curve import Tradeoff
+    from mvit_coreml.pipeline.tradeoff_files import write_tradeoff
     from mvit_coreml.pipeline.validation import validate
 
     __version__: str
@@ -41,8 +45,11 @@ _MODULES = {
     "MobileViTConfig": "models.config",
     "MobileViTV2Config": "models.config",
     "MvitCoremlError": "errors",
+    "PaletteOptions": "pipeline.options",
+    "PalettizedPackage": "pipeline.repalettizing",
     "ParityReport": "parity.validation",
     "Report": "parity.report.contents",
+    "Tradeoff": "pipeline.tradeoff_curve",
     "build_model": "models.build",
     "build_report": "parity.report.building",
     "compare_packages": "parity.differences",
@@ -50,10 +57,13 @@ _MODULES = {
     "evaluate": "parity.evaluation",
     "inspect_package": "parity.inspection",
     "load_checkpoint": "checkpoints.load",
+    "measure_tradeoff": "pipeline.tradeoff",
     "open_targets": "parity.opening",
+    "palettize_package": "pipeline.repalettizing",
     "prepare_for_export": "models.export",
     "validate": "pipeline.validation",
     "write_report": "parity.report.writing",
+    "write_tradeoff": "pipeline.tradeoff_files",
 }
 
 __all__ = [
@@ -65,8 +75,11 @@ __all__ = [
     "MobileViTConfig",
     "MobileViTV2Config",
     "MvitCoremlError",
+    "PaletteOptions",
+    "PalettizedPackage",
     "ParityReport",
     "Report",
+    "Tradeoff",
     "__version__",
     "build_model",
     "build_report",
@@ -75,10 +88,13 @@ __all__ = [
     "evaluate",
     "inspect_package",
     "load_checkpoint",
+    "measure_tradeoff",
     "open_targets",
+    "palettize_package",
     "prepare_for_export",
     "validate",
     "write_report",
+    "write_tradeoff",
 ]
 
 

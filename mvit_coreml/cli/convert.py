@@ -11,7 +11,13 @@ import click
 
 from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
 from mvit_coreml.cli.output import echo_json
-from mvit_coreml.cli.palette_options import palette_arguments, palette_options
+from mvit_coreml.cli.palette_options import (
+    check_in_words,
+    palette_arguments,
+    palette_options,
+    palettes_in_words,
+    quality_notes,
+)
 from mvit_coreml.cli.reports import check_report, report_option, samples, save_report
 from mvit_coreml.cli.stages import StageProgress
 
@@ -228,16 +234,10 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
 
 def _summary(package: ConvertedPackage) -> str:
     options = package.options
-    bits = "weights not palettized"
-    if options.bits == "auto":
-        bits = "palettes of mixed bits"
-    elif options.plan is not None:
-        bits = "palettes of a plan"
-    elif options.bits is not None:
-        bits = f"{options.bits}-bit palettes"
+    palettes = palettes_in_words(options)
     lines = [
         f"{package.path}",
-        f"  size     {package.size / 1e6:.2f} MB, {options.precision}, {bits}",
+        f"  size     {package.size / 1e6:.2f} MB, {options.precision}, {palettes}",
         f"  target   iOS {options.ios}",
     ]
     for name, (height, width) in package.functions.items():
@@ -249,21 +249,10 @@ def _summary(package: ConvertedPackage) -> str:
     for output in package.outputs:
         shape = "x".join(map(str, output.shape))
         lines.append(f"  output   {output.name}: {output.dtype} {shape}".rstrip())
-    lines.append(f"  checked  {_checked(package)}")
-    judged = package.parity.notes if package.parity is not None else ()
-    quality = [note for note in judged if note.startswith("quality: ")]
-    lines += [f"  note     {note}" for note in (*package.notes, *quality)]
+    lines.append(f"  checked  {check_in_words(package.parity)}")
+    told = (*package.notes, *quality_notes(package.parity))
+    lines += [f"  note     {note}" for note in told]
     return "\n".join(lines)
-
-
-def _checked(package: ConvertedPackage) -> str:
-    report = package.parity
-    if report is None:
-        return "no: it was not compared with the checkpoint"
-    verdict = "answers like the checkpoint" if report.passed else "FAILED"
-    kind = "synthetic pictures" if report.synthetic else "photos"
-    agreement = "".join(f", {name} {value:.3f}" for name, value in report.agreement.items())
-    return f"{verdict}: SNR {report.scores.snr:.1f} dB on {report.images} {kind}{agreement}"
 
 
 def _as_json(package: ConvertedPackage) -> dict[str, Any]:

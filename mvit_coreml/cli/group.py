@@ -24,7 +24,9 @@ COMMANDS = {
     "evaluate": "Measure accuracy on labelled images.",
     "inspect": "Say what is in a package.",
     "list": "List the published checkpoints.",
+    "palettize": "Make a package smaller.",
     "predict": "Ask a package about images.",
+    "tradeoff": "Measure what packages of different sizes keep.",
     "validate": "Compare a package with its checkpoint.",
 }
 

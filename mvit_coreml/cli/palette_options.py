@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mvit_coreml.errors import InputError
+
+if TYPE_CHECKING:
+    from mvit_coreml.parity.validation import ParityReport
+    from mvit_coreml.pipeline.options import PaletteOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -70,7 +74,7 @@ def palette_options(command: _Command) -> _Command:
 
 
 def palette_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the given options as fields of ``ConvertOptions``.
+    """Return the given options as fields of ``PaletteOptions``.
 
     Args:
         given: a command's parameters by name.
@@ -83,7 +87,8 @@ def palette_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     promised = {name: given[name] for name in _PROMISES if given[name] is not None}
     bits = given["bits"]
     if given["plan"] is not None:
-        if bits is not None or promised or given["tune_minutes"] or given["group_size"]:
+        others = promised or given["dataset"] or given["tune_minutes"] or given["group_size"]
+        if bits is not None or others:
             raise InputError("--plan says everything about the palettes; leave out the others")
         return {"plan": given["plan"]}
     if promised and bits not in (None, "auto"):
@@ -105,3 +110,29 @@ def palette_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "dataset": given["dataset"],
         "tune_minutes": given["tune_minutes"],
     }
+
+
+def palettes_in_words(options: PaletteOptions) -> str:
+    """Say in a summary which palettes were made."""
+    if options.bits == "auto":
+        return "palettes of mixed bits"
+    if options.plan is not None:
+        return "palettes of a plan"
+    if options.bits is not None:
+        return f"{options.bits}-bit palettes"
+    return "weights not palettized"
+
+
+def check_in_words(report: ParityReport | None, original: str = "the checkpoint") -> str:
+    """Say in a summary how a fresh package compared with what it was made from."""
+    if report is None:
+        return f"no: it was not compared with {original}"
+    verdict = f"answers like {original}" if report.passed else "FAILED"
+    kind = "synthetic pictures" if report.synthetic else "photos"
+    agreement = "".join(f", {name} {value:.3f}" for name, value in report.agreement.items())
+    return f"{verdict}: SNR {report.scores.snr:.1f} dB on {report.images} {kind}{agreement}"
+
+
+def quality_notes(report: ParityReport | None) -> list[str]:
+    """Return what a comparison found to say about the quality of a package's answers."""
+    return [note for note in (report.notes if report else ()) if note.startswith("quality: ")]

@@ -13,11 +13,13 @@ _STAGES = {
     "load": "loading the checkpoint",
     "trace": "tracing the model",
     "convert": "converting to an ML Program",
+    "prepare": "converting it without palettes, and preparing images",
     "measure": "measuring the range of every operation",
     "tune": "fitting palettes to images",
     "palettize": "palettizing the weights",
     "write": "writing the package",
     "validate": "validating it against the checkpoint",
+    "compare": "comparing it with the original",
     "evaluate": "evaluating it in both colour orders",
     "report": "writing the report",
 }
@@ -44,13 +46,13 @@ class StageProgress:
         self._end_line(None if error is None else "")
 
     def __call__(self, stage: str, detail: str = "", /) -> None:
-        """Begin a stage, or say how the one under way gets on."""
+        """Begin a stage (a name, or words of its own), or say how the one under way gets on."""
         if stage != self.stage or not detail:
             self._end_line()
             self.stage, self.started = stage, time.perf_counter()
-            self._show(f"{_STAGES[stage]} … ")
+            self._show(f"{_STAGES.get(stage, stage)} … ")
         if detail and self.stream.isatty():
-            self._show(f"{_CLEAR_LINE}{_STAGES[stage]} … {detail}")
+            self._show(f"{_CLEAR_LINE}{_STAGES.get(stage, stage)} … {detail}")
 
     def _show(self, text: str) -> None:
         if not self.silent:
@@ -62,6 +64,6 @@ class StageProgress:
         if self.started is not None:
             seconds = time.perf_counter() - self.started
             if self.stream.isatty() and ending is None:
-                self._show(f"{_CLEAR_LINE}{_STAGES[self.stage]} … ")
+                self._show(f"{_CLEAR_LINE}{_STAGES.get(self.stage, self.stage)} … ")
             self._show(f"{seconds:.1f} s\n" if ending is None else f"{ending}\n")
         self.started, self.stage = None, ""

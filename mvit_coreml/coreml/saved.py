@@ -65,4 +65,8 @@ def save_again(program: Any, spec: Any, package: Path) -> Any:
             package_dir=str(package),
             **({"export_multi_functions": True} if several else {}),
         )
-    return model.get_spec()
+    saved = model.get_spec()
+    # Which version of coremltools converted it stands here.
+    for key, value in spec.mlProgram.attributes.items():
+        saved.mlProgram.attributes[key].CopyFrom(value)
+    return saved

@@ -119,11 +119,9 @@ class Promise:
             if bound is None:
                 continue
             if value is None:
+                way_out = "give labelled images" if sign < 0 else "the model answers no classes"
                 raise InputError(
-                    f"{words.format(bound)} is promised, but there is nothing to measure it on;"
-                    " give labelled images"
-                    if sign < 0
-                    else " give images"
+                    f"{words.format(bound)} is promised, but cannot be measured: {way_out}"
                 )
             # Not written the other way round, so that NaN falls short.
             if not sign * value >= sign * bound:

@@ -57,6 +57,8 @@ _ROUNDS = 2
 _SHRINKAGE = 0.1
 _SHRINKAGES = (0.1, 0.3, 0.6, 0.9)
 _SCARCE = 4
+# What an input counts at least, relative to the mean of all.
+_DEAD = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -376,9 +378,13 @@ def _fitted(original: Tensor, moments: Moments, ridge: float) -> Tensor:
 
 
 def _shrunk(moments: Tensor, part: float) -> Tensor:
-    """Trust correlations of inputs less than the calibration images suggest."""
-    diagonal = torch.diag_embed(moments.diagonal(dim1=1, dim2=2))
-    return (1 - part) * moments + part * diagonal
+    """Trust the calibration images less: in the correlations of inputs, and in dead inputs.
+
+    What only inputs that are next to nothing use would otherwise be free to be anything.
+    """
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    floor = _DEAD * diagonal.mean(1, keepdim=True) + 1e-12
+    return (1 - part) * moments + torch.diag_embed(part * diagonal + floor)
 
 
 def _clustered(

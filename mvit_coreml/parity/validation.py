@@ -22,7 +22,7 @@ from mvit_coreml.parity.metrics import (
 )
 from mvit_coreml.parity.samples import Recording, SampleRecorder, as_probabilities
 from mvit_coreml.parity.structure import Difference
-from mvit_coreml.parity.targets import Answer, PackageTarget, ReferenceTarget
+from mvit_coreml.parity.targets import Answer, PackageTarget, Target
 
 Progress = Callable[[int, int], None]
 _WORST = 5
@@ -113,7 +113,7 @@ class ParityReport:
 
 def validate_target(
     target: PackageTarget,
-    reference: ReferenceTarget,
+    reference: Target,
     images: Sequence[Any],
     *,
     synthetic: bool,
@@ -131,7 +131,7 @@ def validate_target(
 
     Args:
         target: the package.
-        reference: the reference, answering the package's outputs.
+        reference: the reference, answering the package's outputs, with ``raw_scores``.
         images: paths or arrays.
         synthetic: they are synthetic pictures: agreement of classes on them means little and is
             not gated.
@@ -210,7 +210,7 @@ def validate_target(
 class _Comparison:
     """Answers of both sides, compared as they come."""
 
-    def __init__(self, target: PackageTarget, reference: ReferenceTarget) -> None:
+    def __init__(self, target: PackageTarget, reference: Target) -> None:
         self.target, self.reference = target, reference
         self.scores = ClosenessMeter()
         self.outputs = {role.role: ClosenessMeter() for role in target.roles}
@@ -296,7 +296,7 @@ class _Comparison:
         if found is None or wanted is None:
             return 1.0
         if self.confusion is None:
-            count = len(self.reference.labels)
+            count = len(self.reference.labels or ())
             self.confusion = ConfusionMatrix(count, ignore=-1)
         self.confusion.add(found, wanted)
         return float((found == wanted).mean())

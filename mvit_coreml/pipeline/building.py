@@ -38,7 +38,7 @@ from mvit_coreml.pipeline.palettization import Palettes, palettize, uniform_plan
 from mvit_coreml.runtime.package import load_package
 from mvit_coreml.runtime.predictor import Predictor
 
-Stage = Literal["trace", "convert", "measure", "palettize", "tune", "write", "validate"]
+Stage = Literal["trace", "convert", "measure", "palettize", "tune", "write", "validate", "compare"]
 
 
 class Progress(Protocol):

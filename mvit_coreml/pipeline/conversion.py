@@ -18,26 +18,21 @@ from mvit_coreml.coreml.package import (
     staging_folder,
 )
 from mvit_coreml.errors import GateError
-from mvit_coreml.palettes.budget import Measured, Promise, format_size
-from mvit_coreml.palettes.plan import Scalar
-from mvit_coreml.palettes.plan_file import write_plan
-from mvit_coreml.palettes.tuning import FEWEST_IMAGES
 from mvit_coreml.parity.validation import ParityReport
 from mvit_coreml.pipeline.accuracy import AccuracyDrop
-from mvit_coreml.pipeline.building import BuiltPackage, PackageBuilder, Progress, no_progress
+from mvit_coreml.pipeline.building import PackageBuilder, Progress, no_progress
 from mvit_coreml.pipeline.description import notes
-from mvit_coreml.pipeline.options import ConvertOptions, fill_in, fit_of
+from mvit_coreml.pipeline.finishing import (
+    PICTURES_AFTER_CONVERSION,
+    failing,
+    named,
+    too_few,
+    write_plan_beside,
+)
+from mvit_coreml.pipeline.options import ConvertOptions, fill_in
 from mvit_coreml.pipeline.palette_fitting import PaletteFitting, wants_fitting
 from mvit_coreml.pipeline.palettization import Palettes, load_plan
-from mvit_coreml.pipeline.validation import gate_message, validate
-
-PLAN_SUFFIX = ".plan.toml"
-# Synthetic pictures that a fresh package is checked with.
-PICTURES_AFTER_CONVERSION = 6
-_TOO_FEW = (
-    "{} images are too few to fit palettes to, so they are those of k-means alone; "
-    f"give {FEWEST_IMAGES} or more"
-)
+from mvit_coreml.pipeline.validation import validate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +117,7 @@ def convert(
         )
         palettes, judged, said = _palettes(builder, images, staging)
         built = builder.build(staging / "built", palettes)
-        finished = _named(built.package, destination.name)
+        finished = named(built.package, destination.name)
         if check:
             progress("validate")
             report = validate(
@@ -135,11 +130,9 @@ def convert(
                 pictures=PICTURES_AFTER_CONVERSION,
                 samples=samples,
             )
-            failure = ""
-            if not report.passed:
-                failure = f"does not answer like the checkpoint: {gate_message(report)}"
-            elif options.promise is not None:
-                failure = _broken_promise(builder, finished, report, options.promise)
+            dataset = options.dataset
+            drop = None if dataset is None else _accuracy(builder, dataset).of
+            failure = failing(finished, report, options.promise, drop)
             if failure and not keep_failed:
                 rejected(finished, report)
                 raise GateError(
@@ -149,7 +142,10 @@ def convert(
             said += (f"it {failure}",) if failure and report.passed else ()
         size = package_size(finished)
         publish(finished, destination)
-    plan = _write_plan(built, destination, size, report)
+    plan = None
+    if built.plan is not None:
+        palettes = built.plan, built.values
+        plan = write_plan_beside(destination, palettes, size, report, options.plan)
     told = notes(checkpoint, built.options, built.renamed, built.unsafe)
     return ConvertedPackage(
         path=destination,
@@ -178,8 +174,7 @@ def _palettes(
     if options.plan is not None:
         return load_plan(options.plan), images, ()
     if not wants_fitting(options, images):
-        few = images is not None and options.bits is not None
-        return None, images, (_TOO_FEW.format(len(images or ())),) if few else ()
+        return None, images, too_few(options, images)
     # What cannot be measured is said before the work.
     accuracy = None if options.dataset is None else _accuracy(builder, options.dataset)
     plain = builder.plain(folder / "plain")
@@ -200,58 +195,7 @@ def _palettes(
 
 
 def _accuracy(builder: PackageBuilder, dataset: Path) -> AccuracyDrop:
-    options = builder.options
-    return AccuracyDrop(
-        builder.checkpoint,
-        dataset,
-        fit=fit_of(options),
-        size=options.image_sizes[0],
-        color_order=options.color_order,
-    )
-
-
-def _broken_promise(
-    builder: PackageBuilder, package: Path, report: ParityReport, promise: Promise
-) -> str:
-    """Say what a finished package lacks of what was promised; nothing if it keeps it."""
-    dataset = builder.options.dataset
-    shares = [report.agreement[key] for key in ("top1", "pixels") if key in report.agreement]
-    measured = Measured(
-        size=package_size(package),
-        snr=report.scores.snr,
-        agreement=shares[0] if shares else None,
-        drop=None if dataset is None else _accuracy(builder, dataset).of(package),
-    )
-    short = promise.shortfalls(measured)
-    if not promise.fits(measured):
-        short.append(format_size(measured.size))
-    return f"has {', '.join(short)} where {promise} are promised" if short else ""
-
-
-def _named(package: Path, name: str) -> Path:
-    """Give a package that is not in its place yet the name that it will have there."""
-    folder = package.parent / "finished"
-    folder.mkdir()
-    return package.rename(folder / name)
-
-
-def _write_plan(
-    built: BuiltPackage, destination: Path, size: int, report: ParityReport | None
-) -> Path | None:
-    """Write down how the weights were palettized, so that it can be done again."""
-    if built.plan is None:
-        return None
-    path = destination.with_suffix(PLAN_SUFFIX)
-    given = built.options.plan
-    if given is not None and path.exists() and path.samefile(given):
-        return path
-    measured: dict[str, Scalar] = {"size": size}
-    if report is not None:
-        measured |= {"snr": round(report.scores.snr, 2), "images": report.images}
-        if not report.synthetic:
-            measured |= {name: round(value, 4) for name, value in report.agreement.items()}
-    write_plan(built.plan.with_measured(**measured), path, built.values)
-    return path
+    return AccuracyDrop(builder.checkpoint, dataset, builder.options.color_order)
 
 
 def default_destination(checkpoint: Checkpoint) -> Path:

@@ -48,14 +48,14 @@ def describe(
         "source_revision": source.revision or "",
         "weights_sha256": source.sha256,
         "precision": options.precision,
-        "bits": "" if plan is None else ", ".join(map(str, plan.bit_widths)),
+        "bits": "",
         "versions": json.dumps(
             {name: version(name) for name in ("mvit-coreml", "coremltools", "torch")}
         ),
         "preprocessing": json.dumps(preprocessing),
     }
-    if plan is not None and plan.needs_values:
-        own["palette_values"] = "trained" if plan.is_tuned else "weighted"
+    if plan is not None:
+        own |= palette_metadata(plan)
     if options.precision == "mixed":
         own["fp32_operations"] = json.dumps(options.fp32_operations)
     preview = {}
@@ -75,6 +75,14 @@ def describe(
         outputs=outputs,
         user_defined=preview | {meta.KEY_PREFIX + key: value for key, value in own.items()},
     )
+
+
+def palette_metadata(plan: PalettizationPlan) -> dict[str, str]:
+    """Return what a package's metadata says about its palettes, by key without prefix."""
+    own = {"bits": ", ".join(map(str, plan.bit_widths))}
+    if plan.needs_values:
+        own["palette_values"] = "trained" if plan.is_tuned else "weighted"
+    return own
 
 
 def notes(

@@ -124,6 +124,8 @@ class PaletteFitting:
         default = self.loaded.function()
         self.weights = [(info, stored.decode()) for info, stored in function_weights(default)]
         self.infos = [info for info, _ in self.weights]
+        # Measured once they are asked for.
+        self.sensitivities: tuple[Sensitivity, ...] = ()
         self.held_out: tuple[Any, ...] | None = None
         if images is None:
             size = self.function.image.height, self.function.image.width
@@ -191,7 +193,7 @@ class PaletteFitting:
             quality=tuned.quality,
             plain=tuned.plain,
             fitted_to=len(self.tuner.calibration.pixels),
-            sensitivities=tuple(self.sensitivities) if "sensitivities" in vars(self) else (),
+            sensitivities=self.sensitivities,
         )
 
     def palettes(
@@ -220,12 +222,8 @@ class PaletteFitting:
         """Predicts the package's size."""
         return PackageSizes(self.package)
 
-    @cached_property
-    def sensitivities(self) -> list[Sensitivity]:
-        """What each weight's palettes do to the answers, under every choice that saves bytes."""
-        return self._measured(())
-
     def _measured(self, group_sizes: Sequence[int]) -> list[Sensitivity]:
+        """Measure what each weight's palettes do, under every choice that saves bytes."""
         pixels = self.tuner.calibration.pixels
         area = pixels.shape[2] * pixels.shape[3]
         count = max(_FEWEST_SENSITIVITY_IMAGES, _SENSITIVITY_PIXELS // area)
@@ -240,9 +238,8 @@ class PaletteFitting:
         )
 
     def weight_options(self, group_size: int = 0) -> list[WeightOptions]:
-        """Return the choices that every weight has, with their bytes and noise."""
-        if group_size:
-            self.__dict__["sensitivities"] = self._measured((group_size,))
+        """Measure the choices that every weight has: their bytes and their noise."""
+        self.sensitivities = tuple(self._measured((group_size,) if group_size else ()))
         return [
             WeightOptions(
                 found.name,

@@ -22,7 +22,8 @@ from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.palettes.plan_file import values_path
 from mvit_coreml.parity.samples import REPORT_SAMPLES
 from mvit_coreml.pipeline.building import Stage
-from mvit_coreml.pipeline.conversion import PLAN_SUFFIX, ConvertedPackage, convert
+from mvit_coreml.pipeline.conversion import ConvertedPackage, convert
+from mvit_coreml.pipeline.finishing import PLAN_SUFFIX
 from mvit_coreml.pipeline.package_index import Check, IndexEntry, PackageIndex, tree_sha256
 from mvit_coreml.pipeline.recipe_inputs import (
     RecipeInputs,

@@ -14,7 +14,7 @@ from mvit_coreml.parity.report.building import build_report
 from mvit_coreml.parity.report.writing import write_report
 from mvit_coreml.parity.samples import REPORT_SAMPLES
 from mvit_coreml.parity.validation import ParityReport
-from mvit_coreml.pipeline.conversion import PICTURES_AFTER_CONVERSION
+from mvit_coreml.pipeline.finishing import PICTURES_AFTER_CONVERSION
 from mvit_coreml.pipeline.package_index import Check
 from mvit_coreml.pipeline.recipes import Recipe
 from mvit_coreml.pipeline.validation import validate

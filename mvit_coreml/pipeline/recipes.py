@@ -13,7 +13,7 @@ from typing import Any
 from mvit_coreml.coreml.outputs import OUTPUTS_OF_TASK
 from mvit_coreml.errors import InputError
 from mvit_coreml.palettes.budget import Promise, parse_size
-from mvit_coreml.pipeline.conversion import PLAN_SUFFIX
+from mvit_coreml.pipeline.finishing import PLAN_SUFFIX
 from mvit_coreml.pipeline.options import ConvertOptions
 
 SUFFIX = ".toml"

@@ -156,7 +156,7 @@ def test_not_a_number_keeps_no_promise() -> None:
 def test_what_was_promised_must_be_measured() -> None:
     with pytest.raises(InputError, match="give labelled images"):
         Promise(max_drop=1).holds(Measured(1, snr=50.0))
-    with pytest.raises(InputError, match="give images"):
+    with pytest.raises(InputError, match="cannot be measured: the model answers no classes"):
         Promise(min_agreement=0.9).holds(Measured(1, snr=50.0))
 
 

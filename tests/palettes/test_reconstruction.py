@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -27,9 +28,9 @@ from mvit_coreml.palettes import reconstruction
 from mvit_coreml.palettes.choices import UNCOMPRESSED, Choice
 from mvit_coreml.palettes.clustering import ClusterJob, cluster_weights
 from mvit_coreml.palettes.differentiable import DifferentiableFunction
-from mvit_coreml.palettes.layers import find_layers
+from mvit_coreml.palettes.layers import Layer, find_layers
 from mvit_coreml.palettes.quality import Quality, compare_scores, scores
-from mvit_coreml.palettes.reconstruction import TunedWeights, reconstruct
+from mvit_coreml.palettes.reconstruction import TunedWeights, palettize_layer, reconstruct
 from mvit_coreml.runtime.package import load_package
 
 WEIGHTS = ("stem", "depthwise", "grouped", "expand", "head")
@@ -303,3 +304,23 @@ def test_a_trained_model_at_four_bits_agrees_far_more_often(real_data: Path, tra
     assert alone.agreement is not None
     assert found.agreement > alone.agreement + 0.1
     assert found.agreement > 0.93
+
+
+def test_what_only_dead_inputs_use_stays_in_range():
+    """Nothing in the images says what weights of inputs that are always zero should be."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(1, 8, 32, generator=generator)
+    # The largest weights, which nearly all entries are left for, are those of dead inputs.
+    weight[:, :, 16:] *= 20
+    samples = torch.randn(1, 32, 400, generator=generator)
+    samples[:, 16:] *= 1e-4
+    layer = Layer(0, cast(Any, None), "weight", None, 0, (8, 32, 1, 1), 1)
+    found = palettize_layer(
+        layer,
+        weight,
+        samples @ samples.mT,
+        torch.ones(1, 8),
+        Choice(6),
+        np.dtype(np.float16),
+    )
+    assert np.abs(found.lut).max() < 1.1 * float(weight.abs().max())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -192,17 +192,29 @@ def _number(
 
 
 @contextmanager
-def _canvas(width: int, height: int) -> Iterator[_Canvas]:
+def plot_style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Draw with matplotlib in the style of a report, whatever the user's own is.
+
+    Args:
+        changes: parameters of matplotlib instead of the style's.
+    """
     # The first import may build a cache of fonts, and says so.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     import matplotlib
-    from matplotlib.figure import Figure
 
     with matplotlib.rc_context():
         # Whoever runs this may have a style of their own.
         matplotlib.rcdefaults()
         style: Any = matplotlib.rcParams
-        style.update(_STYLE)
+        style.update({**_STYLE, **(changes or {})})
+        yield
+
+
+@contextmanager
+def _canvas(width: int, height: int) -> Iterator[_Canvas]:
+    with plot_style():
+        from matplotlib.figure import Figure
+
         figure = Figure(
             figsize=(width / _UNITS_PER_INCH, height / _UNITS_PER_INCH),
             dpi=_UNITS_PER_INCH,

@@ -12,13 +12,13 @@ INK = "#010203"
 FAINT = "#010204"
 SERIES = ("#010211", "#010212", "#010213", "#010214", "#010215", "#010216")
 # Okabe and Ito (2008), Color Universal Design: told apart with any colour vision.
-_PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _COLORS = {
     INK: "currentColor",
     FAINT: "var(--faint, #888888)",
     **{
         color: f"var(--series-{number}, {default})"
-        for number, (color, default) in enumerate(zip(SERIES, _PALETTE, strict=True), 1)
+        for number, (color, default) in enumerate(zip(SERIES, PALETTE, strict=True), 1)
     },
 }
 # Depending on its version, matplotlib writes ``font: 700 11px 'DejaVu Sans'`` or every part apart.

@@ -1,0 +1,63 @@
+"""What tests of fitted palettes share: a small model, noise to fit to, and measuring only once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packages import image, small_checkpoint
+from PIL import Image
+
+from mvit_coreml import Checkpoint
+from mvit_coreml.palettes import tuning
+from mvit_coreml.pipeline import palette_fitting
+
+SIZE = 32
+_known: dict[tuple[str, ...], Any] = {}
+
+
+def fitted_checkpoint() -> Checkpoint:
+    """Return the checkpoint whose palettes are fitted."""
+    return small_checkpoint("mobilenet_v2", size=SIZE)
+
+
+def write_images(folder: Path, count: int) -> list[Path]:
+    """Write images of noise, the same for every folder, and return their files in order."""
+    folder.mkdir(exist_ok=True)
+    files = [folder / f"{index:02}.png" for index in range(count)]
+    for index, file in enumerate(files):
+        Image.fromarray(image((SIZE, SIZE), seed=index)).save(file)
+    return files
+
+
+def measure_once(monkeypatch: pytest.MonkeyPatch, candidates: int = 2) -> None:
+    """Do what takes long once for the same model and images, and try few candidates.
+
+    Args:
+        monkeypatch: undoes it.
+        candidates: packages that are considered for a promise, besides the smallest.
+    """
+    monkeypatch.setattr(
+        palette_fitting, "measure_sensitivity", _once(palette_fitting.measure_sensitivity)
+    )
+    monkeypatch.setattr(tuning, "reconstruct", _once(tuning.reconstruct))
+    monkeypatch.setattr(palette_fitting, "_CANDIDATES", candidates)
+
+
+def _once(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Remember the results by the function's constants, the pixels and the choices."""
+
+    def call(function: Any, pixels: Any, choices: Any, **options: Any) -> Any:
+        constants = hashlib.sha256()
+        for name, value in function.constants.items():
+            constants.update(name.encode() + value.numpy().tobytes())
+        seen = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+        key = (original.__name__, constants.hexdigest(), seen, repr(choices))
+        if key not in _known:
+            _known[key] = original(function, pixels, choices, **options)
+        return _known[key]
+
+    return call
