@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from mvit_coreml.cli.palette_options import (
     palettes_in_words,
     quality_notes,
 )
+from mvit_coreml.cli.parameters import MapSize, Numbers, Size, ios_option
 from mvit_coreml.cli.reports import check_report, report_option, samples, save_report
 from mvit_coreml.cli.stages import StageProgress
 
@@ -38,44 +38,6 @@ Examples:
 """
 
 
-class _Size(click.ParamType[tuple[int, int]]):
-    """``N`` or ``HxW``."""
-
-    name = "N|HxW"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no size; give N or HEIGHTxWIDTH in pixels", param, ctx)
-        height = int(match[1])
-        return height, int(match[2] or height)
-
-
-class _MapSize(_Size):
-    """``input``, ``logits``, ``N`` or ``HxW``."""
-
-    name = "input|logits|HxW"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        return value if value in ("input", "logits") else super().convert(value, param, ctx)
-
-
-class _Numbers(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between."""
-
-    name = "I,J,…"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is no list of whole numbers such as 2,4", param, ctx)
-
-
 @click.command("convert", epilog=_EXAMPLES)
 @click.argument("source")
 @click.option(
@@ -86,13 +48,7 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
     help="Package to write; by default the checkpoint's name in this folder.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing package.")
-@click.option(
-    "--ios",
-    type=click.Choice(["16", "17", "18", "26"]),
-    default="17",
-    show_default=True,
-    help="Deployment target.",
-)
+@ios_option
 @palette_options
 @click.option(
     "--precision",
@@ -110,19 +66,19 @@ class _Numbers(click.ParamType[tuple[int, ...]]):
 )
 @click.option(
     "--map-size",
-    type=_MapSize(),
+    type=MapSize(),
     help="Size of a segmenter's maps; by default the input's, for logits their own.",
 )
 @click.option(
     "--layers",
-    type=_Numbers(),
+    type=Numbers("I,J,…", "whole numbers", "2,4"),
     default=(),
     help="Hidden states to add to the features, counted from 0.",
 )
 @click.option(
     "--image-size",
     "image_sizes",
-    type=_Size(),
+    type=Size(),
     multiple=True,
     help="Input size instead of the checkpoint's; give it several times for one package "
     "with a function for each (iOS 18).",

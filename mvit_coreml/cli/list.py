@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import click
 
 from mvit_coreml.checkpoints.catalogue import CATALOGUE, CatalogueEntry, find
 from mvit_coreml.cli.output import echo_json
+from mvit_coreml.cli.tables import table
 
 _EXAMPLES = """\b
 Examples:
@@ -38,7 +38,7 @@ def command(family: str | None, task: str | None, as_json: bool) -> None:
     if as_json:
         echo_json([dataclasses.asdict(entry) for entry in entries])
     else:
-        click.echo(_table([_HEADER, *map(_row, entries)]))
+        click.echo(table([_HEADER, *map(_row, entries)]))
 
 
 def _row(entry: CatalogueEntry) -> tuple[str, ...]:
@@ -53,12 +53,3 @@ def _row(entry: CatalogueEntry) -> tuple[str, ...]:
         size,
         metric,
     )
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-    return "\n".join(lines)

@@ -10,6 +10,7 @@ import click
 
 from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
 from mvit_coreml.cli.output import echo_json
+from mvit_coreml.cli.parameters import Numbers, ios_option
 from mvit_coreml.cli.stages import StageProgress
 from mvit_coreml.cli.tables import table
 from mvit_coreml.errors import InputError
@@ -27,20 +28,6 @@ Examples:
 _INTERRUPTED = 130
 
 
-class _Bits(click.ParamType[tuple[int, ...]]):
-    """Numbers of bits with commas between."""
-
-    name = "B,B,…"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(int(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is no list of bits such as 8,6,4", param, ctx)
-
-
 @click.command("tradeoff", epilog=_EXAMPLES)
 @click.argument("source")
 @click.option(
@@ -54,15 +41,11 @@ class _Bits(click.ParamType[tuple[int, ...]]):
     type=click.Path(path_type=Path),
     help="Labelled images to judge on, as evaluate takes them; best others than --images.",
 )
+@ios_option
 @click.option(
-    "--ios",
-    type=click.Choice(["16", "17", "18", "26"]),
-    default="17",
-    show_default=True,
-    help="Deployment target.",
-)
-@click.option(
-    "--bits", type=_Bits(), help="Bits of the uniform plans. [default: 8,6,4,2; from iOS 18 also 3]"
+    "--bits",
+    type=Numbers("B,B,…", "bits", "8,6,4"),
+    help="Bits of the uniform plans. [default: 8,6,4,2; from iOS 18 also 3]",
 )
 @click.option(
     "--steps",

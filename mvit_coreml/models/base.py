@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -66,7 +67,7 @@ class Model(nn.Module, Generic[ConfigT]):
         (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
 
 
-class Backbone(Model[ConfigT]):
+class Backbone(Model[ConfigT], ABC):
     """A feature extractor.
 
     Attributes:
@@ -79,20 +80,20 @@ class Backbone(Model[ConfigT]):
     feature_dim: int
 
     @property
+    @abstractmethod
     def first_convolution(self) -> nn.Conv2d:
         """The convolution that reads the image."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def num_hidden_states(self) -> int:
         """Number of maps in ``hidden_states``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_features(
         self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None
     ) -> Tensor:
         """Run all stages; append each stage's map to ``hidden_states`` when it is a list."""
-        raise NotImplementedError
 
     def expand(self, features: Tensor) -> Tensor:
         """Apply the last 1x1 convolution, if the family has one."""

@@ -10,13 +10,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from mvit_coreml.errors import ConfigError
+from mvit_coreml.models.config_checks import (
+    is_bool,
+    is_int_from,
+    is_ints,
+    is_number_from,
+    is_positive,
+    is_probability,
+    is_size,
+)
 
 Task = Literal["backbone", "image-classification", "semantic-segmentation"]
 PatchGrid = Literal["truncate", "interpolate"]
@@ -92,14 +100,14 @@ class ModelConfig:
             value = getattr(self, spec.name)
             if isinstance(value, list):
                 object.__setattr__(self, spec.name, tuple(value))
-        self._check("num_channels", _is_int_from(1), "a whole number from 1")
-        self._check("image_size", _is_size, "a whole number of pixels or a (height, width) pair")
+        self._check("num_channels", is_int_from(1), "a whole number from 1")
+        self._check("image_size", is_size, "a whole number of pixels or a (height, width) pair")
         self._check("hidden_act", ACTIVATIONS.__contains__, "one of " + ", ".join(ACTIVATIONS))
         self._check("output_stride", OUTPUT_STRIDES.__contains__, "8, 16 or 32")
-        self._check("classifier_dropout_prob", _is_probability, "a probability from 0 to 1")
-        self._check("initializer_range", _is_number_from(0), "a number from 0")
-        self._check("layer_norm_eps", _is_positive, "a number above 0")
-        self._check("semantic_loss_ignore_index", _is_int_from(None), "a whole number")
+        self._check("classifier_dropout_prob", is_probability, "a probability from 0 to 1")
+        self._check("initializer_range", is_number_from(0), "a number from 0")
+        self._check("layer_norm_eps", is_positive, "a number above 0")
+        self._check("semantic_loss_ignore_index", is_int_from(None), "a whole number")
         self._check(
             "problem_type",
             (None, *PROBLEM_TYPES).__contains__,
@@ -203,12 +211,12 @@ class _AsppConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("patch_size", _is_size, "a whole number of pixels or a (height, width) pair")
-        self._check("expand_ratio", _is_positive, "a number above 0")
-        self._check("conv_kernel_size", _is_int_from(1), "a whole number from 1")
-        self._check("aspp_out_channels", _is_int_from(1), "a whole number from 1")
-        self._check("atrous_rates", _is_ints(3, 1), "three whole numbers from 1")
-        self._check("aspp_dropout_prob", _is_probability, "a probability from 0 to 1")
+        self._check("patch_size", is_size, "a whole number of pixels or a (height, width) pair")
+        self._check("expand_ratio", is_positive, "a number above 0")
+        self._check("conv_kernel_size", is_int_from(1), "a whole number from 1")
+        self._check("aspp_out_channels", is_int_from(1), "a whole number from 1")
+        self._check("atrous_rates", is_ints(3, 1), "three whole numbers from 1")
+        self._check("aspp_dropout_prob", is_probability, "a probability from 0 to 1")
 
     @property
     def patch_hw(self) -> tuple[int, int]:
@@ -247,13 +255,13 @@ class MobileViTConfig(_AsppConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("hidden_sizes", _is_ints(3, 1), "three whole numbers from 1")
-        self._check("neck_hidden_sizes", _is_ints(7, 1), "seven whole numbers from 1")
-        self._check("num_attention_heads", _is_int_from(1), "a whole number from 1")
-        self._check("mlp_ratio", _is_positive, "a number above 0")
-        self._check("hidden_dropout_prob", _is_probability, "a probability from 0 to 1")
-        self._check("attention_probs_dropout_prob", _is_probability, "a probability from 0 to 1")
-        self._check("qkv_bias", _is_bool, "true or false")
+        self._check("hidden_sizes", is_ints(3, 1), "three whole numbers from 1")
+        self._check("neck_hidden_sizes", is_ints(7, 1), "seven whole numbers from 1")
+        self._check("num_attention_heads", is_int_from(1), "a whole number from 1")
+        self._check("mlp_ratio", is_positive, "a number above 0")
+        self._check("hidden_dropout_prob", is_probability, "a probability from 0 to 1")
+        self._check("attention_probs_dropout_prob", is_probability, "a probability from 0 to 1")
+        self._check("qkv_bias", is_bool, "true or false")
         self._check(
             "conv_kernel_size",
             lambda size: size % 2 == 1,
@@ -307,12 +315,12 @@ class MobileViTV2Config(_AsppConfig):
         multiplier: object = self.ffn_multiplier
         if isinstance(multiplier, float) and multiplier.is_integer():
             object.__setattr__(self, "ffn_multiplier", int(multiplier))
-        self._check("n_attn_blocks", _is_ints(3, 0), "three whole numbers from 0")
-        self._check("base_attn_unit_dims", _is_ints(3, 1), "three whole numbers from 1")
-        self._check("width_multiplier", _is_positive, "a number above 0")
-        self._check("attn_dropout", _is_probability, "a probability from 0 to 1")
-        self._check("ffn_dropout", _is_probability, "a probability from 0 to 1")
-        self._check("ffn_multiplier", _is_int_from(1), "a whole number from 1")
+        self._check("n_attn_blocks", is_ints(3, 0), "three whole numbers from 0")
+        self._check("base_attn_unit_dims", is_ints(3, 1), "three whole numbers from 1")
+        self._check("width_multiplier", is_positive, "a number above 0")
+        self._check("attn_dropout", is_probability, "a probability from 0 to 1")
+        self._check("ffn_dropout", is_probability, "a probability from 0 to 1")
+        self._check("ffn_multiplier", is_int_from(1), "a whole number from 1")
         self._check(
             "patch_grid", ("truncate", "interpolate").__contains__, "truncate or interpolate"
         )
@@ -390,16 +398,16 @@ class MobileNetV2Config(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("depth_multiplier", _is_positive, "a number above 0")
-        self._check("depth_divisible_by", _is_int_from(1), "a whole number from 1")
-        self._check("min_depth", _is_int_from(1), "a whole number from 1")
-        self._check("expand_ratio", _is_positive, "a number above 0")
+        self._check("depth_multiplier", is_positive, "a number above 0")
+        self._check("depth_divisible_by", is_int_from(1), "a whole number from 1")
+        self._check("min_depth", is_int_from(1), "a whole number from 1")
+        self._check("expand_ratio", is_positive, "a number above 0")
         for name in ("first_layer_is_expansion", "finegrained_output", "tf_padding"):
-            self._check(name, _is_bool, "true or false")
-        self._check("stage_depths", _is_ints(7, 1), "seven whole numbers from 1")
+            self._check(name, is_bool, "true or false")
+        self._check("stage_depths", is_ints(7, 1), "seven whole numbers from 1")
         for name in ("stem_channels", "head_channels"):
             self._check(
-                name, lambda v: v is None or _is_int_from(1)(v), "a whole number from 1, or null"
+                name, lambda v: v is None or is_int_from(1)(v), "a whole number from 1, or null"
             )
 
     def scaled(self, channels: int) -> int:
@@ -499,45 +507,6 @@ def make_divisible(value: float, divisor: int = 8, min_value: int | None = None)
 
 def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return size if isinstance(size, tuple) else (size, size)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_positive(value: Any) -> bool:
-    return _is_number(value) and value > 0
-
-
-def _is_probability(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 1
-
-
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_number_from(low: float) -> Callable[[Any], bool]:
-    return lambda value: _is_number(value) and value >= low
-
-
-def _is_int_from(low: int | None) -> Callable[[Any], bool]:
-    def accepts(value: Any) -> bool:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return whole and (low is None or value >= low)
-
-    return accepts
-
-
-def _is_ints(count: int, low: int) -> Callable[[Any], bool]:
-    is_element = _is_int_from(low)
-    return lambda value: (
-        isinstance(value, tuple) and len(value) == count and all(map(is_element, value))
-    )
-
-
-def _is_size(value: object) -> bool:
-    return _is_int_from(1)(value) or _is_ints(2, 1)(value)
 
 
 def _read_id2label(labels: object) -> dict[int, str]:

@@ -287,12 +287,11 @@ def _first_operation(types: list[str], wanted: list[str]) -> str:
     return f"{len(types)} operations instead of {len(wanted)}"
 
 
-def stored_precision(package: Package, function: Function) -> tuple[str, int | None]:
+def stored_precision(function: Function) -> tuple[str, int | None]:
     """Return what a function computes in and the fewest bits of its palettes.
 
     Args:
-        package: any tool's.
-        function: of the package.
+        function: of any tool's package.
 
     Returns:
         ``fp16`` or ``fp32``, and the number of bits or ``None`` without palettes.
@@ -300,5 +299,4 @@ def stored_precision(package: Package, function: Function) -> tuple[str, int | N
     computing = [s for s in _steps(function) if s.op_type in ("conv", "linear", "matmul")]
     types = {str(getattr(step.outputs[0].type, "data_type", "")) for step in computing}
     precision = "fp16" if any("fp16" in name or "float16" in name for name in types) else "fp32"
-    del package
     return precision, min(palette_bits(Constants(function)), default=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from mvit_coreml.pipeline.finishing import (
     write_plan_beside,
 )
 from mvit_coreml.pipeline.options import ConvertOptions, fill_in
-from mvit_coreml.pipeline.palette_fitting import PaletteFitting, wants_fitting
+from mvit_coreml.pipeline.palette_fitting import fit_palettes, wants_fitting
 from mvit_coreml.pipeline.palettization import Palettes, load_plan
 from mvit_coreml.pipeline.validation import validate
 
@@ -110,12 +109,15 @@ def convert(
     options = fill_in(options or ConvertOptions(), checkpoint)
     destination = Path(output) if output is not None else default_destination(checkpoint)
     check_destination(destination, force)
+    accuracy = None
+    if options.dataset is not None:
+        accuracy = AccuracyDrop(checkpoint, options.dataset, options.color_order)
     report = None
     with staging_folder(destination) as staging:
         builder = PackageBuilder(
             checkpoint, options, images=images, folder=staging, progress=progress, verbose=verbose
         )
-        palettes, judged, said = _palettes(builder, images, staging)
+        palettes, judged, said = _palettes(builder, images, accuracy, staging)
         built = builder.build(staging / "built", palettes)
         finished = named(built.package, destination.name)
         if check:
@@ -130,9 +132,7 @@ def convert(
                 pictures=PICTURES_AFTER_CONVERSION,
                 samples=samples,
             )
-            dataset = options.dataset
-            drop = None if dataset is None else _accuracy(builder, dataset).of
-            failure = failing(finished, report, options.promise, drop)
+            failure = failing(finished, report, options.promise, accuracy)
             if failure and not keep_failed:
                 rejected(finished, report)
                 raise GateError(
@@ -163,7 +163,10 @@ def convert(
 
 
 def _palettes(
-    builder: PackageBuilder, images: Sequence[Any] | None, folder: Path
+    builder: PackageBuilder,
+    images: Sequence[Any] | None,
+    accuracy: AccuracyDrop | None,
+    folder: Path,
 ) -> tuple[Palettes | None, Sequence[Any] | None, tuple[str, ...]]:
     """Find the palettes, unless they are those of k-means with equal bits.
 
@@ -175,27 +178,17 @@ def _palettes(
         return load_plan(options.plan), images, ()
     if not wants_fitting(options, images):
         return None, images, too_few(options, images)
-    # What cannot be measured is said before the work.
-    accuracy = None if options.dataset is None else _accuracy(builder, options.dataset)
-    plain = builder.plain(folder / "plain")
-    fitting = PaletteFitting(
-        plain.package,
+    fitted = fit_palettes(
+        builder.plain(folder / "plain").package,
+        options,
         images,
         source_sha256=builder.checkpoint.provenance.sha256,
+        build=lambda palettes, tried: builder.build(tried, palettes).package,
+        accuracy=accuracy,
+        folder=folder,
         progress=builder.progress,
     )
-
-    def drop(palettes: Palettes) -> float:
-        assert accuracy is not None
-        with tempfile.TemporaryDirectory(dir=folder) as tried:
-            return accuracy.of(builder.build(Path(tried), palettes).package)
-
-    fitted = fitting.fit(options, drop=None if accuracy is None else drop)
     return fitted.palettes, fitted.held_out, (str(fitted),)
-
-
-def _accuracy(builder: PackageBuilder, dataset: Path) -> AccuracyDrop:
-    return AccuracyDrop(builder.checkpoint, dataset, builder.options.color_order)
 
 
 def default_destination(checkpoint: Checkpoint) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from mvit_coreml.palettes.plan import Scalar
 from mvit_coreml.palettes.plan_file import write_plan
 from mvit_coreml.palettes.tuning import FEWEST_IMAGES
 from mvit_coreml.parity.validation import ParityReport
+from mvit_coreml.pipeline.accuracy import AccuracyDrop
 from mvit_coreml.pipeline.options import PaletteOptions
 from mvit_coreml.pipeline.palettization import Palettes
 from mvit_coreml.pipeline.validation import gate_message
@@ -41,7 +42,7 @@ def failing(
     package: Path,
     report: ParityReport,
     promise: Promise | None,
-    drop: Callable[[Path], float] | None,
+    accuracy: AccuracyDrop | None,
     original: str = "the checkpoint",
 ) -> str:
     """Say why a finished package is not to be put in its place; nothing if it is.
@@ -50,7 +51,7 @@ def failing(
         package: the package.
         report: how it compared with what it was made from.
         promise: what it must keep besides the gates.
-        drop: loss of accuracy of a package in percentage points, where that is promised.
+        accuracy: measures the drop that is promised, if one is.
         original: what to call what it was compared with.
     """
     if not report.passed:
@@ -62,7 +63,7 @@ def failing(
         size=package_size(package),
         snr=report.scores.snr,
         agreement=shares[0] if shares else None,
-        drop=None if drop is None else drop(package),
+        drop=None if accuracy is None else accuracy.of(package),
     )
     short = promise.shortfalls(measured)
     if not promise.fits(measured):

@@ -6,6 +6,7 @@ the package that comes of it is judged by :mod:`mvit_coreml.pipeline.conversion`
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,6 +36,7 @@ from mvit_coreml.palettes.weights import function_weights
 from mvit_coreml.parity.datasets import spread as spread_out
 from mvit_coreml.parity.pictures import synthetic_pictures
 from mvit_coreml.parity.preparation import read_preparation
+from mvit_coreml.pipeline.accuracy import AccuracyDrop
 from mvit_coreml.pipeline.building import Progress, no_progress
 from mvit_coreml.pipeline.options import PaletteOptions
 from mvit_coreml.pipeline.palettization import Palettes, asked_for, grouped
@@ -94,6 +96,44 @@ def wants_fitting(options: PaletteOptions, images: Sequence[Any] | None) -> bool
     if options.bits == "auto" or options.tune_minutes is not None:
         return True
     return images is not None and len(images) >= FEWEST_IMAGES
+
+
+def fit_palettes(
+    package: Path,
+    options: PaletteOptions,
+    images: Sequence[Any] | None,
+    *,
+    source_sha256: str,
+    build: Callable[[Palettes, Path], Path],
+    accuracy: AccuracyDrop | None,
+    folder: Path,
+    progress: Progress,
+) -> FittedPalettes:
+    """Fit the palettes that options ask for.
+
+    Args:
+        package: complete, of this project, without palettes.
+        options: with ``bits``.
+        images: synthetic pictures by default.
+        source_sha256: of the checkpoint's weights.
+        build: makes the package with some palettes in a folder of its own.
+        accuracy: measures the drop that is promised, if one is.
+        folder: for the packages that are tried.
+        progress: told how it gets on.
+
+    Raises:
+        InputError: too few images, or one that cannot be read.
+        GateError: nothing keeps the promise.
+    """
+    fitting = PaletteFitting(package, images, source_sha256=source_sha256, progress=progress)
+    if accuracy is None:
+        return fitting.fit(options)
+
+    def drop(palettes: Palettes) -> float:
+        with tempfile.TemporaryDirectory(dir=folder) as tried:
+            return accuracy.of(build(palettes, Path(tried)))
+
+    return fitting.fit(options, drop=drop)
 
 
 class PaletteFitting:
@@ -279,7 +319,7 @@ class PaletteFitting:
         return best.candidate.choices, found[id(best.candidate)]
 
     def predicted_bytes(self, choices: Mapping[str, Choice]) -> int:
-        """Return what the finished package will take, or a few bytes less than this."""
+        """Return the bytes that the finished package will take at most."""
         return self.sizes.package_bytes(choices) + _METADATA_BYTES
 
     def under(self, target_size: int, options: Sequence[WeightOptions]) -> dict[str, Choice]:

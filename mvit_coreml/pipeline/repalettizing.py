@@ -6,7 +6,6 @@ for byte.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +43,7 @@ from mvit_coreml.pipeline.finishing import (
     write_plan_beside,
 )
 from mvit_coreml.pipeline.options import PaletteOptions
-from mvit_coreml.pipeline.palette_fitting import PaletteFitting, wants_fitting
+from mvit_coreml.pipeline.palette_fitting import fit_palettes, wants_fitting
 from mvit_coreml.pipeline.palettization import Palettes, load_plan, palettize, uniform_plan
 from mvit_coreml.pipeline.validation import validate
 from mvit_coreml.runtime.package import load_package
@@ -129,12 +128,11 @@ def palettize_package(
         finished = named(built, destination.name)
         if check:
             report = palettizer.judge(finished, judged)
-            accuracy = palettizer.accuracy
             failure = failing(
                 finished,
                 report,
                 options.promise,
-                None if accuracy is None else accuracy.of,
+                palettizer.accuracy,
                 "the original" if against is None else "the checkpoint",
             )
             if failure and not keep_failed:
@@ -212,16 +210,16 @@ class _Palettizer:
             program, _ = read_program(self.package)
             plan = uniform_plan(program, options.bits, options.group_size, self.source_sha256)
             return (plan, PlanValues()), images, too_few(options, images)
-        fitting = PaletteFitting(
-            self.package, images, source_sha256=self.source_sha256, progress=self.progress
+        fitted = fit_palettes(
+            self.package,
+            options,
+            images,
+            source_sha256=self.source_sha256,
+            build=self.build,
+            accuracy=self.accuracy,
+            folder=folder,
+            progress=self.progress,
         )
-
-        def drop(palettes: Palettes) -> float:
-            assert self.accuracy is not None
-            with tempfile.TemporaryDirectory(dir=folder) as tried:
-                return self.accuracy.of(self.build(palettes, Path(tried)))
-
-        fitted = fitting.fit(options, drop=None if self.accuracy is None else drop)
         return fitted.palettes, fitted.held_out, (str(fitted),)
 
     def build(self, palettes: Palettes, folder: Path) -> Path:
@@ -256,7 +254,7 @@ class _Palettizer:
         size = (image.height, image.width)
         chosen = synthetic_pictures(PICTURES_AFTER_CONVERSION, size) if images is None else images
         target = PackageTarget(Predictor(package, engine="portable"))
-        precision, bits = stored_precision(target.package, target.function)
+        precision, bits = stored_precision(target.function)
         return validate_target(
             target,
             _Original(PackageTarget(Predictor(self.package, engine="portable"))),

@@ -111,7 +111,7 @@ def validate(
         notes.append("another tool made the package: its parts are not compared one by one")
         if layers:
             raise InputError(f"{package}: --layers needs a package that mvit-coreml converted")
-    precision, bits = stored_precision(loaded, predictor.function)
+    precision, bits = stored_precision(predictor.function)
     return validate_target(
         target,
         reference,

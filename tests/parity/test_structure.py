@@ -241,4 +241,4 @@ def test_how_values_came_about_must_be_known(plain):
 )
 def test_precision_and_bits_are_read_from_the_program(options, expected):
     package = load_package(converted(FAMILY, **options)[0].path)
-    assert stored_precision(package, package.function()) == expected
+    assert stored_precision(package.function()) == expected

@@ -112,7 +112,7 @@ def plain_sizes(inspection: Inspection) -> tuple[SizeBar, ...]:
 
 def _facts(package: Package, function: Function) -> PackageFacts:
     inspection = inspect_package(package.path)
-    precision, bits = stored_precision(package, function)
+    precision, bits = stored_precision(function)
     stated = package.metadata.user_defined.get(KEY_PREFIX + "precision", "")
     preparation = read_preparation(package, function) if _takes_image(function) else None
     facts = next(found for found in inspection.functions if found.name == function.name)
