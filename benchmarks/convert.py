@@ -64,7 +64,7 @@ print("RESULT " + json.dumps({
 OURS = """
 import json, resource, sys, time
 from mvit_coreml import ConvertOptions, convert, load_checkpoint
-from mvit_coreml.coreml.toolkit import load_coremltools
+from mvit_coreml.export.coremltools_import import load_coremltools
 load_coremltools()
 start = time.perf_counter()
 folder, output = sys.argv[1], sys.argv[2]

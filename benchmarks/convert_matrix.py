@@ -35,9 +35,9 @@ from mvit_coreml import (
 )
 from mvit_coreml.checkpoints.catalogue import CATALOGUE, CatalogueEntry
 from mvit_coreml.checkpoints.checkpoint import Provenance
-from mvit_coreml.coreml.outputs import OUTPUTS_OF_TASK
-from mvit_coreml.coreml.program import IOS_TARGETS
-from mvit_coreml.coreml.toolkit import load_coremltools
+from mvit_coreml.export.coremltools_import import load_coremltools
+from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK
+from mvit_coreml.export.torch_to_mil import IOS_TARGETS
 
 MOBILEVIT = {
     "s": {},

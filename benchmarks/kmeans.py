@@ -28,7 +28,7 @@ def model_weights(name: str) -> list[NDArray[np.float16]]:
     from standins import PUBLISHED, enliven
 
     from mvit_coreml.models.build import build_model
-    from mvit_coreml.models.export import prepare_for_export
+    from mvit_coreml.models.folding import prepare_for_export
 
     config, task, size = PUBLISHED[name]
     model = build_model(config, task)
@@ -51,8 +51,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="threads (default: one a core)")
     options = parser.parse_args()
 
-    from mvit_coreml.coreml.toolkit import load_coremltools
-    from mvit_coreml.palettes.kmeans import optimal_palette, palettize_tensors
+    from mvit_coreml.compression.kmeans import optimal_palette, palettize_tensors
+    from mvit_coreml.export.coremltools_import import load_coremltools
 
     load_coremltools()
     from coremltools.models.neural_network.quantization_utils import (

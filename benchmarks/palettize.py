@@ -40,12 +40,12 @@ print("RESULT " + json.dumps({"step": step, "saved to saved": time.perf_counter(
 """
 OURS = """
 import json, sys, time
-from mvit_coreml.coreml.toolkit import load_coremltools
+from mvit_coreml.export.coremltools_import import load_coremltools
 ct = load_coremltools()
 from coremltools.converters.mil.frontend.milproto.load import load
-from mvit_coreml.coreml.package import finish_package
-from mvit_coreml.coreml.program import save_program
-from mvit_coreml.palettes.apply import palettize_program, program_ios
+from mvit_coreml.export.atomic_package import finish_package
+from mvit_coreml.export.torch_to_mil import save_program
+from mvit_coreml.compression.apply_plan import palettize_program, program_ios
 from pathlib import Path
 source, output, bits = sys.argv[1], sys.argv[2], int(sys.argv[3])
 start = time.perf_counter()
@@ -95,8 +95,8 @@ def convert_model(name: str, package: Path) -> None:
 def squared_error(original: Path, palettized: Path) -> float:
     import numpy as np
 
-    from mvit_coreml.parity.weights import Constants
-    from mvit_coreml.runtime.package import load_package
+    from mvit_coreml.mil.package_reader import load_package
+    from mvit_coreml.mil.stored_weights import Constants
 
     before, after = (Constants(load_package(path).function()) for path in (original, palettized))
     total = 0.0

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from mvit_coreml import ConvertOptions, convert, load_checkpoint, validate
-from mvit_coreml.cli.validate import find_images
+from mvit_coreml.cli.commands.validate import find_images
 
 SETTINGS: tuple[dict[str, object], ...] = (
     {"precision": "fp32", "bits": None},

@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from standins import PUBLISHED, enliven, pictures
 
+from mvit_coreml.mil.interpreter import Runtime
+from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.models.build import build_model
-from mvit_coreml.models.export import prepare_for_export
-from mvit_coreml.runtime.executor import Runtime
-from mvit_coreml.runtime.package import load_package
+from mvit_coreml.models.folding import prepare_for_export
 
 MODELS = ("mobilevit-small", "mobilevitv2-1.0", "mobilenet_v2_1.0_224")
 

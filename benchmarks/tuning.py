@@ -95,8 +95,8 @@ class Judge:
 
     def __init__(self, data: Path, model: str) -> None:
         from mvit_coreml import load_checkpoint
-        from mvit_coreml.parity.class_matching import ModelClasses
-        from mvit_coreml.parity.datasets import read_labeled_images, read_masked_images
+        from mvit_coreml.evaluation.class_matching import ModelClasses
+        from mvit_coreml.evaluation.labeled_datasets import read_labeled_images, read_masked_images
 
         self.checkpoint = load_checkpoint(data / model)
         self.classes = self.checkpoint.config.num_labels
@@ -111,9 +111,9 @@ class Judge:
     def line(self, name: str, package: Path, seconds: float) -> str:
         """Return a line of figures."""
         from mvit_coreml import validate
-        from mvit_coreml.parity.evaluation import evaluate
-        from mvit_coreml.parity.targets import PackageTarget, ReferenceTarget
-        from mvit_coreml.runtime.predictor import Predictor
+        from mvit_coreml.evaluation.accuracy import evaluate
+        from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
+        from mvit_coreml.mil.predictor import Predictor
 
         target = PackageTarget(Predictor(package, engine="portable"))
         size = target.image.height, target.image.width

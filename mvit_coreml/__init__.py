@@ -13,57 +13,57 @@ if TYPE_CHECKING:
     from mvit_coreml.checkpoints.checkpoint import Checkpoint
     from mvit_coreml.checkpoints.load import load_checkpoint
     from mvit_coreml.errors import MvitCoremlError
-    from mvit_coreml.imaging.processor import ImageProcessor
+    from mvit_coreml.evaluation.accuracy import evaluate
+    from mvit_coreml.inspection.diff import compare_packages
+    from mvit_coreml.inspection.package_contents import inspect_package
     from mvit_coreml.models.build import build_model
     from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig, MobileViTV2Config
-    from mvit_coreml.models.export import prepare_for_export
-    from mvit_coreml.parity.differences import compare_packages
-    from mvit_coreml.parity.evaluation import evaluate
-    from mvit_coreml.parity.inspection import inspect_package
-    from mvit_coreml.parity.opening import open_targets
-    from mvit_coreml.parity.report.building import build_report
-    from mvit_coreml.parity.report.contents import Report
-    from mvit_coreml.parity.report.writing import write_report
-    from mvit_coreml.parity.validation import ParityReport
-    from mvit_coreml.pipeline.conversion import ConvertedPackage, convert
-    from mvit_coreml.pipeline.options import ConvertOptions, PaletteOptions
-    from mvit_coreml.pipeline.repalettizing import PalettizedPackage, palettize_package
-    from mvit_coreml.pipeline.tradeoff import measure_tradeoff
-    from mvit_coreml.pipeline.tradeoff_curve import Tradeoff
-    from mvit_coreml.pipeline.tradeoff_files import write_tradeoff
-    from mvit_coreml.pipeline.validation import validate
+    from mvit_coreml.models.folding import prepare_for_export
+    from mvit_coreml.preprocessing.image_processor import ImageProcessor
+    from mvit_coreml.reports.build_report import build_report
+    from mvit_coreml.reports.contents import Report
+    from mvit_coreml.reports.write import write_report
+    from mvit_coreml.validation.answer_comparison import ParityReport
+    from mvit_coreml.validation.open_targets import open_targets
+    from mvit_coreml.workflows.convert import ConvertedPackage, convert
+    from mvit_coreml.workflows.options import ConvertOptions, PaletteOptions
+    from mvit_coreml.workflows.palettize import PalettizedPackage, palettize_package
+    from mvit_coreml.workflows.tradeoff.curve import Tradeoff
+    from mvit_coreml.workflows.tradeoff.files import write_tradeoff
+    from mvit_coreml.workflows.tradeoff.tradeoff import measure_tradeoff
+    from mvit_coreml.workflows.validate import validate
 
     __version__: str
 
 # Public name to the module that defines it.
 _MODULES = {
     "Checkpoint": "checkpoints.checkpoint",
-    "ConvertOptions": "pipeline.options",
-    "ConvertedPackage": "pipeline.conversion",
-    "ImageProcessor": "imaging.processor",
+    "ConvertOptions": "workflows.options",
+    "ConvertedPackage": "workflows.convert",
+    "ImageProcessor": "preprocessing.image_processor",
     "MobileNetV2Config": "models.config",
     "MobileViTConfig": "models.config",
     "MobileViTV2Config": "models.config",
     "MvitCoremlError": "errors",
-    "PaletteOptions": "pipeline.options",
-    "PalettizedPackage": "pipeline.repalettizing",
-    "ParityReport": "parity.validation",
-    "Report": "parity.report.contents",
-    "Tradeoff": "pipeline.tradeoff_curve",
+    "PaletteOptions": "workflows.options",
+    "PalettizedPackage": "workflows.palettize",
+    "ParityReport": "validation.answer_comparison",
+    "Report": "reports.contents",
+    "Tradeoff": "workflows.tradeoff.curve",
     "build_model": "models.build",
-    "build_report": "parity.report.building",
-    "compare_packages": "parity.differences",
-    "convert": "pipeline.conversion",
-    "evaluate": "parity.evaluation",
-    "inspect_package": "parity.inspection",
+    "build_report": "reports.build_report",
+    "compare_packages": "inspection.diff",
+    "convert": "workflows.convert",
+    "evaluate": "evaluation.accuracy",
+    "inspect_package": "inspection.package_contents",
     "load_checkpoint": "checkpoints.load",
-    "measure_tradeoff": "pipeline.tradeoff",
-    "open_targets": "parity.opening",
-    "palettize_package": "pipeline.repalettizing",
-    "prepare_for_export": "models.export",
-    "validate": "pipeline.validation",
-    "write_report": "parity.report.writing",
-    "write_tradeoff": "pipeline.tradeoff_files",
+    "measure_tradeoff": "workflows.tradeoff.tradeoff",
+    "open_targets": "validation.open_targets",
+    "palettize_package": "workflows.palettize",
+    "prepare_for_export": "models.folding",
+    "validate": "workflows.validate",
+    "write_report": "reports.write",
+    "write_tradeoff": "workflows.tradeoff.files",
 }
 
 __all__ = [

@@ -26,10 +26,10 @@ from PIL.PngImagePlugin import PngInfo
 from mvit_coreml import ConvertOptions, MvitCoremlError, convert, load_checkpoint
 from mvit_coreml.demo.bundle import Kind, demo_checkpoint, demo_images
 from mvit_coreml.errors import InputError
-from mvit_coreml.imaging.loading import load_image
-from mvit_coreml.parity.metrics import softmax
-from mvit_coreml.parity.targets import Answer, PackageTarget
-from mvit_coreml.runtime.predictor import Predictor
+from mvit_coreml.evaluation.metrics import softmax
+from mvit_coreml.evaluation.targets import Answer, PackageTarget
+from mvit_coreml.mil.predictor import Predictor
+from mvit_coreml.preprocessing.image_loading import load_image
 
 MODELS = Path(__file__).parent / "MViTDemo" / "Models"
 PACKAGES: dict[str, Kind] = {"DigitClassifier": "classifier", "DigitSegmenter": "segmenter"}

@@ -12,8 +12,8 @@ from packages import image, small_checkpoint
 from PIL import Image
 
 from mvit_coreml import Checkpoint
-from mvit_coreml.palettes import tuning
-from mvit_coreml.pipeline import palette_fitting
+from mvit_coreml.compression.calibration import tuner as tuning
+from mvit_coreml.workflows import fit_palettes as palette_fitting
 
 SIZE = 32
 _known: dict[tuple[str, ...], Any] = {}

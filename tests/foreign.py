@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mvit_coreml.coreml.toolkit import load_coremltools, quiet
+from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="foreign-")
 _NUMBERS = itertools.count()

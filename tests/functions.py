@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mvit_coreml.coreml.toolkit import load_coremltools, quiet
-from mvit_coreml.palettes.differentiable import DifferentiableFunction
-from mvit_coreml.runtime.package import load_package
+from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
+from mvit_coreml.export.coremltools_import import load_coremltools, quiet
+from mvit_coreml.mil.package_reader import load_package
 
 SIZE = (12, 10)
 SCALE, BIAS = 1 / 127.5, -1.0

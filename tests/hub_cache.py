@@ -12,7 +12,7 @@ from packages import make_checkpoint
 from safetensors.torch import save_file
 from standins import PUBLISHED, enliven
 
-from mvit_coreml.imaging.processor import ImageProcessor
+from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

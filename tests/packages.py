@@ -14,9 +14,9 @@ from standins import enliven
 
 from mvit_coreml import Checkpoint, ConvertedPackage, ConvertOptions, build_model, convert
 from mvit_coreml.checkpoints.checkpoint import Provenance
-from mvit_coreml.coreml.toolkit import load_coremltools
-from mvit_coreml.imaging.processor import ImageProcessor
+from mvit_coreml.export.coremltools_import import load_coremltools
 from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig, MobileViTV2Config
+from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 # The classes of the small classifiers; two stand twice, as in ImageNet.
 LABELS = ("background", "tench", "crane", "maillot", "ox", "crane", "maillot")

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from packages import converted, image, read_tree
 
-from mvit_coreml.coreml.package import finish_package
-from mvit_coreml.coreml.program import save_program
-from mvit_coreml.coreml.toolkit import load_coremltools
-from mvit_coreml.runtime.executor import Runtime
-from mvit_coreml.runtime.package import load_package
-from mvit_coreml.runtime.program import ArrayInput
+from mvit_coreml.export.atomic_package import finish_package
+from mvit_coreml.export.coremltools_import import load_coremltools
+from mvit_coreml.export.torch_to_mil import save_program
+from mvit_coreml.mil.interpreter import Runtime
+from mvit_coreml.mil.package_reader import load_package
+from mvit_coreml.mil.program import ArrayInput
 
 FAMILIES = ("mobilevit", "mobilevitv2", "mobilenet_v2")
 

@@ -23,7 +23,7 @@ from standins import XXS, enliven
 
 from mvit_coreml import ImageProcessor, MobileViTConfig, build_model
 from mvit_coreml.cli import cli
-from mvit_coreml.cli.group import COMMANDS
+from mvit_coreml.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [

@@ -13,8 +13,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mvit_coreml.errors import CheckpointError
-from mvit_coreml.imaging.processor import ImageProcessor
 from mvit_coreml.models.config import ModelConfig, Task, architecture_name
+from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 Format = Literal["huggingface", "timm", "cvnets"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mvit_coreml.checkpoints import timm_format
+from mvit_coreml.checkpoints.formats import timm as timm_format
 from mvit_coreml.checkpoints.sources import open_source
 from mvit_coreml.checkpoints.weight_files import as_json
 from mvit_coreml.errors import CheckpointError, ConfigError
-from mvit_coreml.imaging.processor import ImageProcessor
+from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 
 def load_image_processor(

@@ -10,16 +10,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mvit_coreml.checkpoints import cvnets, huggingface, timm_format
 from mvit_coreml.checkpoints.checkpoint import Checkpoint, Format, Provenance
 from mvit_coreml.checkpoints.class_names import LabelSource, resolve_labels
-from mvit_coreml.checkpoints.reading import Reading
+from mvit_coreml.checkpoints.formats import cvnets, huggingface
+from mvit_coreml.checkpoints.formats import timm as timm_format
+from mvit_coreml.checkpoints.formats.reading import Reading
 from mvit_coreml.checkpoints.sources import Source, open_source
 from mvit_coreml.checkpoints.weight_files import as_json, read_weights
 from mvit_coreml.errors import CheckpointError, ConfigError, InputError
-from mvit_coreml.imaging.processor import ImageProcessor
 from mvit_coreml.models.build import MODEL_CLASSES
 from mvit_coreml.models.config import ModelConfig, Task, architecture_name
+from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 ColorOrder = Literal["RGB", "BGR"]
 

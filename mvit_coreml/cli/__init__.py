@@ -1,5 +1,5 @@
 """The command line."""
 
-from mvit_coreml.cli.group import COMMANDS, cli, main
+from mvit_coreml.cli.main import COMMANDS, cli, main
 
 __all__ = ["COMMANDS", "cli", "main"]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mvit_coreml.cli.tables import table
-from mvit_coreml.parity.class_matching import ModelClasses
-from mvit_coreml.parity.evaluation import Accuracy, Evaluation, Share, trained_color_order
-from mvit_coreml.parity.metrics import wilson_interval
-from mvit_coreml.parity.opening import OpenTarget
+from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, Share, trained_color_order
+from mvit_coreml.evaluation.class_matching import ModelClasses
+from mvit_coreml.evaluation.metrics import wilson_interval
+from mvit_coreml.validation.open_targets import OpenTarget
 
 _METRICS = {
     "top1": "top-1",

@@ -11,8 +11,8 @@ import click
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
-    from mvit_coreml.parity.validation import ParityReport
-    from mvit_coreml.pipeline.options import PaletteOptions
+    from mvit_coreml.validation.answer_comparison import ParityReport
+    from mvit_coreml.workflows.options import PaletteOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -82,7 +82,7 @@ def palette_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: options that exclude each other.
     """
-    from mvit_coreml.palettes.budget import Promise, parse_size
+    from mvit_coreml.compression.allocation.promise import Promise, parse_size
 
     promised = {name: given[name] for name in _PROMISES if given[name] is not None}
     bits = given["bits"]

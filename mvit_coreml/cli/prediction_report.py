@@ -15,18 +15,18 @@ from PIL import Image
 from mvit_coreml.cli.destinations import destinations, write_file
 from mvit_coreml.cli.tables import table
 from mvit_coreml.errors import InputError
-from mvit_coreml.imaging.color_profiles import foreign_profile, to_srgb
-from mvit_coreml.imaging.loading import open_image, to_rgb
-from mvit_coreml.imaging.masks import paletted_mask
-from mvit_coreml.parity.classes import class_colors, class_labels
-from mvit_coreml.parity.predictions import (
+from mvit_coreml.evaluation.class_labels import class_colors, class_labels
+from mvit_coreml.evaluation.targets import Answer, PackageTarget
+from mvit_coreml.preprocessing.color_profiles import foreign_profile, to_srgb
+from mvit_coreml.preprocessing.image_loading import open_image, to_rgb
+from mvit_coreml.validation.predictions import (
     NOT_SEEN,
     class_shares,
     paint_classes,
     photo_classes,
     top_classes,
 )
-from mvit_coreml.parity.targets import Answer, PackageTarget
+from mvit_coreml.visualization.masks import paletted_mask
 
 
 class PredictionReport:

@@ -15,11 +15,11 @@ from mvit_coreml.demo.bundle import KINDS, Kind, demo_checkpoint
 from mvit_coreml.demo.dataset import draw
 from mvit_coreml.demo.write import write_pictures
 from mvit_coreml.errors import MvitCoremlError
-from mvit_coreml.parity.datasets import read_labeled_images, read_masked_images
-from mvit_coreml.parity.evaluation import Evaluation, evaluate
-from mvit_coreml.parity.opening import ColorOrder, OpenOptions, open_targets
-from mvit_coreml.pipeline.conversion import convert
-from mvit_coreml.pipeline.options import ConvertOptions
+from mvit_coreml.evaluation.accuracy import Evaluation, evaluate
+from mvit_coreml.evaluation.labeled_datasets import read_labeled_images, read_masked_images
+from mvit_coreml.validation.open_targets import ColorOrder, OpenOptions, open_targets
+from mvit_coreml.workflows.convert import convert
+from mvit_coreml.workflows.options import ConvertOptions
 
 COUNT = 1000
 FILE = "figures.json"

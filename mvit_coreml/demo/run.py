@@ -15,17 +15,17 @@ from typing import Literal
 from mvit_coreml.checkpoints.load import load_checkpoint
 from mvit_coreml.demo.bundle import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
 from mvit_coreml.errors import GateError, InputError
-from mvit_coreml.parity.datasets import LabeledImages, MaskedImages
-from mvit_coreml.parity.evaluation import Accuracy, Evaluation, evaluate
-from mvit_coreml.parity.opening import ColorOrder, OpenOptions, open_targets
-from mvit_coreml.parity.report.building import build_report, plain_sizes
-from mvit_coreml.parity.report.contents import Report
-from mvit_coreml.parity.report.writing import write_report
-from mvit_coreml.parity.samples import REPORT_SAMPLES
-from mvit_coreml.parity.validation import ParityReport
-from mvit_coreml.pipeline.conversion import ConvertedPackage, convert
-from mvit_coreml.pipeline.options import ConvertOptions
-from mvit_coreml.pipeline.validation import gate_message, validate
+from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, evaluate
+from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
+from mvit_coreml.reports.build_report import build_report, plain_sizes
+from mvit_coreml.reports.contents import Report
+from mvit_coreml.reports.write import write_report
+from mvit_coreml.validation.answer_comparison import ParityReport
+from mvit_coreml.validation.open_targets import ColorOrder, OpenOptions, open_targets
+from mvit_coreml.validation.samples import REPORT_SAMPLES
+from mvit_coreml.workflows.convert import ConvertedPackage, convert
+from mvit_coreml.workflows.options import ConvertOptions
+from mvit_coreml.workflows.validate import gate_message, validate
 
 BITS: Literal[6] = 6
 # Checkpoint to its package; the report is named likewise.

@@ -24,10 +24,10 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint, Provenance
 from mvit_coreml.demo.bundle import KINDS, Kind
 from mvit_coreml.demo.dataset import CLASS_LABELS, MASK_LABELS, draw
 from mvit_coreml.errors import MvitCoremlError
-from mvit_coreml.imaging.processor import ImageProcessor
 from mvit_coreml.models.base import Model
 from mvit_coreml.models.build import build_model
 from mvit_coreml.models.config import MobileViTConfig, Task
+from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 SEED = 7
 _REPORT_EVERY = 50

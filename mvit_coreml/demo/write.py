@@ -17,7 +17,7 @@ from PIL import Image
 
 from mvit_coreml.demo.dataset import CLASS_LABELS, DIGITS, Pictures, draw
 from mvit_coreml.errors import InputError
-from mvit_coreml.imaging.masks import paletted_mask
+from mvit_coreml.visualization.masks import paletted_mask
 
 TABLE = "pictures.csv"
 _MASK_COLORS = np.array([(0, 0, 0), (220, 40, 40), (40, 70, 220)], np.uint8)

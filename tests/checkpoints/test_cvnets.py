@@ -9,7 +9,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from mvit_coreml.checkpoints import cvnets
+from mvit_coreml.checkpoints.formats import cvnets
 from mvit_coreml.checkpoints.load import load_checkpoint
 from mvit_coreml.errors import CheckpointError
 from mvit_coreml.models.build import build_model

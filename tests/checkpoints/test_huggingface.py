@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from mvit_coreml.checkpoints.load import load_checkpoint
 from mvit_coreml.errors import CheckpointError, ConfigError
-from mvit_coreml.imaging.processor import ImageProcessor
 from mvit_coreml.models.build import build_model
+from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 CLASSES = [
     f"{family}{suffix}"

@@ -277,7 +277,7 @@ def test_a_killed_conversion_leaves_the_old_package_or_the_new_one(delay, source
 PUBLISH_FOREVER = """
 import sys, shutil
 from pathlib import Path
-from mvit_coreml.coreml.package import publish
+from mvit_coreml.export.atomic_package import publish
 old, new, target = map(Path, sys.argv[1:])
 print("started", flush=True)
 count = 0

@@ -16,8 +16,8 @@ from packages import SavedPackage, read_tree
 
 from mvit_coreml import ConvertOptions, convert
 from mvit_coreml.cli import cli
-from mvit_coreml.palettes import tuning
-from mvit_coreml.palettes.polishing import Polisher
+from mvit_coreml.compression.calibration import tuner as tuning
+from mvit_coreml.compression.calibration.fine_tuning import Polisher
 
 COUNT = 20
 

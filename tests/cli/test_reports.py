@@ -16,7 +16,7 @@ from PIL import Image
 
 from mvit_coreml.cli import cli
 from mvit_coreml.demo.bundle import demo_checkpoint, demo_images
-from mvit_coreml.pipeline import conversion
+from mvit_coreml.workflows import convert as conversion
 
 PICTURES = demo_images()[0][0].parent
 

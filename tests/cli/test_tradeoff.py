@@ -15,10 +15,10 @@ from PIL import Image
 
 from mvit_coreml import ConvertOptions, Tradeoff
 from mvit_coreml.cli import cli
-from mvit_coreml.palettes.choices import Choice
-from mvit_coreml.parity.evaluation import Share
-from mvit_coreml.pipeline import tradeoff
-from mvit_coreml.pipeline.tradeoff_curve import TradeoffPoint, WeightSensitivity
+from mvit_coreml.compression.choices import Choice
+from mvit_coreml.evaluation.accuracy import Share
+from mvit_coreml.workflows.tradeoff import tradeoff
+from mvit_coreml.workflows.tradeoff.curve import TradeoffPoint, WeightSensitivity
 
 
 def curve() -> Tradeoff:

@@ -14,8 +14,12 @@ from sklearn.datasets import load_digits
 from mvit_coreml.demo.dataset import CLASS_LABELS, MASK_LABELS, Pictures, draw, split_samples
 from mvit_coreml.demo.write import write_pictures
 from mvit_coreml.errors import InputError
-from mvit_coreml.parity.class_matching import ModelClasses
-from mvit_coreml.parity.datasets import read_labeled_images, read_mask, read_masked_images
+from mvit_coreml.evaluation.class_matching import ModelClasses
+from mvit_coreml.evaluation.labeled_datasets import (
+    read_labeled_images,
+    read_mask,
+    read_masked_images,
+)
 
 
 @pytest.fixture(scope="module")

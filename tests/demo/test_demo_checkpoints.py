@@ -13,7 +13,7 @@ from PIL import Image
 from mvit_coreml import ConvertOptions, build_model, convert, load_checkpoint
 from mvit_coreml.demo.bundle import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
 from mvit_coreml.demo.dataset import Pictures
-from mvit_coreml.runtime.predictor import Predictor
+from mvit_coreml.mil.predictor import Predictor
 
 ORACLES = {
     "classifier": "MobileViTForImageClassification",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from foreign import WEIGHTS, new_path
 
-from mvit_coreml.coreml.toolkit import load_coremltools
+from mvit_coreml.export.coremltools_import import load_coremltools
 
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
 _NUMPY = {10: np.float16, 11: np.float32, 21: np.int8, 23: np.int32, 31: np.uint8}

@@ -14,9 +14,9 @@ from foreign import new_path
 from packages import small_checkpoint
 
 from mvit_coreml import Checkpoint, ConvertOptions, convert, load_checkpoint
-from mvit_coreml.coreml.seal import SEAL_KEY, program_digest
-from mvit_coreml.pipeline.options import fill_in
-from mvit_coreml.runtime.package import load_package
+from mvit_coreml.mil.digest import SEAL_KEY, program_digest
+from mvit_coreml.mil.package_reader import load_package
+from mvit_coreml.workflows.options import fill_in
 
 SEGMENTER = "semantic-segmentation"
 # outputs: the answers alone give the fault away, without the structural comparison; error: the

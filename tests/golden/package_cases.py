@@ -11,9 +11,9 @@ from typing import Any
 from packages import LABELS, SavedPackage, converted
 
 from mvit_coreml import ConvertOptions, convert, load_checkpoint
-from mvit_coreml.coreml.metadata import PREPROCESSING_KEY, PREVIEW_PARAMS
 from mvit_coreml.demo.bundle import KINDS, demo_checkpoint
-from mvit_coreml.parity.classes import LABELS_KEY
+from mvit_coreml.evaluation.class_labels import LABELS_KEY
+from mvit_coreml.export.metadata import PREPROCESSING_KEY, PREVIEW_PARAMS
 
 TASK_KEY, OUTPUT_KEY = "mvit_coreml.task", "mvit_coreml.output"
 # They change with the versions of what is installed.

@@ -9,7 +9,7 @@ from typing import Any
 from golden.pictures import Pattern, picture
 from PIL import Image, ImageOps
 
-from mvit_coreml.imaging.geometry import Box, Fit, Placement, contained_size, place
+from mvit_coreml.preprocessing.geometry import Box, Fit, Placement, contained_size, place
 
 SIZES = (
     *((1, 1), (1, 7), (7, 1), (2, 3), (5, 5), (13, 29), (29, 13), (64, 64), (72, 64), (71, 73)),

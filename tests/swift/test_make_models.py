@@ -16,7 +16,7 @@ from packages import converted
 from PIL import Image
 from swift_check import DEMO
 
-from mvit_coreml.cli.group import cli
+from mvit_coreml.cli.main import cli
 from mvit_coreml.errors import InputError
 
 

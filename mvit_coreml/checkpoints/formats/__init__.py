@@ -1,0 +1,1 @@
+"""Weight formats: Hugging Face transformers, timm, Apple cvnets."""

@@ -1,0 +1,83 @@
+"""The ``mvit-coreml`` command and how it finds its subcommands.
+
+Every subcommand is one file of this package holding a click command called ``command``, and one
+line of :data:`COMMANDS`. The file is imported when it is called: help loads nothing heavy. This is
+no part of ``__init__.py``, where the imported file ``list`` would hide the builtin.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from mvit_coreml.cli.reports import ARGUMENTS
+from mvit_coreml.errors import MvitCoremlError
+
+# Command to its line in the overview; dashes are underscores in the file's name.
+COMMANDS = {
+    "build": "Build the packages of recipes.",
+    "convert": "Convert a checkpoint to a Core ML package.",
+    "demo": "Try everything on the bundled checkpoints.",
+    "diff": "Say what differs between two packages.",
+    "evaluate": "Measure accuracy on labelled images.",
+    "inspect": "Say what is in a package.",
+    "list": "List the published checkpoints.",
+    "palettize": "Make a package smaller.",
+    "predict": "Ask a package about images.",
+    "tradeoff": "Measure what packages of different sizes keep.",
+    "validate": "Compare a package with its checkpoint.",
+}
+
+_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
+
+class LazyGroup(click.Group):
+    """A group of commands that are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"mvit_coreml.cli.commands.{cmd_name.replace('-', '_')}")
+        return module.command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep what was typed: reports say it."""
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the overview without importing the commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; an error of this package becomes one line and its exit code."""
+        try:
+            return super().invoke(ctx)
+        except MvitCoremlError as error:
+            click.echo("Error: " + " ".join(str(error).splitlines()), err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            ctx.exit(_INTERRUPTED)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExamples:\n  mvit-coreml demo\n  mvit-coreml list\n  mvit-coreml convert --help",
+)
+@click.version_option(package_name="mvit-coreml", prog_name="mvit-coreml")
+def cli() -> None:
+    """Turn MobileViT, MobileViTV2 and MobileNetV2 checkpoints into Core ML packages."""
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="mvit-coreml")

@@ -1,0 +1,1 @@
+"""Sharing out bits among weights: sensitivity, sizes, promises."""

@@ -1,0 +1,1 @@
+"""Fitting palettes to a calibration set: moments, GPTQ, reconstruction, fine-tuning."""

@@ -1,0 +1,343 @@
+"""A saved function as a differentiable function of its constants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.mil.compiler import (
+    Arithmetic,
+    Plan,
+    Step,
+    compile_function,
+    needed_steps,
+    place,
+)
+from mvit_coreml.mil.input_tensors import input_tensor
+from mvit_coreml.mil.package_check import check_package
+from mvit_coreml.mil.program import Function, ImageInput, Package
+from mvit_coreml.mil.raw_scores import find_scores
+from mvit_coreml.mil.value_types import TensorType, ValueType
+
+Schedule = list[tuple[Step, tuple[int, ...]]]
+
+# Operations that treat every element of the first axis of their first argument alike. Images laid
+# along it are computed several times faster than through vmap, which copies what conv returns.
+_ALONG_FIRST_AXIS = frozenset(
+    {
+        "avg_pool",
+        "cast",
+        "clip",
+        "conv",
+        "conv_transpose",
+        "gelu",
+        "linear",
+        "max_pool",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "relu",
+        "relu6",
+        "resize_bilinear",
+        "sigmoid",
+        "silu",
+        "upsample_bilinear",
+    }
+)
+_ELEMENTWISE = frozenset({"add", "mul", "sub"})
+
+
+class DifferentiableFunction:
+    """Executes a saved function on batches of images, with gradients.
+
+    Programs are written for one image. Each operation goes through ``torch.vmap``, which turns it
+    into one over all images of a batch. Gradients flow into the constants that a caller puts in
+    the place of the stored ones.
+
+    Args:
+        package: what :func:`~mvit_coreml.mil.package_reader.load_package` returned.
+        function: name of the function, the default one if None.
+        arithmetic: ``fp32``, or ``program`` to round as the program does, without gradients.
+
+    Attributes:
+        function: the function.
+        image: its input.
+        scores: name of the value that a call returns: what the final softmax or argmax is taken
+            of, before a map is enlarged; without one, the first output that is an array.
+        of_classes: whether that holds a score for each class along axis 1; features otherwise.
+        constants: the stored values of all float constants that take part in the scores, by name,
+            in program order, as fp32 tensors; palettized ones decoded.
+        dtypes: the types that the program stores them in, float16 or float32.
+
+    Raises:
+        PackageError: the package is damaged, takes something else than one image of three
+            colours, or has no output to compare.
+    """
+
+    def __init__(
+        self,
+        package: Package,
+        function: str | None = None,
+        *,
+        arithmetic: Arithmetic = "fp32",
+    ) -> None:
+        check_package(package)
+        self.function: Function = package.function(function)
+        inputs = self.function.inputs
+        if len(inputs) != 1 or not isinstance(inputs[0], ImageInput):
+            raise PackageError(f"{package.path}: {self.function.name!r} does not take one image")
+        self.image: ImageInput = inputs[0]
+        found = find_scores(self.function)
+        self.scores, self.of_classes = found.name, found.of_classes
+        self._plan: Plan = compile_function(self.function, arithmetic)
+        self._rounds = arithmetic == "program"
+        self._input = self._plan.numbers[self.function.arguments[0].name]
+        self._schedules: dict[tuple[str, ...], Schedule] = {}
+        self._names = {n: name for name, ns in self._plan.constants.items() for n in ns}
+        used = {number for step, _ in self.schedule() for number in step.sources()}
+        stored: dict[str, Tensor] = {}
+        for name, numbers in self._plan.constants.items():
+            value = self._plan.values[numbers[0]]
+            if isinstance(value, Tensor) and value.is_floating_point() and used & {*numbers}:
+                stored[name] = value.float()
+        order = [op.outputs[0].name for op in self.function.operations if op.outputs]
+        self.constants: Mapping[str, Tensor] = MappingProxyType(
+            {name: stored[name] for name in order if name in stored}
+        )
+        self.dtypes: Mapping[str, np.dtype[Any]] = MappingProxyType(
+            {name: _stored_type(self._plan.types[name]) for name in self.constants}
+        )
+
+    def pixels(self, images: Sequence[Any]) -> Tensor:
+        """Return images as a batch that a call takes.
+
+        Args:
+            images: Pillow images or (height, width, 3) uint8 RGB arrays of the declared size.
+
+        Returns:
+            (N, 3, height, width) fp32 from 0 to 255, in the colour order of the program.
+
+        Raises:
+            InputError: an image is of another kind or size.
+        """
+        declared = self.function.arguments[0].type
+        assert isinstance(declared, TensorType)
+        return torch.cat([input_tensor(self.image, declared, image) for image in images])
+
+    def __call__(
+        self, pixels: Tensor | Sequence[Any], constants: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Return the raw scores of a batch.
+
+        Args:
+            pixels: (N, 3, height, width) as :meth:`pixels` makes them, or the images themselves.
+            constants: fp32 tensors in the place of stored constants, by name.
+
+        Returns:
+            (N, ...) scores: the program's value of shape (1, ...) for each image.
+        """
+        return self.run(pixels, constants)[self.scores]
+
+    def run(
+        self,
+        pixels: Tensor | Sequence[Any],
+        constants: Mapping[str, Tensor] | None = None,
+        intermediates: Iterable[str] = (),
+    ) -> dict[str, Tensor]:
+        """Return the raw scores of a batch and further values of the program, by name.
+
+        Args:
+            pixels: as for a call.
+            constants: as for a call.
+            intermediates: names of values. One that the program declares as (1, ...) comes as
+                (N, ...), any other (as patches of an image lie) with an axis for the images put
+                before its own.
+
+        Raises:
+            InputError: a constant or a value is unknown, or of another shape.
+            PackageError: an operation failed.
+        """
+        batch = pixels if isinstance(pixels, Tensor) else self.pixels(pixels)
+        wanted = (self.scores, *(name for name in intermediates if name != self.scores))
+        schedule = self.schedule(wanted)
+        execution = self.start(batch, constants)
+        for step, released in schedule:
+            execution.advance(step, released)
+        found = {name: execution.values[self._plan.numbers[name]] for name in wanted}
+        return {
+            name: value.squeeze(1) if value.dim() > 1 and value.shape[1] == 1 else value
+            for name, value in found.items()
+        }
+
+    def schedule(self, wanted: Iterable[str] = ()) -> Schedule:
+        """Return the steps that lead to the scores and the wanted values, in order.
+
+        Each comes with the numbers of the values that nothing needs after it.
+
+        Raises:
+            InputError: a value is unknown.
+        """
+        names = tuple(wanted)
+        if names not in self._schedules:
+            unknown = [name for name in names if name not in self._plan.numbers]
+            if unknown:
+                raise InputError(f"the program has no value {unknown[0]!r}")
+            numbers = [self._plan.numbers[name] for name in (self.scores, *names)]
+            self._schedules[names] = needed_steps(self._plan, numbers)
+        return self._schedules[names]
+
+    def live_bytes(self, pixels: Tensor) -> list[int]:
+        """Return what one image's values take at each step towards the scores, in bytes.
+
+        Args:
+            pixels: (1, 3, height, width) of any image.
+        """
+        execution = self.start(pixels)
+        found = []
+        with torch.no_grad():
+            for step, released in self.schedule():
+                execution.advance(step)
+                live = (execution.values[number] for number in execution.batched)
+                found.append(sum(value.nbytes for value in live if isinstance(value, Tensor)))
+                execution.release(released)
+        return found
+
+    def start(self, pixels: Tensor, constants: Mapping[str, Tensor] | None = None) -> Execution:
+        """Return an execution that stands before the first step; arguments as for a call."""
+        values = list(self._plan.values)
+        for name, tensor in (constants or {}).items():
+            self.replace(values, name, tensor)
+        return Execution(self.function, values, self._input, pixels, rounds=self._rounds)
+
+    def replace(self, values: list[Any], name: str, tensor: Tensor) -> None:
+        """Put a tensor in the place of a constant among the values of an execution.
+
+        Raises:
+            InputError: there is no such constant, or it is of another shape.
+        """
+        if name not in self.constants:
+            raise InputError(f"the program has no constant {name!r} that can be replaced")
+        expected = self.constants[name].shape
+        if tensor.shape != expected:
+            raise InputError(f"{name!r} has shape {list(tensor.shape)}, not {list(expected)}")
+        for number in self._plan.constants[name]:
+            half = self._plan.values[number].dtype is torch.float16
+            values[number] = tensor.half() if half else tensor
+
+    def number(self, name: str) -> int:
+        """Number of a named value of the program."""
+        return self._plan.numbers[name]
+
+    def constant_name(self, number: int) -> str | None:
+        """Name of the constant that has a number, None for another value."""
+        return self._names.get(number)
+
+
+class Execution:
+    """A batch of images on its way through a function, one step at a time.
+
+    Attributes:
+        values: of the program, by number: constants as they are, all that depends on the image
+            with an axis for the images put before its own, None where not yet or no longer held.
+        batched: numbers of those that depend on the image.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        values: list[Any],
+        argument: int,
+        pixels: Tensor,
+        *,
+        rounds: bool = False,
+    ) -> None:
+        self._function, self._rounds = function, rounds
+        self.values = values
+        self.values[argument] = pixels.contiguous(memory_format=torch.channels_last)[:, None]
+        self.batched = {argument}
+        self._images = len(pixels)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return self._images
+
+    def branch(self) -> Execution:
+        """Return an execution that goes on from here by itself."""
+        other = Execution.__new__(Execution)
+        other._function, other._images = self._function, self._images
+        other._rounds = self._rounds
+        other.values, other.batched = list(self.values), set(self.batched)
+        return other
+
+    def advance(self, step: Step, released: Iterable[int] = ()) -> None:
+        """Execute a step and forget the values that are not needed after it.
+
+        Raises:
+            PackageError: the operation failed.
+        """
+        try:
+            results = self._results(step)
+        except PackageError as error:
+            raise PackageError(f"{place(self._function, step.operation)}: {error}") from None
+        for number, result, dtype in zip(step.outputs, results, step.types, strict=True):
+            rounds = self._rounds and dtype is not None and isinstance(result, Tensor)
+            self.values[number] = result.to(dtype) if rounds else result
+        if not self.batched.isdisjoint(step.sources()):
+            self.batched.update(step.outputs)
+        self.release(released)
+
+    def release(self, numbers: Iterable[int]) -> None:
+        """Forget values."""
+        for number in numbers:
+            self.values[number] = None
+
+    def _results(self, step: Step) -> tuple[Any, ...]:
+        widen = self._rounds and step.rounding == "widened"
+        given = [_fetch(argument, self.values, widen) for argument in step.arguments]
+        if self.batched.isdisjoint(step.sources()):
+            return step.run(given, self.values)
+        axes = tuple(_axes(argument, self.batched) for argument in step.arguments)
+        if _merges(step, given, axes):
+            merged = [
+                x.flatten(0, 1) if axis == 0 else x for x, axis in zip(given, axes, strict=True)
+            ]
+            sizes = given[0].shape[:2]
+            return tuple(result.unflatten(0, sizes) for result in step.run(merged, self.values))
+        return torch.vmap(lambda *one: step.run(one, self.values), in_dims=axes)(*given)
+
+
+def _merges(step: Step, given: Sequence[Any], axes: Sequence[Any]) -> bool:
+    """Whether images may lie on the first axis of the operation's own arguments."""
+    if axes[0] != 0 or given[0].dim() < 3:
+        return False
+    if step.operation.op_type in _ALONG_FIRST_AXIS:
+        return all(axis is None for axis in axes[1:])
+    return step.operation.op_type in _ELEMENTWISE and all(
+        x.shape == given[0].shape if axis == 0 else isinstance(x, Tensor) and x.dim() == 0
+        for x, axis in zip(given, axes, strict=True)
+    )
+
+
+def _stored_type(declared: ValueType) -> np.dtype[Any]:
+    half = isinstance(declared, TensorType) and declared.data_type.name == "fp16"
+    return np.dtype(np.float16 if half else np.float32)
+
+
+def _fetch(argument: int | tuple[int, ...] | None, values: list[Any], widen: bool) -> Any:
+    if isinstance(argument, tuple):
+        return tuple(_fetch(number, values, widen) for number in argument)
+    value = None if argument is None else values[argument]
+    if widen and isinstance(value, Tensor) and value.dtype is torch.float16:
+        return value.float()
+    return value
+
+
+def _axes(argument: int | tuple[int, ...] | None, batched: set[int]) -> Any:
+    if isinstance(argument, tuple):
+        return tuple(0 if number in batched else None for number in argument)
+    return 0 if argument in batched else None

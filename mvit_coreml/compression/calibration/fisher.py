@@ -1,0 +1,85 @@
+"""How much each output channel of each layer matters for a function's answers.
+
+The curvature of the answers' divergence from what they are now, in the outputs of a layer, is the
+Gauss-Newton matrix JᵀAJ with A that of the softmax for scores of classes, and the identity for
+features. Its diagonal is estimated by random signs (Hutchinson, 1989): for a vector r whose outer
+product is A on average, the squared gradient of r·scores is JᵀAJ's diagonal on average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
+from mvit_coreml.compression.calibration.linear_layers import Layer
+from mvit_coreml.mil.parallel import spread
+
+# Pixels of the images that are computed at a time, as all their activations are kept.
+_PIXELS = 4 * 256 * 256
+
+
+def channel_importance(
+    function: DifferentiableFunction, pixels: Tensor, layers: Sequence[Layer], *, seed: int = 0
+) -> dict[str, Tensor]:
+    """Return the curvature of the answers in each output channel of each layer.
+
+    Args:
+        function: as saved.
+        pixels: (N, 3, height, width), see :meth:`DifferentiableFunction.pixels`.
+        layers: of the function.
+        seed: of the random signs.
+
+    Returns:
+        Name of a layer's weight to (G, O), a mean over images and positions; not negative.
+    """
+    found = {layer.weight: torch.zeros(layer.channels) for layer in layers}
+
+    batches = torch.split(pixels, max(1, _PIXELS // (pixels.shape[2] * pixels.shape[3])))
+
+    def gradients(number: int) -> list[Tensor]:
+        return _squared_gradients(function, batches[number], layers, seed + number)
+
+    for squared in spread(gradients, range(len(batches))):
+        for layer, values in zip(layers, squared, strict=True):
+            found[layer.weight] += values
+    return {
+        layer.weight: (found[layer.weight] / len(pixels)).reshape(layer.groups, -1)
+        for layer in layers
+    }
+
+
+def _squared_gradients(
+    function: DifferentiableFunction, pixels: Tensor, layers: Sequence[Layer], seed: int
+) -> list[Tensor]:
+    """Return (C_out,) sums over images of the mean squared gradient over positions."""
+    at = {layer.index: layer for layer in layers}
+    execution = function.start(pixels.clone().requires_grad_())
+    outputs = []
+    for index, (step, released) in enumerate(function.schedule()):
+        execution.advance(step, released)
+        if index in at:
+            outputs.append(execution.values[step.outputs[0]])
+    scores = execution.values[function.number(function.scores)]
+    probe = _probe(scores.detach(), function.of_classes, seed)
+    found = torch.autograd.grad((scores * probe).sum(), outputs)
+    squared = []
+    for layer, gradient in zip(at.values(), found, strict=True):
+        channel_axis = 2 if layer.is_convolution else gradient.dim() - 1
+        by_channel = gradient.square().movedim(channel_axis, 1).flatten(2)
+        squared.append(by_channel.mean(2).sum(0))
+    return squared
+
+
+def _probe(scores: Tensor, of_classes: bool, seed: int) -> Tensor:
+    """Return a random vector whose outer product is the curvature on average."""
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, scores.shape, generator=generator) * 2.0 - 1.0
+    if not of_classes:
+        return signs
+    # The classes lie on axis 1 of what the program gives, and (N, 1, C, ...) is that for N images.
+    probabilities = scores.softmax(2)
+    root = probabilities.sqrt() * signs
+    return root - probabilities * root.sum(2, keepdim=True)

@@ -1,0 +1,141 @@
+"""The linear layers of a program, convolutions included, as products of a matrix with samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
+from mvit_coreml.mil.compiler import Step
+from mvit_coreml.mil.kernels.padding import pad_amounts, pad_spatial
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A ``conv`` or ``linear`` operation whose weight, and bias if any, are stored constants.
+
+    Its weight is seen as (G, O, K): G groups of O output channels, each a product with the K
+    numbers that a position of the output sees in its group of the input.
+
+    Attributes:
+        index: of the step among those that lead to the scores.
+        step: the operation.
+        weight: name of its weight, which nothing else uses.
+        bias: name of its bias, None where it has none or shares it.
+        source: number of its input among the program's values.
+        shape: of the weight: (C_out, C_in / G, kh, kw), or (C_out, C_in) of a linear layer.
+        groups: G; C_out for a depthwise convolution.
+    """
+
+    index: int
+    step: Step
+    weight: str
+    bias: str | None
+    source: int
+    shape: tuple[int, ...]
+    groups: int
+
+    @property
+    def is_convolution(self) -> bool:
+        """Whether it has an output for each position of a map."""
+        return self.step.operation.op_type == "conv"
+
+    @property
+    def channels(self) -> int:
+        """C_out."""
+        return self.shape[0]
+
+    def matrix(self, weight: Tensor) -> Tensor:
+        """View a weight as (G, O, K)."""
+        return weight.reshape(self.groups, self.channels // self.groups, -1)
+
+    def samples(self, source: Tensor, limit: int, seed: int) -> Tensor:
+        """Return what positions of the output see of the input.
+
+        Args:
+            source: the layer's input for N images, as an execution holds it: (N, B, C_in, H, W)
+                or (N, ..., C_in).
+            limit: number of positions of each map that are drawn; all if there are no more.
+            seed: of the draw.
+
+        Returns:
+            (G, K, samples).
+        """
+        if not self.is_convolution:
+            return source.reshape(-1, source.shape[-1]).T[None]
+        source = source.flatten(0, 1)
+        images = len(source)
+        places, padding = self._places((source.shape[2], source.shape[3]), limit, seed)
+        padded = pad_spatial(source, padding, 0.0).contiguous().flatten(2)
+        seen = padded[:, :, places.flatten()]
+        seen = seen.reshape(images, self.groups, -1, places.shape[1])
+        return seen.permute(1, 2, 0, 3).reshape(self.groups, seen.shape[2], -1)
+
+    def _places(
+        self, size: tuple[int, int], limit: int, seed: int
+    ) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Return (kh kw, positions) places in a padded, flattened map, and its padding."""
+        given = self.step.attributes
+        kernel = self.shape[2:]
+        strides = given.get("strides") or [1, 1]
+        dilations = given.get("dilations") or [1, 1]
+        pad_type, pad = given.get("pad_type", "valid"), given.get("pad")
+        padding = pad_amounts(pad_type, pad, [*size], [*kernel], strides, dilations)
+        height, width = (size[axis] + sum(padding[axis]) for axis in (0, 1))
+        rows, columns = (
+            (extent - dilations[axis] * (kernel[axis] - 1) - 1) // strides[axis] + 1
+            for axis, extent in enumerate((height, width))
+        )
+        chosen = torch.arange(rows * columns)
+        if rows * columns > limit:
+            generator = torch.Generator().manual_seed(seed)
+            chosen = torch.randperm(rows * columns, generator=generator)[:limit].sort().values
+        corner = chosen // columns * strides[0] * width + chosen % columns * strides[1]
+        inside = torch.arange(kernel[0] * kernel[1])
+        offset = inside // kernel[1] * dilations[0] * width + inside % kernel[1] * dilations[1]
+        return offset[:, None] + corner[None, :], padding
+
+
+def find_layers(function: DifferentiableFunction) -> list[Layer]:
+    """Return the layers on the way to the scores, in order of execution.
+
+    Left out are those whose weight another operation uses too, and one- and three-dimensional
+    convolutions.
+    """
+    users: dict[str, int] = {}
+    steps = [step for step, _ in function.schedule()]
+    for step in steps:
+        for number in step.sources():
+            name = function.constant_name(number)
+            if name is not None:
+                users[name] = users.get(name, 0) + 1
+    layers = []
+    for index, step in enumerate(steps):
+        layer = _layer(function, index, step)
+        if layer is None or users[layer.weight] > 1:
+            continue
+        if layer.bias is not None and users[layer.bias] > 1:
+            layer = Layer(**{**vars(layer), "bias": None})
+        layers.append(layer)
+    return layers
+
+
+def _layer(function: DifferentiableFunction, index: int, step: Step) -> Layer | None:
+    if step.operation.op_type not in ("conv", "linear"):
+        return None
+    source, weight, bias = (*step.arguments, None)[:3]
+    name = _constant(function, weight)
+    if name is None or not isinstance(source, int):
+        return None
+    shape = tuple(function.constants[name].shape)
+    if step.operation.op_type == "conv" and len(shape) != 4:
+        return None
+    groups = int(step.attributes.get("groups", 1))
+    return Layer(index, step, name, _constant(function, bias), source, shape, groups)
+
+
+def _constant(function: DifferentiableFunction, argument: Any) -> str | None:
+    return function.constant_name(argument) if isinstance(argument, int) else None

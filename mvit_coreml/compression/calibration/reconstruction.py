@@ -1,0 +1,412 @@
+"""Palettizing layer after layer so that each does what it did, on the inputs it now gets.
+
+A layer behind palettized ones no longer gets the inputs that its weight was trained for. In order
+of execution every weight is first refitted, by ridge regression, to give the original outputs from
+the inputs as they are by then; then its indices and table are chosen for the least error of its
+outputs (:mod:`~mvit_coreml.compression.calibration.gptq`), and
+its bias takes up the rest of its mean.
+Nothing is trained: each step has a closed form, needs only the second moments of the inputs, and
+hardly overfits, as the strength of the ridge is cross-validated for each layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction, Execution
+from mvit_coreml.compression.calibration.fisher import channel_importance
+from mvit_coreml.compression.calibration.gptq import Codes, assign
+from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
+from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
+from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.kmeans import optimal_palette
+from mvit_coreml.compression.palettized_weight import PalettizedWeight
+from mvit_coreml.errors import InputError
+from mvit_coreml.mil.parallel import one_thread, spread
+
+LayerProgress = Callable[[int, int], None]
+
+# Samples that a layer's moments are taken of, all images together; more gain little.
+_SAMPLES = 12_800
+_FEWEST_POSITIONS = 16
+# Pixels of the images that are computed at a time.
+_BATCH_PIXELS = 8 * 224 * 224
+# Bytes that the values of all images may take at a time. While those of one image take much, only
+# some of the images take part; the others join in later.
+_LIVE_BYTES = 2_000_000_000
+_FEWEST_IMAGES = 16
+# Ridges to choose from, relative to the diagonal of the moments.
+_RIDGES = (0.003, 0.015, 0.075, 0.4, 2.0, 10.0)
+# One in this many micro-batches judges the ridge that was fitted to the others.
+_FOLDS = 4
+# Images that importance is measured on; it changes little beyond.
+_IMPORTANCE_IMAGES = 64
+# Larger images than this count as several.
+_IMPORTANCE_PIXELS = 256 * 256
+# Importance of every channel beside what was measured, relative to the mean.
+_ROW_FLOOR = 0.3
+_ROUNDS = 2
+# Part of the moments' off-diagonal that choosing indices does not count on, and the parts to choose
+# from for layers with less than so many samples for an input.
+_SHRINKAGE = 0.1
+_SHRINKAGES = (0.1, 0.3, 0.6, 0.9)
+_SCARCE = 4
+# What an input counts at least, relative to the mean of all.
+_DEAD = 1e-2
+
+
+@dataclass(frozen=True, eq=False)
+class TunedWeights:
+    """What a function computes with instead of its stored constants.
+
+    Attributes:
+        palettes: weight name to tables and indices.
+        constants: name to replaced elements, of the stored dtype: biases, and the weights that stay
+            uncompressed.
+    """
+
+    palettes: Mapping[str, PalettizedWeight] = field(default_factory=dict)
+    constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything decoded to fp32, as :class:`DifferentiableFunction` takes it."""
+        decoded = {name: palette.decode() for name, palette in self.palettes.items()}
+        return {
+            name: torch.from_numpy(value.astype(np.float32))
+            for name, value in (decoded | dict(self.constants)).items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Second moments of a layer's inputs, (G, K, K) fp32, about their means if it has a bias.
+
+    Attributes:
+        now: of the inputs as they are, with themselves.
+        across: of the original inputs with those.
+    """
+
+    now: Tensor
+    across: Tensor
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(self.now + other.now, self.across + other.across)
+
+
+def reconstruct(
+    function: DifferentiableFunction,
+    pixels: Tensor,
+    choices: Mapping[str, Choice],
+    *,
+    importance: Mapping[str, Tensor] | None = None,
+    progress: LayerProgress = lambda done, total: None,
+) -> TunedWeights:
+    """Palettize the weights of a function so that its answers on images change little.
+
+    Args:
+        function: as saved, not palettized.
+        pixels: (N, 3, height, width) of images to calibrate on, see
+            :meth:`DifferentiableFunction.pixels`; no labels are needed.
+        choices: weight name to bits and groups; others stay uncompressed, and are refitted too.
+        importance: of output channels, from :func:`~.importance.channel_importance`; measured on
+            the first images by default.
+        progress: called with the number of layers done and their total.
+
+    Returns:
+        Palettes of all weights that ``choices`` compresses, and replaced constants.
+    """
+    layers = find_layers(function)
+    if importance is None:
+        importance = layer_importance(function, pixels, layers)
+    at = {layer.index: layer for layer in layers}
+    done = 0
+    with one_thread():
+        run = _Reconstruction(function, pixels, choices, importance)
+        run.palettize_others(layers)
+        for index in range(len(function.schedule())):
+            run.join(index)
+            layer = at.get(index)
+            if layer is not None:
+                run.refit(layer)
+                done += 1
+                progress(done, len(layers))
+            run.advance(index)
+    order = [name for name in function.constants if name in run.palettes]
+    return TunedWeights({name: run.palettes[name] for name in order}, run.constants)
+
+
+class _Reconstruction:
+    """A function on its way: micro-batches with the original constants and with the new ones."""
+
+    def __init__(
+        self,
+        function: DifferentiableFunction,
+        pixels: Tensor,
+        choices: Mapping[str, Choice],
+        importance: Mapping[str, Tensor],
+    ) -> None:
+        self.function, self.choices, self.importance = function, choices, importance
+        self.schedule = function.schedule()
+        self.palettes: dict[str, PalettizedWeight] = {}
+        self.constants: dict[str, NDArray[Any]] = {}
+        self.replaced: dict[str, Tensor] = {}
+        self.originals: list[Execution] = []
+        self.palettized: list[Execution] = []
+        # Four micro-batches at least, for one of them to judge the ridge.
+        area = pixels.shape[2] * pixels.shape[3]
+        size = max(1, min(_BATCH_PIXELS // area, len(pixels) // _FOLDS))
+        self.waiting = list(torch.split(pixels, size))
+        live = function.live_bytes(pixels[:1])
+        # Twice: with the original constants and with the new ones.
+        self.allowed = [
+            max(_FEWEST_IMAGES, _LIVE_BYTES // (2 * max(live[index:]))) // size
+            for index in range(len(live))
+        ]
+
+    def join(self, index: int) -> None:
+        """Let as many further micro-batches take part as there is room for from a step on."""
+        room = max(0, self.allowed[index] - len(self.palettized))
+        joining, self.waiting = self.waiting[:room], self.waiting[room:]
+
+        def catch_up(batch: Tensor) -> tuple[Execution, Execution]:
+            pair = self.function.start(batch), self.function.start(batch, self.replaced)
+            with torch.no_grad():
+                for step, released in self.schedule[:index]:
+                    for execution in pair:
+                        execution.advance(step, released)
+            return pair
+
+        for original, palettized in spread(catch_up, joining):
+            self.originals.append(original)
+            self.palettized.append(palettized)
+
+    def advance(self, index: int) -> None:
+        """Take all micro-batches past a step."""
+        step, released = self.schedule[index]
+
+        def one(execution: Execution) -> None:
+            with torch.no_grad():
+                execution.advance(step, released)
+
+        for _ in spread(one, [*self.originals, *self.palettized]):
+            pass
+
+    def palettize_others(self, layers: Sequence[Layer]) -> None:
+        """Palettize what is no weight of a layer, by k-means."""
+        refitted = {layer.weight for layer in layers}
+        jobs = {
+            name: ClusterJob(tensor.numpy().astype(self.function.dtypes[name]), self.choices[name])
+            for name, tensor in self.function.constants.items()
+            if name not in refitted and self.choices.get(name, UNCOMPRESSED) != UNCOMPRESSED
+        }
+        for name, palette in cluster_weights(jobs).items():
+            self.palettes[name] = palette
+            self._replace(name, _decoded(palette))
+
+    def refit(self, layer: Layer) -> None:
+        """Find what a layer computes with from now on."""
+        moments, judging, means = self._moments(layer)
+        original = layer.matrix(self.function.constants[layer.weight])
+        rows = row_weights(self.importance[layer.weight])
+        ridge = _best_ridge(original, moments, judging, rows)
+        target = _fitted(original, moments + judging, ridge)
+        choice = self.choices.get(layer.weight, UNCOMPRESSED)
+        if choice == UNCOMPRESSED:
+            found = self._store(layer.weight, target.reshape(layer.shape))
+        else:
+            dtype = self.function.dtypes[layer.weight]
+
+            def palettized(seen: Moments, shrinkage: float) -> PalettizedWeight:
+                return palettize_layer(layer, target, seen.now, rows, choice, dtype, shrinkage)
+
+            def error(shrinkage: float) -> float:
+                decoded = layer.matrix(_decoded(palettized(moments, shrinkage)))
+                return _error(decoded, original, judging, rows)
+
+            shrinkage = _SHRINKAGE
+            if self.samples < _SCARCE * original.shape[2]:
+                shrinkage = min(_SHRINKAGES, key=error)
+            palette = self.palettes[layer.weight] = palettized(moments + judging, shrinkage)
+            found = _decoded(palette)
+        self._replace(layer.weight, found)
+        if layer.bias is not None:
+            now, before = means
+            drift = original.double() @ before - layer.matrix(found).double() @ now
+            bias = self.function.constants[layer.bias] + drift.reshape(-1).float()
+            self._replace(layer.bias, self._store(layer.bias, bias))
+
+    def _store(self, name: str, tensor: Tensor) -> Tensor:
+        """Round a constant to the type it is stored in."""
+        stored = tensor.numpy().astype(self.function.dtypes[name])
+        self.constants[name] = stored
+        return torch.from_numpy(stored.astype(np.float32))
+
+    def _replace(self, name: str, tensor: Tensor) -> None:
+        self.replaced[name] = tensor
+        for execution in self.palettized:
+            self.function.replace(execution.values, name, tensor)
+
+    def _moments(self, layer: Layer) -> tuple[Moments, Moments, tuple[Tensor, Tensor]]:
+        """Return the moments to fit to, those that judge the fit, and the inputs' means.
+
+        The means are (G, K, 1) fp64: of the inputs as they are now, and of the original ones.
+        """
+        images = sum(len(execution) for execution in self.palettized)
+        positions = max(_FEWEST_POSITIONS, -(-_SAMPLES // images))
+
+        def samples(number: int) -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                now, before = (
+                    layer.samples(run[number].values[layer.source], positions, number)
+                    for run in (self.palettized, self.originals)
+                )
+            return now, before
+
+        parts = list(spread(samples, range(len(self.palettized))))
+        count = self.samples = sum(now.shape[2] for now, _ in parts)
+        means = tuple(
+            sum((part[side].double().sum(2, keepdim=True) for part in parts), torch.zeros(()))
+            / count
+            for side in (0, 1)
+        )
+        centre_now, centre_before = (
+            mean.float() if layer.bias is not None else torch.zeros(()) for mean in means
+        )
+
+        def products(part: tuple[Tensor, Tensor]) -> Moments:
+            now, before = part[0] - centre_now, part[1] - centre_before
+            return Moments(now @ now.mT, before @ now.mT)
+
+        fitting, judging = Moments(torch.zeros(()), torch.zeros(())), None
+        for number, found in enumerate(spread(products, parts)):
+            if number % _FOLDS == _FOLDS - 1:
+                judging = found if judging is None else judging + found
+            else:
+                fitting = fitting + found
+        return fitting, judging or fitting, (means[0], means[1])
+
+
+def layer_importance(
+    function: DifferentiableFunction, pixels: Tensor, layers: Sequence[Layer]
+) -> dict[str, Tensor]:
+    """Measure the importance of output channels on as many of the images as it takes."""
+    large = max(1, pixels.shape[2] * pixels.shape[3] // _IMPORTANCE_PIXELS)
+    return channel_importance(function, pixels[: -(-_IMPORTANCE_IMAGES // large)], layers)
+
+
+def row_weights(importance: Tensor) -> Tensor:
+    """Return what the errors of output channels count, from their measured importance."""
+    return importance / importance.mean().clamp(min=1e-30) + _ROW_FLOOR
+
+
+def palettize_layer(
+    layer: Layer,
+    target: Tensor,
+    moments: Tensor,
+    rows: Tensor,
+    choice: Choice,
+    dtype: np.dtype[Any],
+    shrinkage: float = _SHRINKAGE,
+) -> PalettizedWeight:
+    """Palettize one weight for the least error of its layer's outputs.
+
+    Args:
+        layer: that the weight is of.
+        target: (G, O, K) fp32 weight to come close to.
+        moments: (G, K, K), of the layer's inputs.
+        rows: (G, O), what errors of output channels count.
+        choice: bits and groups; not uncompressed.
+        dtype: of the tables.
+        shrinkage: part of the correlations of inputs that is not counted on, 0 to 1.
+
+    Raises:
+        InputError: the groups do not divide the output channels.
+    """
+    try:
+        choice.check_channels(layer.channels)
+    except InputError as error:
+        raise InputError(f"weight {layer.weight!r}: {error}") from None
+    shrunk = _shrunk(moments, shrinkage)
+    start = _clustered(target, shrunk, rows, choice, dtype)
+    rounded = torch.float16 if dtype == np.float16 else torch.float32
+    codes = assign(target, shrunk, rows, start, rounded, _ROUNDS)
+    indices = codes.indices.reshape(layer.shape).numpy().astype(np.uint8)
+    return PalettizedWeight(codes.tables.numpy().astype(dtype), indices)
+
+
+def _best_ridge(original: Tensor, fitting: Moments, judging: Moments, rows: Tensor) -> float:
+    """Return the ridge whose fit has the least error on what it was not fitted to."""
+
+    def error(ridge: float) -> float:
+        return _error(_fitted(original, fitting, ridge), original, judging, rows)
+
+    errors = spread(error, _RIDGES)
+    return min(zip(errors, _RIDGES, strict=True))[1]
+
+
+def _error(found: Tensor, original: Tensor, moments: Moments, rows: Tensor) -> float:
+    """Return the error of the outputs that a weight gives, but for what no weight can change."""
+    per_row = ((found @ moments.now) * found - 2 * found * (original @ moments.across)).sum(2)
+    return float((rows * per_row).sum())
+
+
+def _decoded(palette: PalettizedWeight) -> Tensor:
+    return torch.from_numpy(palette.decode().astype(np.float32))
+
+
+def _fitted(original: Tensor, moments: Moments, ridge: float) -> Tensor:
+    """Return the (G, O, K) weight that gives the original outputs from the inputs as they are.
+
+    It minimises ‖W now - original before‖² + ‖W - original‖², the latter weighed by the ridge.
+    """
+    diagonal = moments.now.diagonal(dim1=1, dim2=2)
+    floor = 1e-3 * diagonal.mean(1, keepdim=True) + 1e-6 * diagonal.mean() + 1e-12
+    # In units in which every input counts alike, single precision is enough.
+    unit = (diagonal + floor).sqrt()
+    penalty = torch.diag_embed((ridge * diagonal + floor) / unit.square())
+    now = moments.now / (unit[:, :, None] * unit[:, None, :]) + penalty
+    across = moments.across / (unit[:, :, None] * unit[:, None, :]) + penalty
+    wanted = (original * unit[:, None, :]) @ across
+    factor = torch.linalg.cholesky(now)
+    return torch.cholesky_solve(wanted.mT, factor).mT / unit[:, None, :]
+
+
+def _shrunk(moments: Tensor, part: float) -> Tensor:
+    """Trust the calibration images less: in the correlations of inputs, and in dead inputs.
+
+    What only inputs that are next to nothing use would otherwise be free to be anything.
+    """
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    floor = _DEAD * diagonal.mean(1, keepdim=True) + 1e-12
+    return (1 - part) * moments + torch.diag_embed(part * diagonal + floor)
+
+
+def _clustered(
+    target: Tensor, moments: Tensor, rows: Tensor, choice: Choice, dtype: np.dtype[Any]
+) -> Codes:
+    """Return the codes of k-means by importance, each group of channels for itself."""
+    diagonal = moments.diagonal(dim1=1, dim2=2)[:, None, :]
+    importance = rows[:, :, None] * (diagonal + 0.01 * diagonal.mean())
+    groups, channels, size = target.shape
+    shared = choice.group_size or groups * channels
+    tables, indices = [], []
+    for values, weights in zip(
+        target.reshape(-1, shared, size).numpy(),
+        importance.expand_as(target).reshape(-1, shared, size).numpy(),
+        strict=True,
+    ):
+        palette = optimal_palette(values, 2 ** (choice.bits or 0), weights, dtype=dtype)
+        tables.append(torch.from_numpy(palette.lut.astype(np.float32)))
+        indices.append(torch.from_numpy(palette.indices.astype(np.int64)))
+    return Codes(
+        torch.stack(tables),
+        torch.cat(indices).reshape(target.shape),
+        (torch.arange(groups * channels) // shared).reshape(groups, channels),
+    )

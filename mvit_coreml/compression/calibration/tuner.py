@@ -1,0 +1,213 @@
+"""Tuning palettes on images: importance, reconstruction, polishing, each judged on other images."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mvit_coreml.compression.calibration.answer_quality import Quality, compare_scores, scores
+from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
+from mvit_coreml.compression.calibration.fine_tuning import Polisher
+from mvit_coreml.compression.calibration.linear_layers import find_layers
+from mvit_coreml.compression.calibration.random_views import random_views
+from mvit_coreml.compression.calibration.reconstruction import (
+    TunedWeights,
+    layer_importance,
+    reconstruct,
+)
+from mvit_coreml.compression.choices import Choice
+from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.errors import InputError
+
+Report = Callable[[str], None]
+
+# Fewer leave too little to calibrate on once some are held out.
+FEWEST_IMAGES = 16
+# Part of the images that is held out, and their most: more only make the judgement slower.
+_HELD_OUT = 0.2
+_MOST_HELD_OUT = 64
+# Images and views of them that a tuning run reconstructs on.
+_VIEWS = 400
+# Polishing is judged after so many steps, and ends when it has not helped for so many judgements.
+_STEPS = 10
+_PATIENCE = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Images for palettes to be fitted to, and images to judge them by.
+
+    Attributes:
+        pixels: (N, 3, height, width) fp32 from 0 to 255, in the program's colour order.
+        held_out: likewise, of other images.
+    """
+
+    pixels: Tensor
+    held_out: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """What tuning led to.
+
+    Attributes:
+        weights: to compute with.
+        plain: what k-means alone does to the held-out images.
+        quality: what ``weights`` do to them.
+        is_plain: whether ``weights`` are those of k-means, as nothing else was closer.
+    """
+
+    weights: TunedWeights
+    plain: Quality
+    quality: Quality
+    is_plain: bool = False
+
+
+def split_images(count: int, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Choose which of a number of images to calibrate on, and which to hold out.
+
+    Args:
+        count: number of images.
+        seed: of the draw.
+
+    Returns:
+        Indices of the former in random order, and of the latter in ascending order.
+
+    Raises:
+        InputError: there are too few.
+    """
+    if count < FEWEST_IMAGES:
+        raise InputError(
+            f"{count} images are too few to calibrate palettes on; give {FEWEST_IMAGES} or more"
+            " (some hundred are better)"
+        )
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+    held_out = min(_MOST_HELD_OUT, max(4, round(_HELD_OUT * count)))
+    return order[held_out:], sorted(order[:held_out])
+
+
+class Tuner:
+    """Finds palettes for one function; what does not depend on the choices is done once.
+
+    Args:
+        function: as saved, not palettized.
+        calibration: the images.
+        seed: of everything that is drawn.
+    """
+
+    def __init__(
+        self, function: DifferentiableFunction, calibration: Calibration, seed: int = 0
+    ) -> None:
+        self.function, self.calibration, self.seed = function, calibration, seed
+        self.reference = scores(function, calibration.held_out)
+        self.importance = layer_importance(function, calibration.pixels, find_layers(function))
+
+    def judge(self, weights: TunedWeights) -> Quality:
+        """Return how close the answers on the held-out images are to the original ones."""
+        found = scores(self.function, self.calibration.held_out, weights.tensors())
+        return compare_scores(found, self.reference, self.function.of_classes)
+
+    def reconstruct(
+        self, choices: Mapping[str, Choice], *, views: bool = False, report: Report = lambda _: None
+    ) -> Tuned:
+        """Palettize by :func:`~.reconstruction.reconstruct`, or by k-means where that is closer.
+
+        Args:
+            choices: weight name to bits and groups.
+            views: take part in crops of the images too.
+            report: called with what is being done.
+        """
+        plain = TunedWeights(cluster_weights(self._jobs(choices)))
+        plain_quality = self.judge(plain)
+        pixels = self.calibration.pixels
+        if views:
+            further = random_views(pixels, max(0, _VIEWS - len(pixels)), self.seed)
+            pixels = self._shuffled(torch.cat([pixels, further]))
+        found = reconstruct(
+            self.function,
+            pixels,
+            choices,
+            importance=self.importance,
+            progress=lambda done, total: report(f"layer {done} of {total}"),
+        )
+        quality = self.judge(found)
+        if not quality.divergence < plain_quality.divergence:
+            return Tuned(plain, plain_quality, plain_quality, is_plain=True)
+        return Tuned(found, plain_quality, quality)
+
+    def polish_for(self, tuned: Tuned, minutes: float, report: Report = lambda _: None) -> Tuned:
+        """Call :meth:`polish` with a deadline in some minutes."""
+        return self.polish(tuned, time.monotonic() + 60 * minutes, report)
+
+    def polish(self, tuned: Tuned, deadline: float, report: Report = lambda _: None) -> Tuned:
+        """Take small steps down the gradient until a time, or until they no longer help.
+
+        An interruption (Ctrl-C) ends it early.
+
+        Args:
+            tuned: where to begin.
+            deadline: on the clock of :func:`time.monotonic`.
+            report: called with what is being done.
+
+        Returns:
+            The best of all states that were judged, the first included.
+        """
+        best, without = tuned, 0
+        # Without a difference nothing is left to polish.
+        if not tuned.weights.palettes or math.isinf(tuned.quality.snr):
+            return tuned
+        try:
+            further = random_views(
+                self.calibration.pixels, len(self.calibration.pixels), self.seed + 1
+            )
+            pixels = torch.cat([self.calibration.pixels, further])
+            polisher = Polisher(self.function, tuned.weights, pixels, self.seed)
+            while without < _PATIENCE:
+                for _ in range(_STEPS):
+                    if time.monotonic() >= deadline:
+                        return best
+                    polisher.step()
+                weights = polisher.weights()
+                quality = self.judge(weights)
+                without += 1
+                if quality.divergence < best.quality.divergence:
+                    best, without = Tuned(weights, tuned.plain, quality), 0
+                report(f"step {polisher.steps}, held out: {quality} (best {best.quality})")
+        except KeyboardInterrupt:
+            report(f"stopped; the best is kept: {best.quality}")
+        return best
+
+    def tune(
+        self,
+        choices: Mapping[str, Choice],
+        minutes: float | None = None,
+        report: Report = lambda _: None,
+    ) -> Tuned:
+        """Palettize for the images, and polish what that leads to if there is time.
+
+        Args:
+            choices: weight name to bits and groups.
+            minutes: that tuning may take; ``None`` ends with the reconstruction.
+            report: called with what is being done.
+        """
+        deadline = time.monotonic() + 60 * (minutes or 0)
+        tuned = self.reconstruct(choices, views=minutes is not None, report=report)
+        report(f"held out: {tuned.quality}; k-means alone: {tuned.plain}")
+        return tuned if minutes is None else self.polish(tuned, deadline, report)
+
+    def _jobs(self, choices: Mapping[str, Choice]) -> dict[str, ClusterJob]:
+        constants, dtypes = self.function.constants, self.function.dtypes
+        return {
+            name: ClusterJob(constants[name].numpy().astype(dtypes[name]), choice)
+            for name, choice in choices.items()
+            if choice.bits is not None and name in constants
+        }
+
+    def _shuffled(self, pixels: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed)
+        return pixels[torch.randperm(len(pixels), generator=generator)]

@@ -1,0 +1,285 @@
+"""A palettization plan: how each weight of one model is to be stored.
+
+A plan fits one set of weights, which it names by their SHA-256; it can be read, edited, kept in a
+repository and applied again (:mod:`mvit_coreml.compression.plan_file`). Tables that k-means cannot
+find again from the weights alone are its :class:`PlanValues`, kept in a file of their own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
+from mvit_coreml.compression.palettizable_weights import WeightInfo, weight_sha256
+from mvit_coreml.compression.palettized_weight import PalettizedWeight
+from mvit_coreml.errors import InputError
+
+# Where the tables of a weight come from: k-means over its elements alike, k-means over its
+# elements by their importance, or tuning. The last two are stored with the plan.
+ValueSource = Literal["kmeans", "importance", "tuned"]
+VALUE_SOURCES: tuple[ValueSource, ...] = ("kmeans", "importance", "tuned")
+
+# Of the constants that are not palettized, such as biases.
+ConstantSource = Literal["original", "tuned"]
+CONSTANT_SOURCES: tuple[ConstantSource, ...] = ("original", "tuned")
+
+Scalar = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class PlannedWeight:
+    """What a plan says about one weight.
+
+    Attributes:
+        name: of the constant in the unpalettized program.
+        shape: of the weight.
+        choice: bits and groups.
+        sha256: of its elements before palettizing, see :func:`~.weights.weight_sha256`.
+        values: where its tables come from; ``kmeans`` where there are none.
+        reason: why it stays uncompressed; empty for others.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    choice: Choice
+    sha256: str
+    values: ValueSource = "kmeans"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class PalettizationPlan:
+    """How each weight of one model is to be stored.
+
+    Attributes:
+        ios: deployment target that it was made for.
+        source_sha256: of the checkpoint's weights.
+        weights: in program order; weights that are not listed stay as they are.
+        asked: what it was made to meet, name to value: ``bits``, ``target_size``, …
+        measured: what its package was found to do, name to value: ``size``, ``snr``, …
+        constants: whether the constants that are not palettized get tuned values.
+        values_sha256: of the file with its :class:`PlanValues`; empty if it needs none.
+        origin: what messages call it: its file.
+    """
+
+    ios: int
+    source_sha256: str
+    weights: tuple[PlannedWeight, ...]
+    asked: Mapping[str, Scalar] = field(default_factory=dict)
+    measured: Mapping[str, Scalar] = field(default_factory=dict)
+    constants: ConstantSource = "original"
+    values_sha256: str = ""
+    origin: str = field(default="plan", compare=False)
+
+    @property
+    def choices(self) -> dict[str, Choice]:
+        """Name of each listed weight to its choice."""
+        return {weight.name: weight.choice for weight in self.weights}
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether it cannot be applied without :class:`PlanValues`."""
+        return self.constants == "tuned" or any(w.values != "kmeans" for w in self.weights)
+
+    @property
+    def bit_widths(self) -> tuple[int, ...]:
+        """Bits of its palettes, ascending, each once."""
+        found = {weight.choice.bits for weight in self.weights}
+        return tuple(sorted(bits for bits in found if bits is not None))
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether tables, indices or other constants were fitted to images."""
+        return self.constants == "tuned" or any(w.values == "tuned" for w in self.weights)
+
+    def with_measured(self, **measured: Scalar) -> PalettizationPlan:
+        """Return the plan with these results instead of its own."""
+        return replace(self, measured=measured)
+
+    def error(self, weight: PlannedWeight, message: str) -> InputError:
+        """Return the error for what is wrong with one of its weights."""
+        return InputError(f"{self.origin}: weight {weight.name!r}: {message}")
+
+    def check_target(self, ios: int) -> None:
+        """Refuse choices that packages for an iOS version cannot hold.
+
+        Raises:
+            InputError: naming the weight and the way out.
+        """
+        for weight in self.weights:
+            try:
+                weight.choice.check_target(ios)
+            except InputError as error:
+                raise self.error(weight, str(error)) from None
+
+    def check_weights(self, weights: Iterable[tuple[WeightInfo, NDArray[Any]]], ios: int) -> None:
+        """Refuse a plan that does not fit a program's weights.
+
+        Args:
+            weights: of the program, each with its elements.
+            ios: the program's deployment target.
+
+        Raises:
+            InputError: a weight is unknown, its shape or elements are others, its group size does
+                not divide its channels, or the target cannot hold its bits.
+        """
+        self.check_target(ios)
+        found = {info.name: (info, values) for info, values in weights}
+        for weight in self.weights:
+            if weight.name not in found:
+                raise self.error(weight, f"the model has no such weight{_hint(weight, found)}")
+            info, values = found[weight.name]
+            if weight.shape != info.shape:
+                raise self.error(
+                    weight,
+                    f"its shape is {list(info.shape)} in the model but {list(weight.shape)} in the"
+                    " plan: the plan was made for another model",
+                )
+            if weight.choice.group_size:
+                try:
+                    weight.choice.check_channels(info.channels)
+                except InputError as error:
+                    raise self.error(weight, str(error)) from None
+            if weight.sha256 != weight_sha256(values):
+                raise self.error(
+                    weight,
+                    "the plan was made for other weights (its sha256 differs); make a new plan"
+                    " for this checkpoint and these options",
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class PlanValues:
+    """What a plan needs beside the weights themselves.
+
+    Attributes:
+        luts: weight name to (groups, entries) tables that k-means found with importance; the
+            indices follow from them.
+        palettes: weight name to tuned tables and indices.
+        constants: name of another constant (a bias, an affine parameter) to its tuned elements.
+    """
+
+    luts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    palettes: Mapping[str, PalettizedWeight] = field(default_factory=dict)
+    constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds nothing."""
+        return not (self.luts or self.palettes or self.constants)
+
+
+def make_plan(
+    weights: Sequence[tuple[WeightInfo, NDArray[Any]]],
+    choices: Mapping[str, Choice],
+    *,
+    ios: int,
+    source_sha256: str,
+    asked: Mapping[str, Scalar] | None = None,
+    values: PlanValues | None = None,
+    reasons: Mapping[str, str] | None = None,
+) -> PalettizationPlan:
+    """Write down the choices for a program's weights as a plan.
+
+    Args:
+        weights: of the program, each with its elements before palettizing.
+        choices: name to choice; a weight without one stays uncompressed.
+        ios: deployment target.
+        source_sha256: of the checkpoint's weights.
+        asked: what the choices were made to meet.
+        values: tables and constants that the plan will be applied with.
+        reasons: why weights stay uncompressed, by name.
+
+    Raises:
+        InputError: a choice does not fit its weight or the target, or ``values`` do not fit.
+    """
+    values = values or PlanValues()
+    planned = []
+    for info, elements in weights:
+        source: ValueSource = "kmeans"
+        if info.name in values.palettes:
+            source = "tuned"
+        elif info.name in values.luts:
+            source = "importance"
+        choice = choices.get(info.name, UNCOMPRESSED)
+        reason = (reasons or {}).get(info.name, "") if choice == UNCOMPRESSED else ""
+        planned.append(
+            PlannedWeight(info.name, info.shape, choice, weight_sha256(elements), source, reason)
+        )
+    plan = PalettizationPlan(
+        ios=ios,
+        source_sha256=source_sha256,
+        weights=tuple(planned),
+        asked=dict(asked or {}),
+        constants="tuned" if values.constants else "original",
+    )
+    unknown = sorted(
+        {*choices, *values.luts, *values.palettes} - {info.name for info, _ in weights}
+    )
+    if unknown:
+        raise InputError(f"{plan.origin}: the model has no weight {unknown[0]!r}")
+    plan.check_weights(weights, ios)
+    check_values(plan, values)
+    return plan
+
+
+def check_values(plan: PalettizationPlan, values: PlanValues) -> None:
+    """Refuse values that are not those of a plan.
+
+    Values of weights that the plan takes from k-means are ignored, so that ``values`` and ``bits``
+    of a weight can be edited by hand.
+
+    Raises:
+        InputError: values are missing, or their bits, groups or shapes are not the plan's.
+    """
+    for weight in plan.weights:
+        if weight.values == "kmeans":
+            continue
+        if weight.choice.bits is None:
+            raise plan.error(
+                weight, f'values = "{weight.values}" goes with bits, but bits is "none"'
+            )
+        stored = _stored_choice(weight, values)
+        if stored is None:
+            raise plan.error(
+                weight, f'its {weight.values} values are missing; set values = "kmeans"'
+            )
+        if stored[:2] != (weight.choice.bits, weight.choice.group_size):
+            bits, group_size, _ = stored
+            raise plan.error(
+                weight,
+                f"its {weight.values} values have {Choice(bits, group_size)}, the plan says"
+                f' {weight.choice}; restore that, or set values = "kmeans"',
+            )
+        if stored[2] not in (None, weight.shape):
+            raise plan.error(weight, f"its tuned values have shape {stored[2]}")
+    if plan.constants == "tuned" and not values.constants:
+        raise InputError(
+            f'{plan.origin}: the tuned constants are missing; set constants = "original"'
+        )
+
+
+def _stored_choice(
+    weight: PlannedWeight, values: PlanValues
+) -> tuple[int, int, tuple[int, ...] | None] | None:
+    """Return the bits, group size and shape that a weight's stored values have."""
+    if weight.values == "tuned" and weight.name in values.palettes:
+        palette = values.palettes[weight.name]
+        grouped = palette.group_size if palette.groups > 1 else 0
+        return palette.bits, grouped, palette.indices.shape
+    if weight.values == "importance" and weight.name in values.luts:
+        groups, entries = values.luts[weight.name].shape
+        # The tables alone do not say how many channels share one: take the plan's word for it.
+        grouped = weight.choice.group_size if groups > 1 else 0
+        return entries.bit_length() - 1, grouped, None
+    return None
+
+
+def _hint(weight: PlannedWeight, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(weight.name, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,301 @@
+"""Plans as files: TOML to read and edit, with the tables beside it where there are any."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from mvit_coreml.compression.choices import Choice
+from mvit_coreml.compression.plan import (
+    CONSTANT_SOURCES,
+    VALUE_SOURCES,
+    PalettizationPlan,
+    PlannedWeight,
+    PlanValues,
+    Scalar,
+    check_values,
+)
+from mvit_coreml.compression.plan_values import decode_values, encode_values
+from mvit_coreml.errors import InputError, MvitCoremlError
+from mvit_coreml.files import write_atomically
+
+FORMAT = 1
+VALUES_SUFFIX = ".safetensors"
+
+_HEADER = """\
+# Palettization plan: how each weight of one model is stored in its Core ML package.
+# bits: 1, 2, 4, 6 or 8, from iOS 18 on also 3; "none" keeps a weight as it is.
+# group_size: output channels that share a lookup table, from iOS 18 on; 0 is one for all.
+# values: "kmeans" finds the table anew, so bits and group_size may be edited; "importance" and
+# "tuned" are stored in the file beside this one and hold for the bits and group_size given.
+# A weight that is not listed stays as it is.
+"""
+_REQUIRED = {"format": int, "ios": int, "source_sha256": str, "weights": list}
+_OPTIONAL = {"values_sha256": str, "constants": str, "asked": dict, "measured": dict}
+_WEIGHT_REQUIRED = {"name": str, "shape": list, "bits": (int, str), "sha256": str}
+_WEIGHT_OPTIONAL = {"group_size": int, "values": str, "reason": str}
+_WORDS = {int: "a whole number", str: "a text in quotes", list: "a list", dict: "a table"}
+
+
+def values_path(path: Path) -> Path:
+    """Return where the values of a plan's file lie: beside it, with another suffix."""
+    return path.with_suffix(VALUES_SUFFIX)
+
+
+def write_plan(
+    plan: PalettizationPlan, path: str | Path, values: PlanValues | None = None
+) -> PalettizationPlan:
+    """Write a plan, and its values if it has any, each file all or nothing.
+
+    Args:
+        plan: the plan.
+        path: file to write, ending in ``.toml``; an older one is replaced.
+        values: what the plan needs beside the weights.
+
+    Returns:
+        The plan as it would be read back.
+
+    Raises:
+        InputError: the suffix is another, or the values are not those of the plan.
+        MvitCoremlError: the files cannot be written.
+    """
+    destination = Path(path)
+    if destination.suffix != ".toml":
+        raise InputError(f"{destination}: a plan's name must end in .toml")
+    check_values(plan, values or PlanValues())
+    contents: dict[Path, bytes] = {}
+    digest = ""
+    if plan.needs_values:
+        data = encode_values(plan, values or PlanValues())
+        digest = hashlib.sha256(data).hexdigest()
+        contents[values_path(destination)] = data
+    written = replace(plan, values_sha256=digest, origin=str(destination))
+    # The plan comes last: until then the old one, if any, still names what it belongs to.
+    contents[destination] = plan_text(written).encode()
+    for target, content in contents.items():
+        _write(target, content)
+    return written
+
+
+def read_plan(path: str | Path) -> PalettizationPlan:
+    """Read a plan, without its values.
+
+    Raises:
+        InputError: the file is missing, no TOML, or holds something that no plan does; the message
+            names the line.
+    """
+    source = Path(path)
+    try:
+        text = source.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{source}: cannot read the plan: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{source}: no plan: it is not UTF-8 text") from None
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{source}: not valid TOML: {error}") from None
+    return _Reader(source, text).plan(content)
+
+
+def read_values(plan: PalettizationPlan) -> PlanValues:
+    """Read the values of a plan from the file beside it; there are none if it needs none.
+
+    Args:
+        plan: as :func:`read_plan` returned it.
+
+    Raises:
+        InputError: the file is missing, damaged, or not the one that was written with the plan.
+    """
+    if not plan.needs_values:
+        return PlanValues()
+    path = values_path(Path(plan.origin))
+    remedy = "restore it, or make the plan again"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: missing; {plan.origin} needs it: {remedy}") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    if hashlib.sha256(data).hexdigest() != plan.values_sha256:
+        raise InputError(
+            f"{path}: not the file that was written with {plan.origin} (its sha256 differs):"
+            f" {remedy}"
+        )
+    values = decode_values(plan, data, path)
+    check_values(plan, values)
+    return values
+
+
+def plan_text(plan: PalettizationPlan) -> str:
+    """Return a plan as TOML, one line for each weight."""
+    lines = [
+        _HEADER,
+        f"format = {FORMAT}",
+        f"ios = {plan.ios}",
+        f"source_sha256 = {_toml(plan.source_sha256)}",
+    ]
+    if plan.values_sha256:
+        lines.append(f"values_sha256 = {_toml(plan.values_sha256)}")
+    lines.append(f"constants = {_toml(plan.constants)}")
+    for table in ("asked", "measured"):
+        given: Mapping[str, Scalar] = getattr(plan, table)
+        lines += [""] if given else []
+        lines += [f"{table}.{_key(name)} = {_toml(value)}" for name, value in given.items()]
+    lines += ["", "weights = ["]
+    rows = [_row(weight) for weight in plan.weights]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for *row, last in rows:
+        cells = [f"{cell},".ljust(width + 1) for cell, width in zip(row, widths[:-1], strict=True)]
+        lines.append(f"  {{ {' '.join(cells)} {last} }},")
+    lines.append("]")
+    return "\n".join(lines) + "\n"
+
+
+def _row(weight: PlannedWeight) -> list[str]:
+    """Return what stands in a weight's line, the fields that people edit first."""
+    bits = '"none"' if weight.choice.bits is None else str(weight.choice.bits)
+    sha256 = f"sha256 = {_toml(weight.sha256)}"
+    if weight.reason:
+        sha256 += f", reason = {_toml(weight.reason)}"
+    return [
+        f"bits = {bits}",
+        f"group_size = {weight.choice.group_size}",
+        f"values = {_toml(weight.values)}",
+        f"name = {_toml(weight.name)}",
+        f"shape = {list(weight.shape)}",
+        sha256,
+    ]
+
+
+def _key(name: str) -> str:
+    bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    return name if bare else _toml(name)
+
+
+def _toml(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    # TOML's escapes are those of JSON, and it wants this character escaped as well.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+class _Reader:
+    """Checks what stands in a file and turns it into a plan."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.lines = text.splitlines()
+
+    def plan(self, content: dict[str, Any]) -> PalettizationPlan:
+        if content.get("format", FORMAT) != FORMAT:
+            raise self.error(
+                "format", f"format {content['format']!r} is unknown; this version reads {FORMAT}"
+            )
+        self.check_fields(content, _REQUIRED, _OPTIONAL, "")
+        constants = content.get("constants", "original")
+        if constants not in CONSTANT_SOURCES:
+            raise self.error("constants", f'constants is {constants!r}; use "original" or "tuned"')
+        for table in ("asked", "measured"):
+            for name, value in content.get(table, {}).items():
+                if not isinstance(value, get_args(Scalar)):
+                    raise self.error(
+                        f"{table}.{name}", f"{table}.{name} must be a number, text or true or false"
+                    )
+        weights = tuple(
+            self.weight(entry, number) for number, entry in enumerate(content["weights"], 1)
+        )
+        seen: set[str] = set()
+        for weight in weights:
+            if weight.name in seen:
+                raise self.error(
+                    _toml(weight.name), f"weight {weight.name!r} is listed twice", last=True
+                )
+            seen.add(weight.name)
+        return PalettizationPlan(
+            ios=content["ios"],
+            source_sha256=content["source_sha256"],
+            weights=weights,
+            asked=content.get("asked", {}),
+            measured=content.get("measured", {}),
+            constants=constants,
+            values_sha256=content.get("values_sha256", ""),
+            origin=str(self.path),
+        )
+
+    def weight(self, entry: object, number: int) -> PlannedWeight:
+        if not isinstance(entry, dict):
+            raise InputError(f"{self.path}: weight {number} must be {{ name = …, bits = … }}")
+        name = entry.get("name")
+        place = f"weight {name!r}: " if isinstance(name, str) else f"weight {number}: "
+        self.check_fields(entry, _WEIGHT_REQUIRED, _WEIGHT_OPTIONAL, place)
+        line = _toml(str(name))
+        bits, values = entry["bits"], entry.get("values", "kmeans")
+        if isinstance(bits, str) and bits != "none":
+            raise self.error(line, f'{place}bits is {bits!r}; use a number, or "none"')
+        if values not in VALUE_SOURCES:
+            words = '", "'.join(VALUE_SOURCES)
+            raise self.error(line, f'{place}values is {values!r}; use one of "{words}"')
+        shape = entry["shape"]
+        if not shape or not all(type(size) is int and size > 0 for size in shape):
+            raise self.error(line, f"{place}shape is {shape}; use the weight's sizes, as it had")
+        try:
+            choice = Choice(None if bits == "none" else bits, entry.get("group_size", 0))
+        except InputError as error:
+            raise self.error(line, f"{place}{error}") from None
+        return PlannedWeight(
+            name=str(name),
+            shape=tuple(shape),
+            choice=choice,
+            sha256=entry["sha256"],
+            values=values,
+            reason=entry.get("reason", ""),
+        )
+
+    def check_fields(
+        self,
+        given: dict[str, Any],
+        required: Mapping[str, Any],
+        optional: Mapping[str, Any],
+        place: str,
+    ) -> None:
+        """Check that a table has the keys that it needs and no others, each of the right type."""
+        line = _toml(str(given["name"])) if place and "name" in given else ""
+        known = {**required, **optional}
+        for key, value in given.items():
+            if key not in known:
+                names = ", ".join(sorted(known))
+                raise self.error(line or key, f"{place}unknown key {key!r}; the keys are {names}")
+            types = known[key] if isinstance(known[key], tuple) else (known[key],)
+            if isinstance(value, bool) or not isinstance(value, types):
+                words = " or ".join(_WORDS[kind] for kind in types)
+                raise self.error(line or key, f"{place}{key} must be {words}")
+        for key in required:
+            if key not in given:
+                raise self.error(line, f"{place}{key} is missing")
+
+    def error(self, needle: str, message: str, *, last: bool = False) -> InputError:
+        """Return an error that names the line on which ``needle`` stands, if it does."""
+        found = [
+            number
+            for number, line in enumerate(self.lines, 1)
+            if needle and needle in line and not line.startswith("#")
+        ]
+        place = f"{self.path}, line {found[-1 if last else 0]}" if found else str(self.path)
+        return InputError(f"{place}: {message}")
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise MvitCoremlError(
+            f"{path}: cannot be written: {error.strerror or error}; choose another place"
+        ) from None

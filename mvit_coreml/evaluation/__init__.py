@@ -1,0 +1,1 @@
+"""Accuracy on labelled images, of packages and of their PyTorch references."""

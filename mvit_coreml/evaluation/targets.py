@@ -1,0 +1,350 @@
+"""Two things that answer alike, it is claimed: a package on disk, and the PyTorch reference.
+
+Both take the same photos and give the same :class:`Answer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.evaluation.metrics import softmax
+from mvit_coreml.evaluation.preparation import Preparation, image_input, read_preparation
+from mvit_coreml.mil.fp16_headroom import HeadroomRecorder
+from mvit_coreml.mil.parallel import map_images, spread
+from mvit_coreml.mil.predictor import Predictor
+from mvit_coreml.mil.program import Function, Output
+from mvit_coreml.mil.raw_scores import raw_scores_name
+from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
+from mvit_coreml.models.build import build_model
+from mvit_coreml.preprocessing.fitting import FittedImage, fit_image, unfit_map
+from mvit_coreml.preprocessing.geometry import Fit, Placement
+from mvit_coreml.preprocessing.image_processor import ImageProcessor
+
+Kind = Literal["probabilities", "logits", "map_probabilities", "map_logits", "classes", "features"]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one photo led to.
+
+    Attributes:
+        outputs: every output by its name in the package: float32 or int32 arrays; a classifier's
+            probabilities as (num_labels,) in class order.
+        placement: where the input lay in the photo.
+        raw_scores: what a final softmax or argmax is taken of, on request; those hide how far the
+            scores are off.
+    """
+
+    outputs: dict[str, Array] = field(repr=False)
+    placement: Placement
+    raw_scores: Array | None = field(default=None, repr=False)
+
+    def scores(self) -> Array | None:
+        """(num_labels,) probabilities or logits of a classifier."""
+        for name in ("probabilities", "logits"):
+            value = self.outputs.get(name)
+            if value is not None and value.ndim <= 2:
+                return value.reshape(-1)
+        return None
+
+    def class_map(self) -> Array | None:
+        """(h, w) class indices of a segmenter over its whole input."""
+        if "classes" in self.outputs:
+            return self.outputs["classes"].reshape(self.outputs["classes"].shape[-2:])
+        for name in ("probabilities", "logits"):
+            value = self.outputs.get(name)
+            if value is not None and value.ndim == 4:
+                return value[0].argmax(0).astype(np.int32)
+        return None
+
+    def photo_map(self, fill: int = 0) -> Array | None:
+        """Class indices laid back on the photo, (H, W); ``fill`` where the input did not reach."""
+        found = self.class_map()
+        return None if found is None else unfit_map(found, self.placement, fill)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputRole:
+    """What an output of a package means, and its name among an :class:`Answer`'s outputs."""
+
+    name: str
+    role: str
+    kind: Kind
+    shape: tuple[int, ...]
+
+
+class Target(Protocol):
+    """Something that answers photos."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a report."""
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Class names in class order, if it knows them."""
+
+    def answer(self, images: Iterable[Any]) -> Generator[Answer, None, None]:
+        """Answer photos, in order."""
+
+
+class PackageTarget:
+    """A saved package, run by the portable runtime or by Core ML.
+
+    Args:
+        predictor: the package and its engine.
+        preparation: how photos are prepared; by default as the package's metadata says.
+        num_labels: number of classes, to tell outputs apart in packages of other tools.
+        workers: number of threads; all cores by default.
+
+    Raises:
+        PackageError: a package of another tool without ``preparation``.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        preparation: Preparation | None = None,
+        num_labels: int | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self.predictor = predictor
+        self.package, self.function = predictor.package, predictor.function
+        self.image = image_input(self.package, self.function)
+        found = preparation or read_preparation(self.package, self.function)
+        if found is None:
+            raise PackageError(
+                f"{self.package.path}: does not say how photos are prepared, as it was made by "
+                "another tool; name the checkpoint it came from with --against"
+            )
+        self.preparation = found
+        self.workers = workers
+        self.roles = output_roles(self.function, num_labels)
+        self.raw_scores = raw_scores_name(self.function)
+
+    @property
+    def name(self) -> str:
+        """The package's file name."""
+        return self.package.path.name
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Class names of a classifier."""
+        labels = self.function.labels
+        return None if labels is None else tuple(str(label) for label in labels)
+
+    def answer(
+        self,
+        images: Iterable[Any],
+        with_scores: bool = False,
+        headroom: HeadroomRecorder | None = None,
+    ) -> Generator[Answer, None, None]:
+        """Answer photos, in order, spread over the workers.
+
+        Args:
+            images: paths, Pillow images or arrays.
+            with_scores: also give ``raw_scores``, which only the portable engine can.
+            headroom: takes note of how close each operation comes to the limits of fp16; needs
+                the portable engine.
+        """
+        raw = self.raw_scores if with_scores and self.predictor.engine == "portable" else None
+        options: dict[str, Any] = {} if raw is None else {"intermediates": [raw]}
+        if headroom is not None:
+            options["headroom"] = headroom
+        placements: dict[int, Placement] = {}
+
+        def load(item: tuple[int, Any]) -> Array:
+            fitted = self.preparation(item[1])
+            placements[item[0]] = fitted.placement
+            return fitted.pixels
+
+        results = map_images(
+            self.predictor, enumerate(images), load=load, workers=self.workers, **options
+        )
+        for index, result in enumerate(results):
+            yield Answer(
+                outputs=self._outputs(result),
+                placement=placements.pop(index),
+                raw_scores=None if raw is None else result[raw],
+            )
+
+    def run_pixels(self, pixels: Array, **options: Any) -> dict[str, Any]:
+        """Run prepared (H, W, 3) uint8 RGB pixels; options as for ``Runtime.run``."""
+        return self.predictor.run({self.image.name: pixels}, **options)
+
+    def _outputs(self, result: dict[str, Any]) -> dict[str, Array]:
+        outputs = {}
+        for role in self.roles:
+            value = result[role.name]
+            if isinstance(value, dict):
+                labels = self.function.labels
+                assert labels is not None
+                value = np.array([value[label] for label in labels], np.float32)
+            outputs[role.role] = np.asarray(value)
+        return outputs
+
+
+def output_roles(function: Function, num_labels: int | None = None) -> tuple[OutputRole, ...]:
+    """Say what each output of a function is, by its kind and shape.
+
+    Args:
+        function: of any tool's package.
+        num_labels: number of classes, if known.
+    """
+    roles = (_output_role(output, function, num_labels) for output in function.outputs)
+    return tuple(role for role in roles if role is not None)
+
+
+def _output_role(output: Output, function: Function, num_labels: int | None) -> OutputRole | None:
+    if output.kind == "dictionary":
+        return OutputRole(name=output.name, role="probabilities", kind="probabilities", shape=())
+    if output.kind != "array":
+        return None  # the label repeats what the probabilities say
+    shape = output.shape or _result_shape(output.name, function)
+
+    def role(name: str, kind: Kind) -> OutputRole:
+        return OutputRole(name=output.name, role=name, kind=kind, shape=shape)
+
+    if output.data_type == "int32":
+        return role("classes", "classes")
+    if output.name == "probabilities" or _ends_in_softmax(output.name, function):
+        return role("probabilities", "map_probabilities" if len(shape) == 4 else "probabilities")
+    if output.name == "logits":
+        return role("logits", "map_logits" if len(shape) == 4 else "logits")
+    if output.name in ("last_hidden_state", "pooler_output") or "hidden_state" in output.name:
+        return role(output.name, "features")
+    if num_labels is not None and len(shape) in (2, 4) and shape[1] == num_labels:
+        return role("logits", "map_logits" if len(shape) == 4 else "logits")
+    return role(output.name, "features")
+
+
+def _result_shape(name: str, function: Function) -> tuple[int, ...]:
+    for operation in reversed(function.operations):
+        for value in operation.outputs:
+            if value.name == name:
+                return tuple(int(size or 0) for size in getattr(value.type, "shape", ()))
+    return ()
+
+
+def _ends_in_softmax(name: str, function: Function) -> bool:
+    for operation in reversed(function.operations):
+        if any(value.name == name for value in operation.outputs):
+            if operation.op_type == "cast":
+                argument = operation.inputs["x"][0]
+                return _ends_in_softmax(getattr(argument, "name", ""), function)
+            return operation.op_type == "softmax"
+    return False
+
+
+class ReferenceTarget:
+    """The PyTorch reference, with the checkpoint's own image processor.
+
+    Args:
+        checkpoint: what to run.
+        roles: the outputs to compute; by default the logits.
+        fit: how photos are brought to the input.
+        size: (height, width) of the input; by default the checkpoint's own.
+        color_order: ``RGB`` or ``BGR`` instead of the checkpoint's.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        roles: tuple[OutputRole, ...] = (
+            OutputRole(name="logits", role="logits", kind="logits", shape=()),
+        ),
+        fit: Fit = "crop",
+        size: tuple[int, int] | None = None,
+        color_order: str | None = None,
+    ) -> None:
+        self.checkpoint, self.roles, self.fit = checkpoint, roles, fit
+        trained = checkpoint.image_processor.input_size or checkpoint.config.image_hw
+        processor = checkpoint.image_processor.for_input_size(size or trained, trained)
+        if color_order is not None:
+            processor = processor.replace(do_flip_channel_order=color_order == "BGR")
+        self.processor: ImageProcessor = processor
+        self.model = build_model(checkpoint)
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name."""
+        return self.checkpoint.provenance.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names."""
+        return tuple(self.checkpoint.id2label.values())
+
+    def answer(self, images: Iterable[Any]) -> Generator[Answer, None, None]:
+        """Answer photos, in order, spread over all cores."""
+
+        def run(image: Any) -> Answer:
+            return self.answer_fitted(fit_image(image, self.processor, self.fit))
+
+        return spread(run, images)
+
+    def answer_fitted(self, fitted: FittedImage) -> Answer:
+        """Answer one photo that is at the input's size already."""
+        pixel_values = self.processor.preprocess(
+            fitted.pixels, do_resize=False, do_center_crop=False, input_data_format="channels_last"
+        )
+        with torch.inference_mode():
+            if any(role.kind == "features" for role in self.roles):
+                return Answer(outputs=self._features(pixel_values), placement=fitted.placement)
+            logits = self._logits(pixel_values)
+            outputs = {role.role: _as_role(logits, role) for role in self.roles}
+            raw = _resized(logits, self.roles[0]).numpy()
+        return Answer(outputs=outputs, placement=fitted.placement, raw_scores=raw)
+
+    def _logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        model = self.model
+        if isinstance(model, Backbone):
+            raise InputError(f"{self.name} is a backbone and has no classes")
+        logits: torch.Tensor = model(pixel_values).logits
+        return logits
+
+    def _features(self, pixel_values: torch.Tensor) -> dict[str, Array]:
+        model = self.model
+        if isinstance(model, ImageClassifier | SemanticSegmenter):
+            model = model.backbone
+        assert isinstance(model, Backbone)
+        hidden_states: list[torch.Tensor] = []
+        features = model.expand(model.forward_features(pixel_values, hidden_states))
+        known = {"last_hidden_state": features, "pooler_output": features.mean(dim=(-2, -1))}
+        for index, state in enumerate(hidden_states):
+            known[f"hidden_state_{index}"] = state
+        unknown = [role.name for role in self.roles if role.role not in known]
+        if unknown:
+            raise InputError(
+                f"the package's output {unknown[0]!r} has no counterpart in {self.name}"
+            )
+        return {role.role: known[role.role].numpy() for role in self.roles}
+
+
+def _as_role(logits: torch.Tensor, role: OutputRole) -> Array:
+    """Bring the reference's logits into the form of a package's output."""
+    if role.kind in ("logits", "probabilities"):
+        scores: Array = logits.numpy().reshape(-1)
+        return scores if role.kind == "logits" else softmax(scores).astype(np.float32)
+    logits = _resized(logits, role)
+    if role.kind == "classes":
+        return logits.argmax(dim=1)[0].numpy().astype(np.int32)
+    return (logits.softmax(dim=1) if role.kind == "map_probabilities" else logits).numpy()
+
+
+def _resized(logits: torch.Tensor, role: OutputRole) -> torch.Tensor:
+    """Bring a map of logits to the size of a package's output; others stay as they are."""
+    size = role.shape[-2:]
+    if logits.ndim != 4 or len(size) != 2 or not all(size) or tuple(logits.shape[-2:]) == size:
+        return logits
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)

@@ -1,0 +1,148 @@
+"""What a package says about itself: to Xcode, to an app, and to whoever checks it later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mvit_coreml.export.image_input import ImageInput
+from mvit_coreml.export.output_heads import Output
+from mvit_coreml.preprocessing.geometry import Fit
+from mvit_coreml.preprocessing.image_processor import ImageProcessor
+from mvit_coreml.visualization.segmentation_maps import distinct_colors, voc_colors
+
+PREVIEW_TYPE = "com.apple.coreml.model.preview.type"
+PREVIEW_PARAMS = "com.apple.coreml.model.preview.params"
+KEY_PREFIX = "mvit_coreml."
+PREPROCESSING_KEY = KEY_PREFIX + "preprocessing"
+PREPROCESSING_VERSION = 1
+# coremltools stamps the date, which would make every package differ.
+_DATE_KEY = "com.github.apple.coremltools.conversion_date"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackageMetadata:
+    """Everything that is written into a package beside its program.
+
+    Attributes:
+        author: who made the model.
+        license: of the weights.
+        description: a sentence.
+        version: of the package, chosen by whoever converts.
+        input_description: what the image input expects.
+        outputs: the outputs with their descriptions.
+        user_defined: further keys and values; the preview and this project's own.
+    """
+
+    author: str
+    license: str
+    description: str
+    version: str
+    input_description: str
+    outputs: Sequence[Output]
+    user_defined: Mapping[str, str] = field(default_factory=dict)
+
+
+def describe_preprocessing(
+    processor: ImageProcessor, image: ImageInput, fit: Fit
+) -> dict[str, Any]:
+    """Say how an app turns a photo into the package's input, and what the package then does.
+
+    The result is JSON. ``resize``, ``crop`` and ``fit`` are the app's part; ``baked`` is done by
+    the package on pixel values 0 to 255 and repeated here so that it can be checked.
+    """
+    if not processor.do_resize:
+        resize = None
+    elif isinstance(processor.size, int):
+        resize = {"shortest_edge": processor.size}
+    else:
+        resize = {"height": processor.size[0], "width": processor.size[1]}
+    mean = list(processor.image_mean) if processor.do_normalize else None
+    std = list(processor.image_std) if processor.do_normalize else None
+    return {
+        "version": PREPROCESSING_VERSION,
+        "width": image.width,
+        "height": image.height,
+        "fit": fit,
+        "resize": resize if fit == "crop" else None,
+        "resample": processor.resample.name.lower(),
+        "crop": {"height": image.height, "width": image.width} if fit == "crop" else None,
+        "color_order": image.color_order,
+        "rescale_factor": processor.rescale_factor if processor.do_rescale else None,
+        "mean": mean,
+        "std": std,
+        "baked": {"scale": image.scale, "bias": list(image.bias)},
+    }
+
+
+def preview(task: str, labels: Sequence[str]) -> dict[str, str]:
+    """Return the keys that make Xcode offer a preview, with a colour for every class."""
+    if task == "image-classification":
+        return {PREVIEW_TYPE: "imageClassifier"}
+    if task != "semantic-segmentation":
+        return {}
+    params = {"labels": list(labels), "colors": label_colors(labels)}
+    return {
+        PREVIEW_TYPE: "imageSegmenter",
+        PREVIEW_PARAMS: json.dumps(params, ensure_ascii=False, separators=(",", ":")),
+    }
+
+
+def label_colors(labels: Sequence[str]) -> list[str]:
+    """Return ``#RRGGBB`` for every class: those of PASCAL VOC for its 21 classes.
+
+    A background that comes first is black, as it is there.
+    """
+    colors: Iterable[Any]
+    if is_voc(labels):
+        colors = voc_colors(21)
+    elif labels and labels[0].lower() == "background":
+        colors = [*voc_colors(1), *distinct_colors(len(labels) - 1)]
+    else:
+        colors = distinct_colors(len(labels))
+    return ["#{:02X}{:02X}{:02X}".format(*(int(value) for value in color)) for color in colors]
+
+
+def is_voc(labels: Sequence[str]) -> bool:
+    """Whether these are the classes of PASCAL VOC, whatever the spelling."""
+    return len(labels) == 21 and [labels[1].lower(), labels[15].lower()] == ["aeroplane", "person"]
+
+
+def unique_labels(labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Make class names unique; Core ML keys the probabilities by name.
+
+    Returns:
+        The names, a repeated one followed by its class index (``crane (517)``), and those changed.
+    """
+    seen: set[str] = set()
+    taken = set(labels)
+    unique, changed = [], []
+    for index, label in enumerate(labels):
+        name = label
+        while name in seen or (name != label and name in taken):
+            name = f"{name} ({index})"
+        seen.add(name)
+        unique.append(name)
+        if name != label:
+            changed.append(name)
+    return unique, changed
+
+
+def write_metadata(spec: Any, metadata: PackageMetadata) -> None:
+    """Write the metadata into a model specification, single or multifunction."""
+    target = spec.description.metadata
+    target.author = metadata.author
+    target.license = metadata.license
+    target.shortDescription = metadata.description
+    target.versionString = metadata.version
+    for key, value in metadata.user_defined.items():
+        target.userDefined[key] = value
+    target.userDefined.pop(_DATE_KEY, None)
+    described = {output.name: output.description for output in metadata.outputs}
+    for function in spec.description.functions or [spec.description]:
+        for feature in function.input:
+            feature.shortDescription = metadata.input_description
+        for feature in function.output:
+            feature.shortDescription = described[feature.name]

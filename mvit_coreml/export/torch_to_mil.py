@@ -1,0 +1,162 @@
+"""From an exported module to a Core ML model, with coremltools."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from mvit_coreml.export.coremltools_import import load_coremltools, quiet
+from mvit_coreml.export.graph_passes import simplify_program
+from mvit_coreml.export.image_input import ImageInput
+from mvit_coreml.export.output_heads import ExportedModel
+
+Precision = Literal["fp16", "fp32", "mixed"]
+
+INPUT_NAME = "image"
+CLASS_LABEL = "classLabel"
+CLASS_PROBABILITIES = "classLabel_probs"
+IOS_TARGETS = (16, 17, 18, 26)
+
+
+def trace(module: ExportedModel, image: ImageInput) -> torch.jit.ScriptModule:
+    """Record the module's operations for one input of the package's size."""
+    with torch.inference_mode(), quiet():
+        # Checking a trace runs the model again; parity is checked on the saved package instead.
+        traced: torch.jit.ScriptModule = torch.jit.trace(  # type: ignore[no-untyped-call]
+            module, torch.zeros(image.shape), check_trace=False
+        )
+        return traced
+
+
+def build_program(
+    traced: torch.jit.ScriptModule,
+    image: ImageInput,
+    output_names: Sequence[str],
+    *,
+    ios: int,
+    precision: Precision,
+    classifier: bool,
+    keep_fp32: Collection[str] = frozenset(),
+    verbose: bool = False,
+) -> Any:
+    """Convert a traced module to a MIL program and simplify it.
+
+    Args:
+        traced: the traced module.
+        image: the image input.
+        output_names: names of the traced outputs, in order.
+        ios: deployment target, one of :data:`IOS_TARGETS`.
+        precision: compute precision: ``mixed`` is fp16 but for ``keep_fp32``.
+        classifier: whether the one output will get class labels, which rename it.
+        keep_fp32: operations of a mixed program that stay in fp32, by their names in the fp32 one.
+        verbose: let coremltools print.
+    """
+    ct = load_coremltools()
+    from coremltools.converters.mil.mil import Builder
+
+    # Names that passes make are numbered; the same conversion must lead to the same names.
+    Builder.name_count.clear()
+    layout = ct.colorlayout.BGR if image.color_order == "BGR" else ct.colorlayout.RGB
+    image_type = ct.ImageType(
+        name=INPUT_NAME,
+        shape=image.shape,
+        scale=image.scale,
+        bias=list(image.bias),
+        color_layout=layout,
+    )
+    with quiet(not verbose):
+        program = ct.convert(
+            traced,
+            inputs=[image_type],
+            outputs=None if classifier else [ct.TensorType(name=name) for name in output_names],
+            convert_to="milinternal",
+            minimum_deployment_target=_target(ios),
+            compute_precision=ct.precision.FLOAT32,  # a pass of its own goes to half precision
+            pass_pipeline=ct.PassPipeline.EMPTY,
+        )
+        simplify_program(program, fp16=precision != "fp32", keep_fp32=keep_fp32)
+    return program
+
+
+def save_program(
+    program: Any,
+    package: Path,
+    *,
+    ios: int,
+    class_labels: Sequence[str] | None,
+    verbose: bool = False,
+) -> Any:
+    """Write a MIL program as a raw package, and return its specification.
+
+    Args:
+        program: the program.
+        package: the package to write, ending in ``.mlpackage``.
+        ios: deployment target, one of :data:`IOS_TARGETS`.
+        class_labels: unique class names that make the package a classifier, or ``None``.
+        verbose: let coremltools print.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    ct = load_coremltools()
+    classifier = None
+    if class_labels is not None:
+        classifier = ct.ClassifierConfig(list(class_labels), predicted_feature_name=CLASS_LABEL)
+    with quiet(not verbose), writing():
+        model = ct.convert(
+            program,
+            convert_to="mlprogram",
+            minimum_deployment_target=_target(ios),
+            classifier_config=classifier,
+            pass_pipeline=ct.PassPipeline.EMPTY,
+            skip_model_load=True,
+            package_dir=str(package),
+        )
+    return model.get_spec()
+
+
+def merge_functions(
+    packages: Mapping[str, Path], merged: Path, single: Any, *, verbose: bool = False
+) -> Any:
+    """Merge single-function packages into one whose functions share equal weights.
+
+    Args:
+        packages: function name to raw package; the first becomes the default function.
+        merged: the package to write.
+        single: the specification of one of them, whose metadata the merged package keeps.
+        verbose: let coremltools print.
+
+    Returns:
+        The specification of the merged package.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    ct = load_coremltools()
+    with quiet(not verbose), writing():
+        description = ct.utils.MultiFunctionDescriptor()
+        for name, package in packages.items():
+            description.add_function(str(package), "main", name)
+        description.default_function_name = next(iter(packages))
+        ct.utils.save_multifunction(description, str(merged))
+        spec = ct.utils.load_spec(str(merged))
+    spec.description.metadata.CopyFrom(single.description.metadata)
+    return spec
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Raise ``OSError`` for what coremltools' writers in C++ report, above all a full disk."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(errno.EIO, " ".join(str(error).split()).rstrip(".")) from error
+
+
+def _target(ios: int) -> Any:
+    return getattr(load_coremltools().target, f"iOS{ios}")

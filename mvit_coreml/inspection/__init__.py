@@ -1,0 +1,1 @@
+"""What a package holds, and what differs between two."""

@@ -1,0 +1,133 @@
+"""A checksum of what a package computes, to notice that it was changed after it was made.
+
+Names of values, the order of protobuf maps, descriptions and metadata do not enter it; neither does
+where a constant is stored. Two packages with equal digests give equal answers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mvit_coreml.mil.program import (
+    Argument,
+    Constant,
+    Function,
+    ImageInput,
+    Operation,
+    Package,
+)
+
+# Metadata key that holds the digest of the program as it was converted.
+SEAL_KEY = "mvit_coreml.program_sha256"
+
+
+def program_digest(package: Package) -> str:
+    """Return the SHA-256, in hexadecimal, of all functions of a package.
+
+    It covers the names and types of inputs and outputs, class labels, operations with their
+    attributes and connections, and every constant that they use.
+
+    Args:
+        package: as loaded.
+
+    Raises:
+        PackageError: a constant's bytes do not fit its declared type.
+    """
+    digest = hashlib.sha256()
+    head = [package.specification_version, package.default_function, sorted(package.functions)]
+    for line in [head, *_lines(package)]:
+        digest.update(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _lines(package: Package) -> Iterator[Any]:
+    for _, function in sorted(package.functions.items()):
+        yield from _FunctionWriter(function).lines()
+
+
+class _FunctionWriter:
+    """Writes a function down as JSON values, with numbers in place of the names of values."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        # What stands for a value: a number if it is computed, a text if it is stored.
+        self.values: dict[str, int | str] = {}
+        self.count = 0
+
+    def lines(self) -> Iterator[Any]:
+        """Yield the interface, then one line for each operation that is no constant."""
+        function = self.function
+        yield ["function", function.name, function.opset, function.predicted]
+        for feature in function.inputs:
+            if isinstance(feature, ImageInput):
+                yield ["image", feature.name, feature.height, feature.width, feature.color_order]
+            else:
+                yield ["array", feature.name, feature.shape, feature.data_type]
+        for output in function.outputs:
+            yield ["output", output.name, output.kind, output.shape, output.data_type]
+        for argument in function.arguments:
+            self._define(argument.name)
+            yield ["argument", argument.name, str(argument.type)]
+        for operation in function.operations:
+            if operation.is_constant:
+                self._define_constant(operation)
+            else:
+                yield self._operation(operation)
+        # Results are found by their names, whatever their order.
+        yield ["results", sorted((name, self._value(name)) for name in function.results)]
+
+    def _operation(self, operation: Operation) -> list[Any]:
+        inputs = self._inputs(operation)
+        for output in operation.outputs:
+            self._define(output.name)
+        types = [str(output.type) for output in operation.outputs]
+        return [operation.op_type, inputs, types, operation.has_blocks]
+
+    def _inputs(self, operation: Operation) -> list[Any]:
+        return [
+            [parameter, [self._argument(argument) for argument in given]]
+            for parameter, given in sorted(operation.inputs.items())
+        ]
+
+    def _define(self, name: str) -> None:
+        self.values[name] = self.count
+        self.count += 1
+
+    def _define_constant(self, operation: Operation) -> None:
+        if operation.op_type == "const":
+            (value,), (output,) = operation.inputs["val"], operation.outputs
+            same = isinstance(value, Constant) and value.type == output.type
+            declared = "" if same else f" as {output.type}"
+            self.values[output.name] = f"{self._argument(value)}{declared}"
+            return
+        types = [str(output.type) for output in operation.outputs]
+        written = _sha256(json.dumps([operation.op_type, self._inputs(operation), types]).encode())
+        for index, output in enumerate(operation.outputs):
+            self.values[output.name] = f"{written} {index}"
+
+    def _argument(self, argument: Argument) -> int | str:
+        if isinstance(argument, Constant):
+            value = argument.decode()
+            plain = value.tobytes() if _is_numeric(value) else json.dumps(_listed(value)).encode()
+            return f"{argument.type} {_sha256(plain)}"
+        return self._value(argument.name)
+
+    def _value(self, name: str) -> int | str:
+        return self.values.get(name, "undefined")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _is_numeric(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype != object
+
+
+def _listed(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.ndarray) else value

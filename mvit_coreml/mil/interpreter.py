@@ -1,0 +1,179 @@
+"""Running a compiled function."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.mil.compiler import (
+    Arithmetic,
+    Plan,
+    Step,
+    compile_function,
+    needed_steps,
+    place,
+    torch_type,
+)
+from mvit_coreml.mil.fp16_headroom import HeadroomRecorder
+from mvit_coreml.mil.input_tensors import input_tensor
+from mvit_coreml.mil.package_check import check_package
+from mvit_coreml.mil.program import Function, Package
+from mvit_coreml.mil.value_types import TensorType
+
+
+class Runtime:
+    """Executes one function of a saved package.
+
+    A value that the program declares as fp16 is rounded to fp16 when it is computed; within an
+    operation the arithmetic is fp32. This is what the program asks for, not a copy of what one
+    of Apple's processors does: those may keep or lose further bits.
+
+    Args:
+        package: what :func:`~mvit_coreml.mil.package_reader.load_package` returned.
+        function: name of the function, the default one if None.
+        arithmetic: ``program``, or ``fp32`` to compute and keep all floats in fp32, which leaves
+            out the rounding errors of fp16 but not those of the stored weights.
+
+    Raises:
+        PackageError: the package is damaged or uses something that the runtime does not know.
+    """
+
+    def __init__(
+        self, package: Package, function: str | None = None, arithmetic: Arithmetic = "program"
+    ) -> None:
+        if arithmetic not in ("program", "fp32"):
+            raise InputError(f"arithmetic must be 'program' or 'fp32', not {arithmetic!r}")
+        check_package(package)
+        self.package = package
+        self.function: Function = package.function(function)
+        self.arithmetic: Arithmetic = arithmetic
+        self._plan: Plan = compile_function(self.function, arithmetic)
+        self._schedules: dict[frozenset[int], list[tuple[Step, tuple[int, ...]]]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Names of the operations that are executed, in order; constants are not among them."""
+        return tuple(step.operation.name for step in self._plan.steps)
+
+    def run(
+        self,
+        inputs: Mapping[str, Any],
+        outputs: Sequence[str] | None = None,
+        intermediates: Iterable[str] = (),
+        headroom: HeadroomRecorder | None = None,
+    ) -> dict[str, Any]:
+        """Execute the function once.
+
+        Args:
+            inputs: a value for every input. An image is a (height, width, 3) uint8 array in RGB
+                order, or a Pillow image, of exactly the declared size: the runtime brings it into
+                the declared colour order. Grayscale images are (height, width). Everything else
+                is an array or tensor of the declared shape.
+            outputs: names of the wanted outputs, all if None. Nothing else is computed.
+            intermediates: names of operations, or of values, whose results are wanted too.
+            headroom: takes note of how close each operation comes to the limits of fp16.
+
+        Returns:
+            Arrays by output name, in the declared element type (all floats are fp32 with fp32
+            arithmetic); for a classifier the label and a dictionary of probabilities, as Core ML
+            returns them. Intermediates come under the names they were asked for; an operation
+            with several outputs gives a tuple.
+
+        Raises:
+            InputError: an input is missing, unknown or of the wrong kind or shape, or an output
+                or operation is unknown.
+            PackageError: an operation failed, such as an index that is out of range.
+        """
+        wanted = self._wanted(outputs, intermediates)
+        schedule = self._schedule(frozenset(n for numbers in wanted.values() for n in numbers))
+        with torch.inference_mode():
+            values = list(self._plan.values)
+            for name, tensor in self._input_tensors(inputs).items():
+                values[self._plan.numbers[name]] = tensor
+            for step, released in schedule:
+                self._execute(step, values, headroom)
+                for number in released:
+                    values[number] = None
+        results: dict[str, Any] = {}
+        for name, numbers in wanted.items():
+            found = tuple(_as_array(values[number]) for number in numbers)
+            results[name] = found[0] if len(found) == 1 else found
+        return results
+
+    def _execute(self, step: Step, values: list[Any], headroom: HeadroomRecorder | None) -> None:
+        widen = step.rounding == "widened" or (headroom is not None and step.rounding == "native")
+        positional = [
+            None if argument is None else _fetch(argument, values, widen)
+            for argument in step.arguments
+        ]
+        try:
+            results = step.run(positional, values)
+        except PackageError as error:
+            raise PackageError(f"{place(self.function, step.operation)}: {error}") from None
+        if headroom is not None and widen:
+            for result in results:
+                headroom.record(step.operation, result)
+        for number, result, dtype in zip(step.outputs, results, step.types, strict=True):
+            is_tensor = dtype is not None and isinstance(result, Tensor)
+            values[number] = result.to(dtype) if is_tensor else result
+
+    def _input_tensors(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+        known = {feature.name: feature for feature in self.function.inputs}
+        for name in inputs:
+            if name not in known:
+                raise InputError(f"unknown input {name!r}; the package has: {', '.join(known)}")
+        tensors = {}
+        for argument in self.function.arguments:
+            if argument.name not in inputs:
+                raise InputError(f"the input {argument.name!r} is missing")
+            assert isinstance(argument.type, TensorType)  # checked with the package
+            tensor = input_tensor(known[argument.name], argument.type, inputs[argument.name])
+            tensors[argument.name] = tensor.to(torch_type(argument.type.data_type, self.arithmetic))
+        return tensors
+
+    def _wanted(
+        self, outputs: Sequence[str] | None, intermediates: Iterable[str]
+    ) -> dict[str, tuple[int, ...]]:
+        """Map each wanted name to the numbers of its values."""
+        known = [feature.name for feature in self.function.outputs]
+        numbers = self._plan.numbers
+        wanted: dict[str, tuple[int, ...]] = {}
+        for name in known if outputs is None else outputs:
+            if name not in known:
+                raise InputError(f"unknown output {name!r}; the package has: {', '.join(known)}")
+            wanted[name] = (numbers[name],)
+        by_operation = {step.operation.name: step.outputs for step in self._plan.steps}
+        for name in intermediates:
+            if name in by_operation:
+                wanted[name] = by_operation[name]
+            elif name in numbers:
+                wanted[name] = (numbers[name],)
+            else:
+                raise InputError(f"no operation of the package is called {name!r}")
+        return wanted
+
+    def _schedule(self, wanted: frozenset[int]) -> list[tuple[Step, tuple[int, ...]]]:
+        with self._lock:
+            if wanted not in self._schedules:
+                self._schedules[wanted] = needed_steps(self._plan, wanted)
+            return self._schedules[wanted]
+
+
+def _fetch(argument: int | tuple[int, ...], values: list[Any], widen: bool) -> Any:
+    if isinstance(argument, tuple):
+        return tuple(_fetch(number, values, widen) for number in argument)
+    value = values[argument]
+    if widen and isinstance(value, Tensor) and value.dtype is torch.float16:
+        return value.float()
+    return value
+
+
+def _as_array(value: Any) -> Any:
+    return np.array(value.numpy(), order="C") if isinstance(value, Tensor) else value

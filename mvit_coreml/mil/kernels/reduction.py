@@ -1,0 +1,102 @@
+"""Reductions over axes, running sums, sorting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mvit_coreml.mil.kernels.registry import kernel
+
+Reduction = Callable[[Tensor, list[int], bool], Tensor]
+
+
+def _register(op_type: str, reduce: Reduction, *, exact: bool = False) -> None:
+    @kernel(op_type, "exact" if exact else "widened")
+    def reduction(x: Tensor, *, axes: list[int] | None = None, keep_dims: bool = False) -> Tensor:
+        chosen = list(range(x.dim())) if axes is None else [axis % x.dim() for axis in axes]
+        return reduce(x, chosen, keep_dims) if chosen else x
+
+
+def _product(x: Tensor, axes: list[int], keep_dims: bool) -> Tensor:
+    for axis in sorted(axes, reverse=True):
+        x = x.prod(axis, keepdim=keep_dims)
+    return x
+
+
+def _mean(x: Tensor, axes: list[int], keep_dims: bool) -> Tensor:
+    # Integers are averaged exactly and truncated by the declared output type.
+    return (x if x.is_floating_point() else x.double()).mean(axes, keep_dims)
+
+
+_register("reduce_sum", lambda x, axes, keep: x.sum(axes, keep))
+_register("reduce_mean", _mean)
+_register("reduce_prod", _product)
+_register("reduce_max", lambda x, axes, keep: x.amax(axes, keep), exact=True)
+_register("reduce_min", lambda x, axes, keep: x.amin(axes, keep), exact=True)
+_register("reduce_l1_norm", lambda x, axes, keep: x.abs().sum(axes, keep))
+_register("reduce_l2_norm", lambda x, axes, keep: (x * x).sum(axes, keep).sqrt())
+_register("reduce_log_sum", lambda x, axes, keep: x.sum(axes, keep).log())
+_register("reduce_log_sum_exp", lambda x, axes, keep: torch.logsumexp(x, axes, keep))
+_register("reduce_sum_square", lambda x, axes, keep: (x * x).sum(axes, keep))
+
+
+@kernel("reduce_argmax", "exact")
+def reduce_argmax(
+    x: Tensor, *, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
+) -> Tensor:
+    """Return where along ``axis`` the largest value is; the first one in a tie.
+
+    ``output_dtype`` (iOS 17) is repeated in the declared type of the output.
+    """
+    return x.argmax(axis, keep_dims)
+
+
+@kernel("reduce_argmin", "exact")
+def reduce_argmin(
+    x: Tensor, *, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
+) -> Tensor:
+    """Return where along ``axis`` the smallest value is; the first one in a tie."""
+    return x.argmin(axis, keep_dims)
+
+
+@kernel("cumsum")
+def cumsum(x: Tensor, *, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
+    """Return the running sum, of the elements before only if ``exclusive``."""
+    source = x.flip(axis) if reverse else x
+    total = source.cumsum(axis)
+    if exclusive:
+        # Moving by one place, not subtracting, so that no digit is lost.
+        total = torch.cat(
+            [torch.zeros_like(total.narrow(axis, 0, 1)), total.narrow(axis, 0, x.shape[axis] - 1)],
+            axis,
+        )
+    return total.flip(axis) if reverse else total
+
+
+@kernel("argsort", "exact")
+def argsort(x: Tensor, *, axis: int = -1, ascending: bool = False) -> Tensor:
+    """Return the order that sorts ``x``; equal elements keep their order."""
+    return x.argsort(dim=axis, descending=not ascending, stable=True)
+
+
+@kernel("topk", "exact")
+def topk(
+    x: Tensor,
+    *,
+    k: int = 1,
+    axis: int = -1,
+    ascending: bool = False,
+    sort: bool = True,
+    return_indices: bool = True,
+    output_indices_dtype: str = "int32",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Return the k largest (smallest if ``ascending``) elements in order, and where they are.
+
+    -1 selects all. Unsorted results may come in any order, so sorting them is right too.
+    """
+    values, indices = x.sort(dim=axis, descending=not ascending, stable=True)
+    count = x.shape[axis] if k == -1 else k
+    values, indices = values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
+    return (values, indices) if return_indices else values

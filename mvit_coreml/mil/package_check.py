@@ -1,0 +1,161 @@
+"""Checking a whole package before anything of it is run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mvit_coreml.errors import PackageError
+from mvit_coreml.mil.compiler import Plan, Step, compile_function, first_line, place
+from mvit_coreml.mil.program import ArrayInput, Constant, Function, Package
+from mvit_coreml.mil.value_types import DictionaryType, TensorType, ValueType
+
+
+def check_package(package: Package) -> None:
+    """Check every function of a package.
+
+    Every operation must be known, its parameters too, every value defined once and before it is
+    used, the constants present in the weight files with their declared type and size, and the
+    shapes that follow from the operations the declared ones. Large weights are not decoded.
+
+    Raises:
+        PackageError: the first fault, with the operation and function it is in.
+    """
+    for function, operation in package.walk():
+        for arguments in operation.inputs.values():
+            for argument in arguments:
+                if isinstance(argument, Constant):
+                    try:
+                        argument.check()
+                    except (PackageError, ValueError, OverflowError) as error:
+                        where = place(function, operation)
+                        raise PackageError(f"{where}: {first_line(error)}") from None
+    for function in package.functions.values():
+        _check_interface(function)
+        _check_shapes(compile_function(function, "fp32", decode=False))
+
+
+def _check_interface(function: Function) -> None:
+    """Check that what apps see are the arguments and results of the program."""
+    described = {feature.name for feature in function.inputs}
+    arguments = {argument.name for argument in function.arguments}
+    for name in sorted(described ^ arguments):
+        owner = "description" if name in described else "program"
+        raise PackageError(f"function {function.name!r} has the input {name!r} only in its {owner}")
+    for output in function.outputs:
+        if output.name not in function.results:
+            raise PackageError(
+                f"function {function.name!r} describes the output {output.name!r}, "
+                "which its program does not return"
+            )
+    _check_kinds(function)
+
+
+def _check_kinds(function: Function) -> None:
+    """Check that outputs are of the kind that apps are told, and a classifier's in their roles."""
+    types = {value.name: value.type for value in function.arguments}
+    types |= {value.name: value.type for step in function.operations for value in step.outputs}
+    for output in function.outputs:
+        found = _kinds(types.get(output.name))
+        if found and output.kind not in found:
+            raise PackageError(
+                f"function {function.name!r} describes the output {output.name!r} as {output.kind}"
+                f", but its program returns {types[output.name]}"
+            )
+    kinds = {output.name: output.kind for output in function.outputs}
+    roles = ("string", "int64"), ("dictionary",)
+    for name, role in zip(function.predicted, roles, strict=True):
+        if name and kinds.get(name) not in role:
+            raise PackageError(
+                f"function {function.name!r} names {name!r} as what it predicts, which is no "
+                f"output of the kind {' or '.join(role)}"
+            )
+
+
+def _kinds(value_type: ValueType | None) -> tuple[str, ...]:
+    """Return how a value of the program may be described to apps."""
+    if isinstance(value_type, DictionaryType):
+        return ("dictionary",)
+    if isinstance(value_type, TensorType):
+        if value_type.data_type.name == "string":
+            return ("string",)
+        scalar = not value_type.shape and value_type.data_type.name == "int64"
+        return ("int64",) if scalar else ("array", "image")
+    return ()
+
+
+def _check_shapes(plan: Plan) -> None:
+    """Run the program on tensors without content and compare all shapes."""
+    values = list(plan.values)
+    for argument in plan.function.arguments:
+        values[plan.numbers[argument.name]] = _placeholder(plan.function, argument.name)
+    for step in plan.steps:
+        results = _shapes_of(plan.function, step, values)
+        for number, output, result in zip(
+            step.outputs, step.operation.outputs, results, strict=True
+        ):
+            if (
+                isinstance(result, Tensor)
+                and isinstance(output.type, TensorType)
+                and not output.type.accepts(tuple(result.shape))
+            ):
+                raise PackageError(
+                    f"{place(plan.function, step.operation)} gives shape "
+                    f"{list(result.shape)} where {output.type} is declared"
+                )
+            values[number] = result
+
+
+def _placeholder(function: Function, name: str) -> Tensor | None:
+    """Return an empty tensor of an argument's shape, None when the shape is open."""
+    argument = next(value for value in function.arguments if value.name == name)
+    feature = next(feature for feature in function.inputs if feature.name == name)
+    if not isinstance(argument.type, TensorType):
+        raise PackageError(f"the argument {name!r} of {function.name!r} is no tensor")
+    if isinstance(feature, ArrayInput):
+        shape = feature.shape
+    else:
+        channels = 1 if feature.color_order == "grayscale" else 3
+        shape = (1, channels, feature.height, feature.width)
+    if shape and not argument.type.accepts(shape):
+        raise PackageError(
+            f"the input {name!r} of function {function.name!r} is described as {list(shape)} "
+            f"but declared as {argument.type}"
+        )
+    if None in argument.type.shape and not shape:
+        return None
+    sizes = shape or [size or 0 for size in argument.type.shape]
+    return torch.empty(list(sizes), device="meta")
+
+
+def _shapes_of(function: Function, step: Step, values: list[Any]) -> tuple[Any, ...]:
+    """Return the outputs of a step as tensors without content, None where they are not known."""
+    unknown = (None,) * len(step.outputs)
+    if any(values[number] is None for number in step.sources()):
+        return unknown
+    if any(_is_empty(values[number]) for number in step.late_attributes.values()):
+        return unknown
+    if step.operation.op_type in ("classify", "non_zero"):
+        return unknown  # a label has no shape; the number of non-zeros depends on the content
+    mixed = any(_is_empty(values[number]) for number in step.sources())
+    positional = [
+        _like(argument, values, mixed) if argument is not None else None
+        for argument in step.arguments
+    ]
+    try:
+        return step.run(positional, values)
+    except PackageError as error:
+        raise PackageError(f"{place(function, step.operation)}: {error}") from None
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.device.type == "meta"
+
+
+def _like(argument: int | tuple[int, ...], values: list[Any], empty: bool) -> Any:
+    if isinstance(argument, tuple):
+        return tuple(_like(number, values, empty) for number in argument)
+    value = values[argument]
+    return value.to("meta") if empty and isinstance(value, Tensor) else value

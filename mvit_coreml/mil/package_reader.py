@@ -1,0 +1,290 @@
+"""Reading an .mlpackage from disk: manifest, program (protobuf) and weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mvit_coreml.errors import PackageError
+from mvit_coreml.mil.program import (
+    Argument,
+    ArrayInput,
+    ColorOrder,
+    Constant,
+    Function,
+    ImageInput,
+    Metadata,
+    NamedValue,
+    Operation,
+    Output,
+    Package,
+    Reference,
+)
+from mvit_coreml.mil.protobuf import parse_model
+from mvit_coreml.mil.value_types import (
+    BY_CODE,
+    DictionaryType,
+    ListType,
+    TensorType,
+    ValueType,
+)
+from mvit_coreml.mil.weight_file import WeightFile
+
+# Opset name in the program to the iOS version that introduced it.
+OPSETS = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
+# FeatureTypes.proto's ColorSpace and ArrayDataType.
+_COLOR_ORDERS: dict[int, ColorOrder] = {10: "grayscale", 20: "rgb", 30: "bgr", 40: "grayscale"}
+_ARRAY_TYPES = {65552: "fp16", 65568: "fp32", 65600: "fp64", 131104: "int32", 131080: "int8"}
+_MODEL_PATH = "@model_path/"
+
+
+def load_package(path: str | Path) -> Package:
+    """Read a saved ML Program.
+
+    Weights are decoded when they are first needed, and checked by
+    :func:`mvit_coreml.mil.package_check.check_package`.
+
+    Args:
+        path: an .mlpackage folder.
+
+    Raises:
+        PackageError: the folder is no package, a file is missing or damaged, or the model is not
+            an ML Program.
+    """
+    root = Path(path)
+    specification = _specification_path(root)
+    try:
+        model = parse_model(specification.read_bytes())
+    except ValueError:
+        raise PackageError(f"{specification} is damaged: it is no Core ML model") from None
+    except OSError as error:
+        raise PackageError(f"cannot read {specification}: {error.strerror}") from None
+    kind = model.WhichOneof("Type")
+    if kind != "mlProgram":
+        raise PackageError(
+            f"{root} holds a {kind or 'model without content'}, not an ML Program; "
+            "convert it with minimum_deployment_target iOS15 or newer"
+        )
+    reader = _ProgramReader(specification.parent)
+    described = _described_functions(model)
+    functions = {
+        name: reader.function(name, program, described.get(name))
+        for name, program in sorted(model.mlProgram.functions.items())
+    }
+    default = model.description.defaultFunctionName or "main"
+    if default not in functions:
+        raise PackageError(f"{root} has no function {default!r}, which it names as its default")
+    metadata = model.description.metadata
+    return Package(
+        path=root,
+        specification_version=model.specificationVersion,
+        functions=functions,
+        default_function=default,
+        metadata=Metadata(
+            author=metadata.author,
+            license=metadata.license,
+            short_description=metadata.shortDescription,
+            version=metadata.versionString,
+            user_defined=dict(metadata.userDefined),
+        ),
+        weights=reader.weights,
+    )
+
+
+def _specification_path(root: Path) -> Path:
+    """Return the file that the package's manifest names as its model."""
+    manifest = root / "Manifest.json"
+    if not root.is_dir() or not manifest.is_file():
+        raise PackageError(f"{root} is no .mlpackage folder: it has no Manifest.json")
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        relative = content["itemInfoEntries"][content["rootModelIdentifier"]]["path"]
+        data = (root / "Data").resolve()
+        path = (data / relative).resolve()
+    except (ValueError, KeyError, TypeError, OSError):
+        raise PackageError(f"{manifest} is damaged: it names no model") from None
+    if not path.is_relative_to(data):
+        raise PackageError(f"{manifest} names a file outside the package: {relative}")
+    if not path.is_file():
+        raise PackageError(f"{root} lacks {relative}, which its Manifest.json names")
+    return path
+
+
+def _described_functions(model: Any) -> dict[str, Any]:
+    """Map function names to what apps see of them; a single function is described directly."""
+    if model.description.functions:
+        return {function.name: function for function in model.description.functions}
+    return dict.fromkeys(model.mlProgram.functions, model.description)
+
+
+class _ProgramReader:
+    """Turns protobuf messages into the dataclasses of ``program``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        self.weights: dict[Path, WeightFile] = {}
+
+    def function(self, name: str, message: Any, described: Any) -> Function:
+        if message.opset not in OPSETS:
+            known = ", ".join(OPSETS)
+            raise PackageError(
+                f"function {name!r} uses the opset {message.opset!r}; this version knows {known}"
+            )
+        if message.opset not in message.block_specializations:
+            raise PackageError(f"function {name!r} has no block for its opset {message.opset}")
+        if described is None:
+            raise PackageError(f"function {name!r} has no description of its inputs and outputs")
+        if described.state:
+            raise PackageError(f"function {name!r} keeps state between calls: not supported")
+        block = message.block_specializations[message.opset]
+        place = partial("{1} of function {0!r}".format, name)
+        return Function(
+            name=name,
+            opset=OPSETS[message.opset],
+            inputs=tuple(_input(feature, place("an input")) for feature in described.input),
+            outputs=tuple(_output(feature, place("an output")) for feature in described.output),
+            arguments=tuple(
+                NamedValue(value.name, _value_type(value.type, f"argument {value.name!r}"))
+                for value in message.inputs
+            ),
+            results=tuple(block.outputs),
+            operations=tuple(self._operation(operation, name) for operation in block.operations),
+            predicted=(described.predictedFeatureName, described.predictedProbabilitiesName),
+        )
+
+    def _operation(self, message: Any, function: str) -> Operation:
+        stored_name = message.attributes.get("name")
+        name = message.outputs[0].name if message.outputs else message.type
+        if stored_name is not None and stored_name.immediateValue.tensor.strings.values:
+            name = stored_name.immediateValue.tensor.strings.values[0]
+        place = f"operation {message.type!r} {name!r} of function {function!r}"
+        inputs: dict[str, tuple[Argument, ...]] = {
+            parameter: tuple(self._argument(binding, place) for binding in argument.arguments)
+            for parameter, argument in message.inputs.items()
+        }
+        for parameter, value in message.attributes.items():
+            if parameter != "name":
+                inputs[parameter] = (self._constant(value, place),)
+        return Operation(
+            op_type=message.type,
+            name=name,
+            inputs=inputs,
+            outputs=tuple(
+                NamedValue(output.name, _value_type(output.type, place))
+                for output in message.outputs
+            ),
+            has_blocks=bool(message.blocks),
+        )
+
+    def _argument(self, binding: Any, place: str) -> Argument:
+        if binding.WhichOneof("binding") == "name":
+            return Reference(binding.name)
+        return self._constant(binding.value, place)
+
+    def _constant(self, value: Any, place: str) -> Constant:
+        value_type = _value_type(value.type, place)
+        kind = value.WhichOneof("value")
+        if kind == "blobFileValue":
+            weights = self._weight_file(value.blobFileValue.fileName, place)
+            return Constant(value_type, weights, value.blobFileValue.offset)
+        if kind != "immediateValue":
+            raise PackageError(f"{place} has a parameter without a value")
+        immediate = value.immediateValue
+        if immediate.WhichOneof("value") == "list":
+            return Constant(
+                value_type, immediate=[_list_item(item, place) for item in immediate.list.values]
+            )
+        if immediate.WhichOneof("value") != "tensor":
+            raise PackageError(f"{place} has a parameter of an unsupported type {value_type}")
+        field = immediate.tensor.WhichOneof("value")
+        if field is None:
+            return Constant(value_type, immediate=b"")
+        stored = getattr(immediate.tensor, field).values
+        return Constant(value_type, immediate=stored if field == "bytes" else list(stored))
+
+    def _weight_file(self, name: str, place: str) -> WeightFile:
+        path = (self.folder / name.removeprefix(_MODEL_PATH)).resolve()
+        if not name.startswith(_MODEL_PATH) or not path.is_relative_to(self.folder):
+            raise PackageError(f"{place} refers to weights outside the package: {name}")
+        if path not in self.weights:
+            if not path.is_file():
+                raise PackageError(f"{place} needs {name}, which the package lacks")
+            self.weights[path] = WeightFile(path)
+        return self.weights[path]
+
+
+def _list_item(item: Any, place: str) -> str | int:
+    tensor = item.immediateValue.tensor
+    field = tensor.WhichOneof("value")
+    values = getattr(tensor, field).values if field else []
+    if len(values) != 1 or field not in ("strings", "longInts", "ints"):
+        raise PackageError(f"{place} has a list of something else than texts or integers")
+    return values[0]
+
+
+def _value_type(message: Any, place: str) -> ValueType:
+    kind = message.WhichOneof("type")
+    if kind == "tensorType":
+        tensor = message.tensorType
+        if tensor.dataType not in BY_CODE:
+            raise PackageError(f"{place} has a value of unknown element type {tensor.dataType}")
+        return TensorType(BY_CODE[tensor.dataType], _shape(tensor.dimensions))
+    if kind == "listType":
+        element = _value_type(message.listType.type, place)
+        if isinstance(element, TensorType):
+            return ListType(element, _size(message.listType.length))
+    if kind == "dictionaryType":
+        key = _value_type(message.dictionaryType.keyType, place)
+        value = _value_type(message.dictionaryType.valueType, place)
+        if isinstance(key, TensorType) and isinstance(value, TensorType):
+            return DictionaryType(key, value)
+    raise PackageError(f"{place} has a value of an unsupported kind: {kind}")
+
+
+def _shape(dimensions: Iterable[Any]) -> tuple[int | None, ...]:
+    return tuple(_size(dimension) for dimension in dimensions)
+
+
+def _size(dimension: Any) -> int | None:
+    return dimension.constant.size if dimension.WhichOneof("dimension") == "constant" else None
+
+
+def _input(feature: Any, place: str) -> ImageInput | ArrayInput:
+    kind = feature.type.WhichOneof("Type")
+    if kind == "imageType":
+        image = feature.type.imageType
+        if image.colorSpace not in _COLOR_ORDERS:
+            raise PackageError(f"{place}, {feature.name!r}, has no colour order")
+        return ImageInput(
+            feature.name,
+            image.height,
+            image.width,
+            _COLOR_ORDERS[image.colorSpace],
+            feature.shortDescription,
+        )
+    if kind == "multiArrayType":
+        array = feature.type.multiArrayType
+        data_type = _ARRAY_TYPES.get(array.dataType, "")
+        return ArrayInput(feature.name, tuple(array.shape), data_type, feature.shortDescription)
+    raise PackageError(f"{place}, {feature.name!r}, is of the unsupported kind {kind}")
+
+
+def _output(feature: Any, place: str) -> Output:
+    kind = feature.type.WhichOneof("Type")
+    name, text = feature.name, feature.shortDescription
+    if kind == "multiArrayType":
+        array = feature.type.multiArrayType
+        data_type = _ARRAY_TYPES.get(array.dataType, "")
+        return Output(name, "array", tuple(array.shape), data_type, text)
+    if kind == "imageType":
+        return Output(name, "image", description=text)
+    if kind == "dictionaryType":
+        return Output(name, "dictionary", description=text)
+    if kind == "stringType":
+        return Output(name, "string", description=text)
+    if kind == "int64Type":
+        return Output(name, "int64", description=text)
+    raise PackageError(f"{place}, {name!r}, is of the unsupported kind {kind}")

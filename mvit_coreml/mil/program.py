@@ -1,0 +1,262 @@
+"""A Core ML package as typed, immutable objects: functions, operations, inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mvit_coreml.errors import PackageError
+from mvit_coreml.mil.value_types import ListType, TensorType, ValueType, unpack_bits
+from mvit_coreml.mil.weight_file import WeightFile
+
+ColorOrder = Literal["rgb", "bgr", "grayscale"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A value that an earlier operation, or the function's caller, defines."""
+
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A value stored in the package, decoded only when asked for.
+
+    Attributes:
+        type: its declared type.
+        weights: the weight file that holds it; None when it is stored in the program itself.
+        offset: position of its descriptor in ``weights``.
+        immediate: packed bytes, list of numbers or strings stored in the program itself.
+    """
+
+    type: ValueType
+    weights: WeightFile | None = None
+    offset: int = 0
+    immediate: Any = field(default=None, repr=False)
+
+    def decode(self) -> Any:
+        """Return the value: an array of the declared shape, or a list for a list type.
+
+        Integers narrower than a byte come unpacked as int8 or uint8.
+
+        Raises:
+            PackageError: the stored bytes do not fit the declared type.
+        """
+        if isinstance(self.type, ListType):
+            return self.immediate
+        if not isinstance(self.type, TensorType):
+            raise PackageError(f"a constant of type {self.type} is not supported")
+        if self.weights is not None:
+            return self.weights.read(self.offset, self.type)
+        return _decode_immediate(self.immediate, self.type)
+
+    def check(self) -> None:
+        """Raise PackageError when the stored bytes do not fit the declared type."""
+        if self.weights is not None and isinstance(self.type, TensorType):
+            self.weights.locate(self.offset, self.type)
+        else:
+            self.decode()
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that the elements take on disk."""
+        size = self.type.stored_bytes if isinstance(self.type, TensorType) else None
+        return size or 0
+
+
+def _decode_immediate(stored: Any, value_type: TensorType) -> np.ndarray:
+    data_type, count = value_type.data_type, value_type.count
+    if count is None:
+        raise PackageError(f"a constant is declared with the open shape {value_type}")
+    shape = [size or 0 for size in value_type.shape]
+    if isinstance(stored, bytes):
+        if len(stored) != value_type.stored_bytes:
+            raise PackageError(f"{len(stored)} bytes are stored where {value_type} is declared")
+        packed = np.frombuffer(stored, np.uint8)
+        if data_type.bits < 8:
+            return unpack_bits(packed, data_type, count).reshape(shape)
+        return packed.view(data_type.numpy).reshape(shape)
+    if len(stored) != count:
+        raise PackageError(f"{len(stored)} values are stored where {value_type} is declared")
+    return np.array(stored, data_type.numpy).reshape(shape)
+
+
+Argument = Reference | Constant
+
+
+@dataclass(frozen=True)
+class NamedValue:
+    """A value that an operation or a function's caller defines."""
+
+    name: str
+    type: ValueType
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a function.
+
+    Attributes:
+        op_type: type of the operation in MIL: ``conv``, ``silu``, ``const``, ...
+        name: its name, for messages and reports.
+        inputs: arguments of each parameter; several where the parameter takes a tuple. What the
+            package stores as attributes (``val`` of a const, parameters of old constexpr ops) is
+            here too.
+        outputs: the values it defines.
+        has_blocks: whether it holds nested blocks (loops and conditions).
+    """
+
+    op_type: str
+    name: str
+    inputs: Mapping[str, tuple[Argument, ...]]
+    outputs: tuple[NamedValue, ...]
+    has_blocks: bool = False
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the outputs are stored in the package, plain or compressed."""
+        return self.op_type == "const" or self.op_type.startswith("constexpr_")
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """An image that the caller hands over as 8-bit pixels.
+
+    The program receives (1, C, height, width) values from 0 to 255 in ``color_order``; the scale
+    and bias of a conversion are ordinary operations at the start of the program.
+    """
+
+    name: str
+    height: int
+    width: int
+    color_order: ColorOrder
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class ArrayInput:
+    """An array that the caller hands over."""
+
+    name: str
+    shape: tuple[int, ...]
+    data_type: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output as apps see it.
+
+    Attributes:
+        kind: ``array``, ``image``, ``dictionary`` (probability by label), ``string`` or ``int64``
+            (the predicted label).
+        shape: declared shape of an array, () where none is declared.
+        data_type: element type of an array, empty otherwise.
+    """
+
+    name: str
+    kind: Literal["array", "image", "dictionary", "string", "int64"]
+    shape: tuple[int, ...] = ()
+    data_type: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function of a program.
+
+    Attributes:
+        name: ``main`` unless the package has several.
+        opset: iOS version whose operation definitions it uses: 15, 16, 17, 18 or 26.
+        inputs: what the caller hands over, as apps see it.
+        outputs: what the caller gets, as apps see it.
+        arguments: the same inputs as values of the program.
+        results: names of the values that the program returns.
+        operations: in order of execution.
+        predicted: names of the outputs that hold a classifier's label and its probabilities,
+            empty where there is none.
+    """
+
+    name: str
+    opset: int
+    inputs: tuple[ImageInput | ArrayInput, ...]
+    outputs: tuple[Output, ...]
+    arguments: tuple[NamedValue, ...]
+    results: tuple[str, ...]
+    operations: tuple[Operation, ...] = field(repr=False)
+    predicted: tuple[str, str] = ("", "")
+
+    @property
+    def labels(self) -> tuple[str | int, ...] | None:
+        """Class labels in order of class index; None when this is no classifier."""
+        for operation in self.operations:
+            if operation.op_type == "classify":
+                (classes,) = operation.inputs["classes"]
+                if isinstance(classes, Constant):
+                    return tuple(classes.decode())
+        return None
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What Xcode shows about a package."""
+
+    author: str = ""
+    license: str = ""
+    short_description: str = ""
+    version: str = ""
+    user_defined: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A saved ML Program.
+
+    Attributes:
+        path: the .mlpackage folder.
+        specification_version: 6 to 10 for iOS 15, 16, 17, 18 and 26.
+        functions: by name.
+        default_function: the one that runs when none is asked for.
+        metadata: author, licence, and so on.
+        weights: the weight files the program refers to, by path.
+    """
+
+    path: Path
+    specification_version: int
+    functions: Mapping[str, Function]
+    default_function: str
+    metadata: Metadata
+    weights: Mapping[Path, WeightFile] = field(repr=False, default_factory=dict)
+
+    def function(self, name: str | None = None) -> Function:
+        """Return the function called ``name``, or the default one.
+
+        Raises:
+            PackageError: there is no such function.
+        """
+        chosen = self.default_function if name is None else name
+        if chosen not in self.functions:
+            known = ", ".join(sorted(self.functions))
+            raise PackageError(f"{self.path} has no function {chosen!r}; it has: {known}")
+        return self.functions[chosen]
+
+    @property
+    def inputs(self) -> tuple[ImageInput | ArrayInput, ...]:
+        """Inputs of the default function."""
+        return self.function().inputs
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """Outputs of the default function."""
+        return self.function().outputs
+
+    def walk(self) -> Iterator[tuple[Function, Operation]]:
+        """Go through every operation of every function."""
+        for function in self.functions.values():
+            for operation in function.operations:
+                yield function, operation

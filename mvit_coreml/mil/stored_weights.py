@@ -1,0 +1,252 @@
+"""The constants of a saved function: how each is stored, and what it decodes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mvit_coreml.errors import PackageError
+from mvit_coreml.mil.compiler import as_python, first_line
+from mvit_coreml.mil.kernels.registry import find_kernel
+from mvit_coreml.mil.program import Argument, Constant, Function, Operation, Reference
+from mvit_coreml.mil.value_types import TensorType
+
+# Strides, paddings, axes and shapes have at most this many elements; a larger tensor is a weight.
+_ATTRIBUTE_SIZE = 16
+# Parameters of compressed constants that hold none of their elements.
+_DESCRIPTIONS = ("shape", "axis", "vector_axis", "output_dtype")
+# Which place a stored part has: (weight file, offset in it), or (function, operation, parameter).
+Part = tuple[str, ...] | tuple[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weight:
+    """A tensor stored in a package, as the operations use it.
+
+    Attributes:
+        name: of the value in the program.
+        users: the operations that take it, each with the parameter it is given for.
+        type: element type and shape once decoded.
+        scheme: how it is stored: ``fp16``, ``6-bit palette``, ``8-bit linear``, ``sparse``, ...
+        bits: stored bits of one element, tables and scales apart; of sparse ones, of a stored one.
+        parts: the stored pieces it consists of, with the bytes of each.
+        argument: what to decode.
+    """
+
+    name: str
+    users: tuple[tuple[Operation, str], ...] = field(repr=False)
+    type: TensorType
+    scheme: str
+    bits: int
+    parts: dict[Part, int] = field(repr=False)
+    argument: Argument = field(repr=False)
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether it takes less than its element type does."""
+        return self.scheme != self.type.data_type.name
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes on disk, with its tables and scales."""
+        return sum(self.parts.values())
+
+    @property
+    def elements(self) -> int:
+        """Number of elements."""
+        return self.type.count or 0
+
+
+class Constants:
+    """The constants of one function, decoded when asked for.
+
+    Args:
+        function: the function.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self._origins: dict[str, tuple[Operation, int]] = {
+            output.name: (operation, index)
+            for operation in function.operations
+            if operation.is_constant
+            for index, output in enumerate(operation.outputs)
+        }
+
+    def is_constant(self, argument: Argument) -> bool:
+        """Whether an argument is stored in the package."""
+        return isinstance(argument, Constant) or argument.name in self._origins
+
+    def type_of(self, argument: Argument) -> Any:
+        """Declared type of a constant argument."""
+        if isinstance(argument, Constant):
+            return argument.type
+        operation, index = self._origins[argument.name]
+        return operation.outputs[index].type
+
+    def decode(self, argument: Argument) -> Any:
+        """Return a constant argument's value: an array of the declared type, or a list.
+
+        Raises:
+            PackageError: it cannot be decoded.
+        """
+        if isinstance(argument, Constant):
+            return argument.decode()
+        operation, index = self._origins[argument.name]
+        if operation.op_type == "const":
+            return self.decode(operation.inputs["val"][0])
+        result = self.decompress(operation, self.given(operation))[index]
+        declared = operation.outputs[index].type
+        if isinstance(result, np.ndarray) and isinstance(declared, TensorType):
+            result = result.astype(declared.data_type.numpy, copy=False)
+        return result
+
+    def origin(self, argument: Argument) -> Operation | None:
+        """Return the operation that stores a constant; ``None`` for one that stands in place."""
+        return None if isinstance(argument, Constant) else self._origins[argument.name][0]
+
+    def given(self, operation: Operation) -> dict[str, Any]:
+        """Return what a compressed constant is made of: the value of every parameter.
+
+        Raises:
+            PackageError: one cannot be decoded.
+        """
+        return {name: self.decode(values[0]) for name, values in operation.inputs.items()}
+
+    def decompress(self, operation: Operation, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Compute the outputs of a ``constexpr_`` operation from the values of its parameters.
+
+        Raises:
+            PackageError: the runtime does not know the operation, or the values do not fit it.
+        """
+        kernel = find_kernel(operation.op_type, self.function.opset)
+        if kernel is None:
+            raise PackageError(f"{operation.op_type} {operation.name!r} cannot be decoded")
+        attributes = {name: as_python(given[name]) for name in kernel.attributes & set(given)}
+        try:
+            results = kernel.function(*(given.get(name) for name in kernel.tensors), **attributes)
+        except (ValueError, IndexError, TypeError, KeyError) as error:
+            message = f"{operation.op_type} {operation.name!r}: {first_line(error)}"
+            raise PackageError(message) from None
+        return results if isinstance(results, tuple) else (results,)
+
+    def attribute(self, argument: Argument) -> Any:
+        """Return a constant argument as Python numbers, texts or nested lists of them."""
+        return as_python(self.decode(argument))
+
+    def weights(self) -> tuple[Weight, ...]:
+        """Return every stored tensor that the operations use, in order of first use."""
+        users: dict[int | str, list[tuple[Operation, str]]] = {}
+        arguments: dict[int | str, Argument] = {}
+        for operation in self.function.operations:
+            if operation.is_constant:
+                continue
+            # A protobuf map has no order of its own.
+            for parameter, given in sorted(operation.inputs.items()):
+                for argument in given:
+                    if self.is_constant(argument) and is_weight(self.type_of(argument)):
+                        key = argument.name if isinstance(argument, Reference) else id(argument)
+                        arguments[key] = argument
+                        users.setdefault(key, []).append((operation, parameter))
+        return tuple(self._weight(arguments[key], users[key]) for key in users)
+
+    def _weight(self, argument: Argument, users: list[tuple[Operation, str]]) -> Weight:
+        operation, parameter = users[0]
+        fallback = f"{operation.name}.{parameter}"
+        layers, bits = self._layers(argument)
+        return Weight(
+            name=argument.name if isinstance(argument, Reference) else fallback,
+            users=tuple(users),
+            type=self.type_of(argument),
+            scheme=" + ".join(layers),
+            bits=bits,
+            parts=dict(self._parts(argument, fallback)),
+            argument=argument,
+        )
+
+    def _layers(self, argument: Argument) -> tuple[list[str], int]:
+        """Say how a constant is stored, the outermost compression first, and in how many bits."""
+        data_type = self.type_of(argument).data_type
+        operation = None
+        if isinstance(argument, Reference):
+            operation, _ = self._origins[argument.name]
+        if operation is None or operation.op_type == "const":
+            return [data_type.name], data_type.bits
+        describe = _SCHEMES.get(operation.op_type)
+        if describe is None:
+            return [operation.op_type.removeprefix("constexpr_")], data_type.bits
+        payload, table, word = describe
+        stored = operation.inputs[payload][0]
+        inner, bits = self._layers(stored)
+        if operation.op_type == "constexpr_lut_to_dense" and "shape" in operation.inputs:
+            # The older form packs the indices into bytes, and only the table's size tells bits.
+            bits = max(1, (self.type_of(operation.inputs["lut"][0]).count or 1).bit_length() - 1)
+        compressed = len(inner) > 1 or inner[0] != self.type_of(stored).data_type.name
+        tables = []
+        if table is not None:
+            value = operation.inputs[table][0]
+            outer, _ = self._layers(value)
+            if len(outer) > 1 or outer[0] != self.type_of(value).data_type.name:
+                tables = [f"{layer} table" for layer in outer]
+        return [word(bits, operation, self), *(inner if compressed else []), *tables], bits
+
+    def _parts(self, argument: Argument, place: str) -> Iterator[tuple[Part, int]]:
+        """Yield the stored pieces of a constant with their bytes."""
+        if isinstance(argument, Constant):
+            if argument.weights is not None:
+                yield (str(argument.weights.path), argument.offset), argument.stored_bytes
+            else:
+                yield (self.function.name, place), argument.stored_bytes
+            return
+        operation, _ = self._origins[argument.name]
+        for parameter, given in sorted(operation.inputs.items()):
+            if parameter in _DESCRIPTIONS:
+                continue
+            for value in given:
+                yield from self._parts(value, f"{operation.name}.{parameter}")
+
+
+def is_weight(value_type: Any) -> bool:
+    """Whether a constant of this type is a weight rather than an attribute.
+
+    Weights are tensors of floats that are no scalars, and anything of more than sixteen elements.
+    """
+    if not isinstance(value_type, TensorType) or value_type.data_type.name == "string":
+        return False
+    if value_type.data_type.is_float and value_type.shape:
+        return True
+    return (value_type.count or 0) > _ATTRIBUTE_SIZE
+
+
+def _palette(bits: int, operation: Operation, constants: Constants) -> str:
+    shape = constants.type_of(operation.inputs["lut"][0]).shape
+    grouped = any((size or 0) > 1 for size in shape[:-2])
+    vectors = len(shape) > 1 and (shape[-1] or 0) > 1
+    return f"{bits}-bit {'grouped ' if grouped else ''}{'vector ' if vectors else ''}palette"
+
+
+def _linear(bits: int, operation: Operation, constants: Constants) -> str:
+    return f"{bits}-bit linear"
+
+
+def _sparse(bits: int, operation: Operation, constants: Constants) -> str:
+    return "sparse"
+
+
+def _cast(bits: int, operation: Operation, constants: Constants) -> str:
+    return constants.type_of(operation.inputs["source_val"][0]).data_type.name
+
+
+# Operation to the parameter that holds its elements, that of its table, and words for both.
+_SCHEMES: dict[str, tuple[str, str | None, Callable[[int, Operation, Constants], str]]] = {
+    "constexpr_lut_to_dense": ("indices", "lut", _palette),
+    "constexpr_lut_to_sparse": ("indices_nonzero_data", "lut", _palette),
+    "constexpr_affine_dequantize": ("quantized_data", None, _linear),
+    "constexpr_blockwise_shift_scale": ("data", None, _linear),
+    "constexpr_sparse_blockwise_shift_scale": ("nonzero_data", None, _linear),
+    "constexpr_sparse_to_dense": ("nonzero_data", None, _sparse),
+    "constexpr_cast": ("source_val", None, _cast),
+}

@@ -1,1 +1,0 @@
-"""Whether a package answers like the checkpoint it came from."""

@@ -1,0 +1,1 @@
+"""Images in, model input out: image processors, loading, resizing and cropping."""

@@ -1,0 +1,199 @@
+"""Reading the options of an image processor, and Hugging Face's ``preprocessor_config.json``."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
+
+from PIL import Image
+
+from mvit_coreml.errors import ConfigError
+from mvit_coreml.preprocessing.geometry import Size
+
+MOBILEVIT = "MobileViTImageProcessor"
+MOBILENET_V2 = "MobileNetV2ImageProcessor"
+# Not a class of transformers: it would refuse the file rather than read other pixels from it.
+GENERAL = "ImageProcessor"
+PROCESSOR_TYPES = (MOBILEVIT, MOBILENET_V2, GENERAL)
+
+PROCESSOR_OF_MODEL = {
+    "mobilevit": MOBILEVIT,
+    "mobilevitv2": MOBILEVIT,
+    "mobilenet_v2": MOBILENET_V2,
+}
+
+# The documented defaults of the two classes, as the published checkpoints mean them: what a
+# preprocessor_config.json stands for where it says nothing.
+CLASS_DEFAULTS: dict[str, dict[str, Any]] = {
+    MOBILEVIT: {"size": 224, "crop_size": 256, "do_flip_channel_order": True},
+    MOBILENET_V2: {"size": 256, "crop_size": 224, "do_normalize": True},
+    GENERAL: {},
+}
+# The step that each class of transformers does not have, and skips whatever its file says.
+_SKIPPED_STEP = {MOBILEVIT: "do_normalize", MOBILENET_V2: "do_flip_channel_order"}
+# Options of other image processors whose names resemble ours.
+_FOREIGN_KEYS = frozenset({"do_pad", "pad_size"})
+
+
+def processor_type_of(name: str) -> str:
+    """Return the processor type behind any published spelling of its class.
+
+    ``…FeatureExtractor`` is the spelling before transformers 4.26; ``Fast`` and ``Pil`` name the
+    backend it was saved with.
+
+    Raises:
+        ConfigError: a class of another kind of model.
+    """
+    base = name.removesuffix("Fast").removesuffix("Pil")
+    base = base.replace("FeatureExtractor", "ImageProcessor")
+    if base not in PROCESSOR_TYPES:
+        raise ConfigError(
+            f"preprocessor config: image_processor_type {name!r} is not supported; "
+            f"supported are {MOBILEVIT} and {MOBILENET_V2}"
+        )
+    return base
+
+
+def type_that_reads_back(
+    processor_type: str, *, do_normalize: bool, do_flip_channel_order: bool
+) -> str:
+    """Return the class that makes the same pixels from these options in transformers.
+
+    transformers' MobileViT class never normalises, its MobileNetV2 class never flips the channels;
+    where both are needed the answer is :data:`GENERAL`, which transformers refuses.
+    """
+    if do_normalize and do_flip_channel_order:
+        return GENERAL
+    if do_normalize:
+        return MOBILENET_V2
+    if do_flip_channel_order or processor_type == GENERAL:
+        return MOBILEVIT
+    return processor_type
+
+
+def read_preprocessor_config(
+    data: Mapping[str, Any], model_type: str | None, known: Iterable[str]
+) -> dict[str, Any]:
+    """Turn the content of a ``preprocessor_config.json`` into constructor arguments.
+
+    Args:
+        data: the file's content, as any version of transformers wrote it.
+        model_type: the family, for a file that does not name its class.
+        known: names of the options.
+
+    Raises:
+        ConfigError: unknown class or family, or a key that looks like a misspelt option.
+    """
+    known = set(known)
+    for key in data:
+        close = difflib.get_close_matches(key, known - set(data), n=1, cutoff=0.88)
+        if key not in known and key not in _FOREIGN_KEYS and close:
+            raise ConfigError(
+                f"preprocessor config: unknown key {key!r}; did you mean {close[0]!r}?"
+            )
+    name = data.get("image_processor_type") or data.get("feature_extractor_type")
+    if name is None:
+        if model_type not in PROCESSOR_OF_MODEL:
+            raise ConfigError(
+                f"preprocessor config: names no image_processor_type, and model_type "
+                f"{model_type!r} is none of {', '.join(PROCESSOR_OF_MODEL)}"
+            )
+        name = PROCESSOR_OF_MODEL[model_type]
+    processor_type = processor_type_of(str(name))
+    given = {key: data[key] for key in data if key in known and data[key] is not None}
+    skipped = _SKIPPED_STEP.get(processor_type)
+    if skipped and given.pop(skipped, False):
+        warnings.warn(
+            f"preprocessor config: {processor_type} skips {skipped}, as in transformers; "
+            f"pass {skipped}=True if the model was trained with it",
+            stacklevel=3,
+        )
+    return CLASS_DEFAULTS[processor_type] | given | {"image_processor_type": processor_type}
+
+
+def read_size(value: object) -> Size:
+    """Read the target of a resize.
+
+    A whole number (the legacy form) or ``{"shortest_edge": n}`` is the shortest edge; a pair or
+    ``{"height": h, "width": w}`` both edges.
+    """
+    if isinstance(value, Mapping):
+        edges = {key: edge for key, edge in value.items() if edge is not None}
+        if set(edges) == {"shortest_edge"} and _is_length(edges["shortest_edge"]):
+            return int(edges["shortest_edge"])
+    elif _is_length(value):
+        return int(value)
+    return _read_pair(
+        value, "size", 'pixels as a whole number, {"shortest_edge": n} or {"height": h, "width": w}'
+    )
+
+
+def read_crop_size(value: object) -> tuple[int, int]:
+    """Read the size of a crop: a whole number is the side of a square, as in old files."""
+    if _is_length(value):
+        return int(value), int(value)
+    return _read_pair(value, "crop_size", 'pixels as a whole number or {"height": h, "width": w}')
+
+
+def read_resample(value: object) -> Image.Resampling:
+    """Read a Pillow resampling filter, an enumeration member or its value."""
+    values = [int(filter_) for filter_ in Image.Resampling]
+    if not isinstance(value, int) or isinstance(value, bool) or value not in values:
+        names = ", ".join(
+            f"{int(filter_)} ({filter_.name.lower()})" for filter_ in Image.Resampling
+        )
+        raise bad_option("resample", value, f"one of {names}")
+    return Image.Resampling(value)
+
+
+def read_flag(name: str, value: object) -> bool:
+    """Read an option that is true or false."""
+    if not isinstance(value, bool):
+        raise bad_option(name, value, "true or false")
+    return value
+
+
+def read_factor(name: str, value: object) -> float:
+    """Read a number above 0."""
+    if not _is_number(value) or value <= 0:
+        raise bad_option(name, value, "a number above 0")
+    return float(value)
+
+
+def read_per_channel(name: str, value: object, *, positive: bool) -> tuple[float, float, float]:
+    """Read three numbers for red, green and blue; a single number stands for all three."""
+    values = (value,) * 3 if _is_number(value) else value
+    if (
+        not isinstance(values, list | tuple)
+        or len(values) != 3
+        or not all(_is_number(number) and (number > 0 or not positive) for number in values)
+    ):
+        raise bad_option(name, value, "three numbers" + " above 0" * positive + ", in RGB order")
+    red, green, blue = values
+    return float(red), float(green), float(blue)
+
+
+def bad_option(name: str, value: object, wanted: str) -> ConfigError:
+    """Make the error that names an option, its value and what it may be."""
+    return ConfigError(f"image processor: {name} is {value!r}; it must be {wanted}")
+
+
+def _read_pair(value: object, name: str, wanted: str) -> tuple[int, int]:
+    pair = value
+    if isinstance(value, Mapping):
+        edges = {key: edge for key, edge in value.items() if edge is not None}
+        pair = (edges["height"], edges["width"]) if set(edges) == {"height", "width"} else None
+    if isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_is_length, pair)):
+        return int(pair[0]), int(pair[1])
+    raise bad_option(name, value, wanted)
+
+
+def _is_length(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,262 @@
+"""The plots of a report, drawn by matplotlib: the same bytes from the same figures."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mvit_coreml.evaluation.metrics import MAX_DB
+from mvit_coreml.reports.contents import SizeBar
+from mvit_coreml.reports.markup import Html
+from mvit_coreml.reports.svg import FAINT, INK, SERIES, inline_svg
+from mvit_coreml.reports.wording import byte_size
+from mvit_coreml.validation.answer_comparison import LayerError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# A plot's unit is a CSS pixel at its own width: on a phone, and on anything wider than a tablet.
+NARROW, WIDE = 350, 880
+_UNITS_PER_INCH = 72
+_BADGE = 15  # height and width of a number on a plot, in its units
+_STEEP = 0.03  # share of a line's range that is seen as a fall
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Canvas:
+    figure: Figure
+    axes: Axes
+    width: int
+    height: int
+
+
+def size_chart(bars: Sequence[SizeBar], width: int, name: str) -> Html:
+    """Draw the sizes of packages as bars, each divided into what its bytes are for.
+
+    Args:
+        bars: the packages, the first on top.
+        width: of the plot in its units.
+        name: of the figure, different from all others on the page.
+    """
+    other = bars[0].parts[-1][0]  # what no choice of bits changes has no colour of its own
+    kinds = list(dict.fromkeys(kind for bar in bars for kind, _ in bar.parts if kind != other))
+    shades = {kind: SERIES[place % len(SERIES)] for place, kind in enumerate(kinds)}
+    shades[other] = FAINT
+    kinds.append(other)
+    rows = -(-len(kinds) // (2 if width == NARROW else 4))
+    with _canvas(width, 44 + 34 * len(bars) + 20 * rows) as canvas:
+        axes, largest = canvas.axes, max(bar.size for bar in bars) / 1e6
+        swatches = {}
+        for place, bar in enumerate(bars):
+            left = 0.0
+            for kind, size in bar.parts:
+                (swatches[kind],) = axes.barh(place, size / 1e6, 0.62, left, color=shades[kind])
+                left += size / 1e6
+            axes.annotate(
+                byte_size(bar.size),
+                (left, place),
+                (5, 0),
+                textcoords="offset points",
+                va="center",
+                weight="bold" if place == 0 else "normal",
+            )
+        axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
+        axes.tick_params(axis="y", length=0)
+        axes.invert_yaxis()
+        axes.set_xlim(0, largest * (1.26 if width == NARROW else 1.1))
+        axes.set_xlabel("MB on disk")
+        axes.grid(axis="x")
+        axes.spines["left"].set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        canvas.figure.legend(
+            [swatches[kind] for kind in kinds],
+            kinds,
+            loc="outside lower left",
+            ncols=2 if width == NARROW else 4,
+        )
+        sizes = ", ".join(f"{bar.label} {byte_size(bar.size)}" for bar in bars)
+        return _finish(canvas, name, f"Bar chart of sizes on disk: {sizes}")
+
+
+def layer_plot(
+    layers: Sequence[LayerError], marked: Sequence[LayerError], width: int, name: str
+) -> Html:
+    """Draw the signal-to-noise ratio of every operation, in order of execution.
+
+    The line passes over operations without any error: their ratio has no bound.
+
+    Args:
+        layers: all operations; at least one has an error.
+        marked: those that get a number, from 1.
+        width: of the plot in its units.
+        name: of the figure, different from all others on the page.
+    """
+    places = [place for place, layer in enumerate(layers) if layer.snr < MAX_DB]
+    ratios = [layers[place].snr for place in places]
+    with _canvas(width, 230 if width == NARROW else 270) as canvas:
+        axes = canvas.axes
+        axes.plot(places, ratios, "-o", color=SERIES[0], linewidth=1.3, markersize=2.8, mew=0)
+        axes.set_xlabel("operation, in order of execution")
+        axes.set_ylabel("signal to noise (dB)")
+        axes.grid(axis="y")
+        axes.set_xlim(-0.02 * len(layers), 1.02 * len(layers))
+        low, high = min(ratios), max(ratios)
+        axes.set_ylim(low - 0.2 * (high - low) - 1, high + 0.12 * (high - low) + 1)
+        order = {layer.operation: place for place, layer in enumerate(layers)}
+        _number(canvas, ratios, [places.index(order[layer.operation]) for layer in marked], places)
+        worst = min(layers, key=lambda layer: layer.snr)
+        return _finish(
+            canvas,
+            name,
+            f"Line plot of the signal-to-noise ratio of {len(layers)} operations; the lowest is "
+            f"{worst.snr:.1f} dB at {worst.operation}",
+        )
+
+
+def score_scatter(pairs: Sequence[tuple[float, float]], width: int, name: str) -> Html:
+    """Draw the package's scores over the reference's, with the line on which they are equal.
+
+    Args:
+        pairs: (reference's, package's) values.
+        width: of the square plot in its units.
+        name: of the figure, different from all others on the page.
+    """
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    values = [value for pair in pairs for value in pair]
+    with _canvas(width, width) as canvas:
+        axes = canvas.axes
+        low, high = min(values), max(values)
+        margin = 0.04 * (high - low) or 1.0
+        limits = low - margin, high + margin
+        axes.plot(limits, limits, color=FAINT, linewidth=1.2, label="equal")
+        # One path of dots is a tenth of the size of as many markers. A dot is the round end of a
+        # line without length.
+        ends = [end for pair in pairs for end in (pair, pair)]
+        path = Path(ends, [Path.MOVETO, Path.LINETO] * len(pairs))
+        axes.add_patch(PathPatch(path, fill=False, ec=SERIES[0], lw=4, capstyle="round", alpha=0.6))
+        axes.set_xlim(limits)
+        axes.set_ylim(limits)
+        axes.set_aspect("equal")
+        axes.grid()
+        axes.set_xlabel("PyTorch's score")
+        axes.set_ylabel("package's score")
+        return _finish(
+            canvas, name, f"Scatter plot of {len(pairs)} scores of the package over PyTorch's"
+        )
+
+
+def _number(
+    canvas: _Canvas, values: Sequence[float], marked: Sequence[int], places: Sequence[int]
+) -> None:
+    """Number the ends of falls of a line, where it leaves room, clear of each other.
+
+    Args:
+        canvas: with the line drawn.
+        values: of the line's points.
+        marked: indices of the points, in the order of their numbers.
+        places: x of the line's points.
+    """
+    canvas.figure.draw_without_rendering()  # settles the layout, and with it where points are
+    spread = max(values) - min(values)
+    taken: list[tuple[float, float]] = []
+    for number, index in sorted(enumerate(marked, 1), key=lambda item: item[1]):
+        x, y = places[index], values[index]
+        at_x, at_y = canvas.axes.transData.transform((x, y))
+        # The line comes from above. Where it falls on, there is room at the upper right only.
+        falls_on = index + 1 < len(values) and y - values[index + 1] > _STEEP * spread
+        right, up, step = (9, 8, _BADGE) if falls_on else (0, -_BADGE + 1, -_BADGE)
+        while any(
+            abs(at_x + right - other_x) < _BADGE and abs(at_y + up - other_y) < _BADGE
+            for other_x, other_y in taken
+        ):
+            up += step
+        taken.append((at_x + right, at_y + up))
+        canvas.axes.plot(x, y, "o", color=SERIES[5], markersize=5.5, markeredgewidth=0)
+        canvas.axes.annotate(
+            str(number),
+            (x, y),
+            (right, up),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            weight="bold",
+            color=SERIES[5],
+        )
+
+
+@contextmanager
+def plot_style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Draw with matplotlib in the style of a report, whatever the user's own is.
+
+    Args:
+        changes: parameters of matplotlib instead of the style's.
+    """
+    # The first import may build a cache of fonts, and says so.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
+    import matplotlib
+
+    with matplotlib.rc_context():
+        # Whoever runs this may have a style of their own.
+        matplotlib.rcdefaults()
+        style: Any = matplotlib.rcParams
+        style.update({**_STYLE, **(changes or {})})
+        yield
+
+
+@contextmanager
+def _canvas(width: int, height: int) -> Iterator[_Canvas]:
+    with plot_style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(
+            figsize=(width / _UNITS_PER_INCH, height / _UNITS_PER_INCH),
+            dpi=_UNITS_PER_INCH,
+            layout="constrained",
+        )
+        axes = figure.add_subplot()
+        axes.set_axisbelow(True)
+        yield _Canvas(figure=figure, axes=axes, width=width, height=height)
+
+
+def _finish(canvas: _Canvas, name: str, label: str) -> Html:
+    import matplotlib
+
+    text = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        canvas.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return inline_svg(text.getvalue(), name, label, "narrow" if canvas.width == NARROW else "wide")
+
+
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    # Bundled with matplotlib: the same metrics everywhere. The page shows a font of the system.
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "text.parse_math": False,
+    "path.simplify": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": FAINT,
+    "grid.alpha": 0.35,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.handlelength": 1.0,
+    "legend.handleheight": 1.0,
+    "legend.columnspacing": 1.4,
+    "legend.borderpad": 0.0,
+}

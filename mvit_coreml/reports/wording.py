@@ -1,0 +1,168 @@
+"""Numbers and verdicts in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mvit_coreml.evaluation.accuracy import Metric, Share
+from mvit_coreml.evaluation.metrics import MAX_DB
+from mvit_coreml.reports.contents import Report
+from mvit_coreml.validation.answer_comparison import ParityReport
+from mvit_coreml.validation.gates import Gate
+
+Status = Literal["PASSED", "FAILED", "MEASURED", "NOT COMPARED"]
+
+METRICS: dict[Metric, str] = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_iou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
+}
+_GATE_NAMES = {
+    "snr": "signal to noise of the scores",
+    "consistency": "outputs follow from the scores",
+    "top1_agreement": "same top class as PyTorch",
+    "pixel_agreement": "pixels of PyTorch's class",
+    "structure": "parts that differ from the checkpoint",
+    # Tolerances of a recipe.
+    "min_snr": "signal to noise, as the recipe asks",
+    "min_agreement": "same answers, as the recipe asks",
+    "max_size_mb": "size on disk, as the recipe allows",
+}
+_SHARES = ("consistency", "top1_agreement", "pixel_agreement", "min_agreement")
+_AT_MOST = ("structure", "max_size_mb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a report comes to.
+
+    Attributes:
+        status: in one word.
+        meaning: one sentence.
+    """
+
+    status: Status
+    meaning: str
+
+
+def verdict(report: Report) -> Verdict:
+    """Return a report's verdict: that of the gates where there are any."""
+    parity, evaluation = report.parity, report.evaluation
+    if parity is not None:
+        meaning = _agreement(parity) if parity.passed else _failure(parity)
+        return Verdict(status="PASSED" if parity.passed else "FAILED", meaning=meaning)
+    if evaluation is not None:
+        figures = ", ".join(
+            f"{METRICS[next(iter(found.figures))]} {percent(found.main.value)} of {found.target}"
+            for found in evaluation.accuracies
+        )
+        meaning = f"{evaluation.images} images of {evaluation.dataset}: {figures}."
+        return Verdict(status="MEASURED", meaning=meaning)
+    return Verdict(
+        status="NOT COMPARED",
+        meaning="The package was not run: nothing here says that it answers like its checkpoint.",
+    )
+
+
+def _agreement(parity: ParityReport) -> str:
+    images = count(parity.images, "synthetic picture" if parity.synthetic else "photo")
+    off = off_by(parity.scores.snr)
+    if not {"top1", "pixels"} & set(parity.agreement):
+        return f"On {images} the features are {off}."
+    if parity.synthetic:
+        return f"On {images} the scores are {off}; what that changes on photos was not measured."
+    if "top1" in parity.agreement:
+        same = round(parity.agreement["top1"] * parity.images)
+        verb = "gets" if same == 1 else "get"
+        return f"{same} of {images} {verb} PyTorch's top class; the scores are {off}."
+    share = percent(parity.agreement["pixels"])
+    return f"{share} of the pixels of {images} get PyTorch's class; the scores are {off}."
+
+
+def _failure(parity: ParityReport) -> str:
+    failed = [gate for gate in parity.gates if not gate.passed]
+    said = "; ".join(
+        f"{gate_name(gate)}: {gate_value(gate)}, must be {gate_bound(gate)}"
+        + (f" ({gate.advice})" if gate.advice else "")
+        for gate in failed
+    )
+    return f"{said[:1].upper()}{said[1:]}."
+
+
+def gate_name(gate: Gate) -> str:
+    """Say what a gate measures."""
+    return _GATE_NAMES.get(gate.name, gate.name)
+
+
+def gate_value(gate: Gate) -> str:
+    """Measured value of a gate, with its unit."""
+    return _gate_number(gate.name, gate.value)
+
+
+def gate_bound(gate: Gate) -> str:
+    """Bound of a gate, with its unit."""
+    side = "≤" if gate.name in _AT_MOST else "≥"
+    return f"{side} {_gate_number(gate.name, gate.bound)}"
+
+
+def _gate_number(name: str, value: float) -> str:
+    if name in _SHARES:
+        return percent(value)
+    if name in ("snr", "min_snr"):
+        return decibels(value)
+    return f"{value:.4g} MB" if name == "max_size_mb" else f"{value:.4g}"
+
+
+def off_by(snr: float) -> str:
+    """Say in plain words what a signal-to-noise ratio in dB means."""
+    if snr >= MAX_DB:
+        return "PyTorch's exactly"
+    if snr <= -MAX_DB:
+        return "not comparable with PyTorch's"
+    # Of root mean squares: 20 dB are a factor of ten.
+    share = 100 * 10 ** (-snr / 20)
+    words = f"{share:,.0f}%" if share >= 10 else f"{share:.2g}%"
+    return f"off by {words} of their size ({decibels(snr)})"
+
+
+def decibels(value: float) -> str:
+    """Return a ratio in dB; the largest that is told apart is a perfect match."""
+    return "exact" if value >= MAX_DB else f"{value:.1f}\N{NO-BREAK SPACE}dB"
+
+
+def percent(value: float) -> str:
+    """Return a share in per cent; what is not all, or not nothing, never reads as if it were."""
+    for digits in (1, 2, 3, 4):
+        text = f"{100 * value:.{digits}f}%"
+        if value in (0.0, 1.0) or float(text[:-1]) not in (0.0, 100.0):
+            return text
+    return "almost all" if value > 0.5 else "almost none"
+
+
+def probability(value: float) -> str:
+    """Return a softmax's probability in per cent: never all or nothing, however it was rounded."""
+    if value >= 0.9995:
+        return ">99.9%"
+    return "<0.1%" if value < 0.0005 else f"{100 * value:.1f}%"
+
+
+def nats(value: float) -> str:
+    """Return a divergence."""
+    return "< 0.0001 nats" if 0 < value < 1e-4 else f"{value:.3g} nats"
+
+
+def interval(share: Share) -> str:
+    """Return a share with its confidence interval."""
+    return f"{percent(share.value)} ({100 * share.low:.1f} to {100 * share.high:.1f})"
+
+
+def byte_size(size: int) -> str:
+    """Return a size on disk; 1 MB is a million bytes."""
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size:,} bytes"
+
+
+def count(number: int, word: str, plural: str | None = None) -> str:
+    """Return a number of things."""
+    return f"{number:,} {word if number == 1 else plural or word + 's'}"

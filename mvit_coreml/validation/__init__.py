@@ -1,0 +1,1 @@
+"""Comparing a package with its reference: answers, structure, weights, gates."""

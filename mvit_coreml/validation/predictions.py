@@ -1,0 +1,155 @@
+"""What a package answers about photos, in words: classes, shares of pixels, painted maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvit_coreml.evaluation.metrics import softmax, top_k
+from mvit_coreml.evaluation.targets import Answer
+from mvit_coreml.preprocessing.fitting import unfit_map
+from mvit_coreml.visualization.legend import LegendEntry, add_legend
+from mvit_coreml.visualization.segmentation_maps import overlay, post_process_semantic_segmentation
+
+# In a photo's class map: a pixel that the fit cut off, which the package never saw.
+NOT_SEEN = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    """A class that a classifier takes a photo for.
+
+    Attributes:
+        index: of the class.
+        label: its name, or ``class N`` where the package has no names.
+        probability: from 0 to 1; the softmax of the logits where the package answers logits.
+        logit: ``None`` where the package answers probabilities.
+    """
+
+    index: int
+    label: str
+    probability: float
+    logit: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassShare:
+    """A class that a segmenter sees in a photo.
+
+    Attributes:
+        index: of the class.
+        label: its name, or ``class N`` where the package has no names.
+        pixels: of the photo that are of the class.
+        share: of the pixels that the package saw.
+    """
+
+    index: int
+    label: str
+    pixels: int
+    share: float
+
+
+def class_name(labels: Sequence[str] | None, index: int) -> str:
+    """Return a class's name, or ``class N`` where there are no names."""
+    return labels[index] if labels is not None and index < len(labels) else f"class {index}"
+
+
+def top_classes(answer: Answer, labels: Sequence[str] | None, count: int) -> list[ClassScore]:
+    """Return the most likely classes of a classifier's answer, the likeliest first.
+
+    Args:
+        answer: with probabilities or logits.
+        labels: class names.
+        count: how many to return.
+    """
+    scores = answer.scores()
+    assert scores is not None
+    are_logits = "probabilities" not in answer.outputs
+    probabilities = softmax(scores) if are_logits else scores
+    return [
+        ClassScore(
+            index=index,
+            label=class_name(labels, index),
+            probability=float(probabilities[index]),
+            logit=float(scores[index]) if are_logits else None,
+        )
+        for index in top_k(scores, count)
+    ]
+
+
+def photo_classes(answer: Answer) -> NDArray[np.int32]:
+    """Lay a segmenter's classes on the whole photo.
+
+    Scores of a coarser map are resized bilinearly to the package's input before the highest is
+    taken; the map then comes to the photo by nearest neighbour.
+
+    Returns:
+        (H, W) class indices of the photo's size, :data:`NOT_SEEN` where the fit cut it off.
+    """
+    found = answer.class_map()
+    assert found is not None
+    for name in ("logits", "probabilities"):
+        scores = answer.outputs.get(name)
+        if "classes" not in answer.outputs and scores is not None and scores.ndim == 4:
+            size = answer.placement.input_size
+            (found,) = post_process_semantic_segmentation(np.asarray(scores), [size])
+            break
+    return unfit_map(np.asarray(found, np.int32), answer.placement, fill=NOT_SEEN)
+
+
+def class_shares(classes: NDArray[Any], labels: Sequence[str] | None) -> list[ClassShare]:
+    """Return the classes of a photo's map, the largest first."""
+    seen = classes[classes != NOT_SEEN]
+    indices, counts = np.unique(seen, return_counts=True)
+    shares = [
+        ClassShare(
+            index=int(index),
+            label=class_name(labels, int(index)),
+            pixels=int(count),
+            share=float(count / seen.size),
+        )
+        for index, count in zip(indices, counts, strict=True)
+    ]
+    return sorted(shares, key=lambda share: (-share.pixels, share.index))
+
+
+def paint_classes(
+    photo: Any,
+    classes: NDArray[Any],
+    colors: NDArray[np.uint8],
+    shares: Sequence[ClassShare],
+    alpha: float = 0.5,
+) -> NDArray[np.uint8]:
+    """Blend the classes' colours over a photo and put a legend below.
+
+    A class 0 named background is left unpainted, and what the package did not see.
+
+    Args:
+        photo: the photo.
+        classes: (H, W) from :func:`photo_classes`.
+        colors: (num_labels, 3) uint8 RGB.
+        shares: from :func:`class_shares`; what the legend lists.
+        alpha: weight of the colours.
+
+    Returns:
+        (H + legend, W', 3) uint8 RGB, see :func:`~mvit_coreml.visualization.legend.add_legend`.
+    """
+    background = {share.index for share in shares if _is_background(share)}
+    bare = np.isin(classes, [NOT_SEEN, *background])
+    pixels = np.asarray(photo)
+    painted = overlay(pixels, np.where(bare, 0, classes), colors, alpha)
+    entries = []
+    for share in shares:
+        if share.index not in background:
+            red, green, blue = (int(value) for value in colors[share.index])
+            text = f"{share.label} {100 * share.share:.1f} %"
+            entries.append(LegendEntry(text, (red, green, blue)))
+    return add_legend(np.where(bare[..., None], pixels, painted), entries)
+
+
+def _is_background(share: ClassShare) -> bool:
+    return share.index == 0 and share.label.lower() == "background"

@@ -1,0 +1,1 @@
+"""Class maps and what they look like: colours, overlays, legends."""

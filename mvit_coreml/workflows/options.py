@@ -1,0 +1,169 @@
+"""What kind of package to make, and what is made when nothing is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.compression.allocation.promise import Promise
+from mvit_coreml.compression.choices import Choice
+from mvit_coreml.errors import InputError
+from mvit_coreml.export.image_input import ColorOrder
+from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK, MapSize, OutputKind
+from mvit_coreml.export.torch_to_mil import IOS_TARGETS, Precision
+from mvit_coreml.preprocessing.geometry import Fit
+
+# First target whose packages may hold several functions.
+MULTIFUNCTION_IOS = 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaletteOptions:
+    """How weights are palettized.
+
+    Attributes:
+        bits: 8, 6, 4, 3 (from iOS 18), 2 or 1 for every weight that is worth it; ``auto`` shares
+            bits out to keep ``promise``; ``None`` leaves the weights as they are.
+        group_size: output channels that share a look-up table (from iOS 18); 0 for one table a
+            weight.
+        promise: what ``auto`` keeps.
+        dataset: folder or CSV with labelled images that the promise's loss of accuracy is
+            measured on.
+        tune_minutes: tune for this long at most; ``None`` fits palettes to images, if there are
+            any, without.
+        plan: file of a plan to carry out instead of all these.
+    """
+
+    bits: int | Literal["auto"] | None = 6
+    group_size: int = 0
+    promise: Promise | None = None
+    dataset: Path | None = None
+    tune_minutes: float | None = None
+    plan: Path | None = None
+
+    def check(self, ios: int) -> None:
+        """Refuse what excludes each other, or what packages for an iOS version cannot hold."""
+        if isinstance(self.bits, str) and self.bits != "auto":
+            raise InputError(f"bits is {self.bits!r}; it must be a number, 'auto' or None")
+        if (self.bits == "auto") != (self.promise is not None):
+            raise InputError("bits 'auto' and a promise (size, SNR, agreement, drop) go together")
+        promised = self.promise is not None and self.promise.max_drop is not None
+        if promised != (self.dataset is not None):
+            raise InputError("a promised drop of accuracy and a labelled dataset go together")
+        if self.group_size and self.bits is None:
+            raise InputError("a group size needs bits")
+        if self.bits is not None:
+            Choice(8 if self.bits == "auto" else int(self.bits), self.group_size).check_target(ios)
+        if self.tune_minutes is not None and self.tune_minutes <= 0:
+            raise InputError(f"{self.tune_minutes:g} minutes of tuning: give more than 0")
+        if self.tune_minutes is not None and self.bits is None and self.plan is None:
+            raise InputError("there is nothing to tune without palettes; give bits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertOptions(PaletteOptions):
+    """What kind of package to make: how its weights are palettized, and the following.
+
+    Attributes:
+        ios: deployment target: 16, 17, 18 or 26.
+        precision: compute precision: ``fp16``, ``fp32``, or ``mixed``: fp16 but for the operations
+            whose values leave its safe range on sample images.
+        fp32_operations: what a mixed program keeps in fp32, by the names of an fp32 program's
+            operations; ``None`` measures it.
+        output: what the package answers; ``None`` is the task's first kind: ``probabilities`` of a
+            classifier, ``classes`` of a segmenter, ``features`` of a backbone.
+        map_size: size of a segmenter's maps: the input's, the logits' own, or (height, width);
+            ``None`` is the input's, but for the ``logits`` output their own. Other models and the
+            ``features`` have no map.
+        layers: hidden states to add to ``features``, counted from 0.
+        image_sizes: (height, width) of the input in pixels; several make a multifunction package
+            whose first is the default; none is the size of the checkpoint's processor.
+        fit: how a photo is brought to the input: ``crop``, ``stretch`` or ``pad``; ``None`` crops
+            for classifiers and backbones, as their processors do, and pads for segmenters, which
+            then see the whole photo undistorted.
+        color_order: ``RGB`` or ``BGR`` instead of the checkpoint's.
+        author: metadata; ``None`` is the owner of a hub id.
+        license: metadata; ``None`` is what the catalogue knows.
+        description: metadata; ``None`` is a sentence about the model.
+        version: metadata.
+    """
+
+    ios: int = 17
+    precision: Precision = "fp16"
+    fp32_operations: tuple[str, ...] | None = None
+    output: OutputKind | None = None
+    map_size: MapSize | None = None
+    layers: tuple[int, ...] = ()
+    image_sizes: tuple[tuple[int, int], ...] = ()
+    fit: Fit | None = None
+    color_order: ColorOrder | None = None
+    author: str | None = None
+    license: str | None = None
+    description: str | None = None
+    version: str = "1.0"
+
+    def __post_init__(self) -> None:
+        _check_choice("ios", self.ios, IOS_TARGETS)
+        _check_choice("precision", self.precision, ("fp16", "mixed", "fp32"))
+        self.check(self.ios)
+        _check_choice("fit", self.fit, (None, "crop", "stretch", "pad"))
+        _check_choice("color_order", self.color_order, (None, "RGB", "BGR"))
+        _check_sizes("image size", self.image_sizes)
+        if isinstance(self.map_size, tuple):
+            _check_sizes("map size", (self.map_size,))
+        if len(set(self.image_sizes)) != len(self.image_sizes):
+            raise InputError("an image size is given twice; give each once")
+        if len(self.image_sizes) > 1 and self.ios < MULTIFUNCTION_IOS:
+            raise InputError(
+                f"several image sizes need iOS {MULTIFUNCTION_IOS} or newer (--ios 18); "
+                f"for iOS {self.ios} convert one package for each size"
+            )
+
+
+def input_size(checkpoint: Checkpoint) -> tuple[int, int]:
+    """Return the (height, width) in pixels that the checkpoint's processor leads to."""
+    return checkpoint.image_processor.input_size or checkpoint.config.image_hw
+
+
+def fit_of(options: ConvertOptions) -> Fit:
+    """Return the fit of options with every default filled in."""
+    assert options.fit is not None
+    return options.fit
+
+
+def fill_in(options: ConvertOptions, checkpoint: Checkpoint) -> ConvertOptions:
+    """Replace every ``None`` by what it stands for with this checkpoint."""
+    segments = checkpoint.task == "semantic-segmentation"
+    output = options.output or OUTPUTS_OF_TASK[checkpoint.task][0]
+    has_map = segments and output != "features"
+    if options.map_size is not None and not has_map:
+        raise InputError(
+            f"a map size does not apply to the {output} of a model for {checkpoint.task}; "
+            "only the classes, probabilities and logits of a segmenter are maps"
+        )
+    flips = checkpoint.image_processor.do_flip_channel_order
+    return replace(
+        options,
+        output=output,
+        map_size=(options.map_size or ("logits" if output == "logits" else "input"))
+        if has_map
+        else None,
+        image_sizes=options.image_sizes or (input_size(checkpoint),),
+        fit=options.fit or ("pad" if segments else "crop"),
+        color_order=options.color_order or ("BGR" if flips else "RGB"),
+    )
+
+
+def _check_sizes(name: str, sizes: Sequence[tuple[int, int]]) -> None:
+    for height, width in sizes:
+        if height < 1 or width < 1:
+            raise InputError(f"{name} {height}x{width} is empty; give it in pixels")
+
+
+def _check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        listed = ", ".join(str(choice) for choice in choices if choice is not None)
+        raise InputError(f"{name} is {value!r}; it must be one of {listed}")

@@ -1,0 +1,1 @@
+"""Recipes: packages that are built again from a description."""

@@ -1,0 +1,368 @@
+"""What ``mvit-coreml build`` does: recipes to packages, and an index of them.
+
+For every recipe: is its package up to date? -> load -> convert and validate -> judge -> put in
+place -> write it into the index. What a failure or an interruption leaves undone, the next build
+does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.compression.plan_file import values_path
+from mvit_coreml.errors import GateError, InputError, MvitCoremlError
+from mvit_coreml.export.atomic_package import SUFFIX, check_destination, publish, staging_folder
+from mvit_coreml.validation.samples import REPORT_SAMPLES
+from mvit_coreml.workflows.build_package import Stage
+from mvit_coreml.workflows.convert import ConvertedPackage, convert
+from mvit_coreml.workflows.finishing import PLAN_SUFFIX
+from mvit_coreml.workflows.recipes.fingerprint import (
+    RecipeInputs,
+    image_digest,
+    recipe_inputs,
+    versions,
+)
+from mvit_coreml.workflows.recipes.package_index import Check, IndexEntry, PackageIndex, tree_sha256
+from mvit_coreml.workflows.recipes.recipe_file import Recipe, Tolerances
+from mvit_coreml.workflows.recipes.recipe_reports import RecipeReports, validate_again
+from mvit_coreml.workflows.validate import gate_message
+
+Outcome = Literal["built", "up to date", "failed", "error"]
+Progress = Callable[[Recipe, Literal["load"] | Stage], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeResult:
+    """How a recipe fared in this build.
+
+    Attributes:
+        outcome: ``built``; ``up to date``, nothing was done; ``failed``, the package falls short
+            of a gate or a tolerance; ``error``, there is none.
+        entry: as it stands in the index.
+        message: what is wrong, ``None`` where nothing is.
+    """
+
+    outcome: Outcome
+    entry: IndexEntry
+    message: str | None = None
+
+
+def build_recipes(
+    recipes: Iterable[Recipe],
+    folder: str | Path,
+    *,
+    force: bool = False,
+    keep_going: bool = True,
+    keep_failed: bool = False,
+    images: Sequence[Path] | None = None,
+    reports: RecipeReports | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
+    progress: Progress = lambda recipe, stage: None,
+    done: Callable[[RecipeResult], None] = lambda result: None,
+    verbose: bool = False,
+) -> list[RecipeResult]:
+    """Build the packages of recipes that are not up to date, and list them in ``index.json``.
+
+    A package is up to date if it passed, its files are those that were written, and nothing that it
+    depends on has changed: the recipe, the hub's commit or the local files, the photos, and the
+    versions of mvit-coreml, coremltools and torch. The index is written after every package, so
+    that an interrupted build goes on where it stopped.
+
+    Args:
+        recipes: see
+            :func:`~mvit_coreml.workflows.recipes.recipe_file.find_recipes`; names must differ.
+        folder: for the packages and their index; made if it is missing.
+        force: build what is up to date as well.
+        keep_going: go on with the other recipes after a failure.
+        keep_failed: put a package in place even if it falls short.
+        images: photos to measure on; synthetic pictures by default.
+        reports: where to write a report of every package; one that is up to date but has none is
+            measured again.
+        token: hub token, ``True`` for the stored one, ``False`` for none.
+        cache_dir: folder of the hub cache instead of the default one.
+        local_files_only: never ask the hub, use its cache alone.
+        progress: called with the recipe and the name of every stage as it begins.
+        done: called with every result as soon as it is in the index.
+        verbose: let coremltools print.
+
+    Returns:
+        A result for each recipe, in their order, up to the first failure without ``keep_going``.
+
+    Raises:
+        InputError: two recipes have one name, or the folder or its index cannot be used.
+        MvitCoremlError: the index cannot be written.
+    """
+    recipes = list(recipes)
+    names = [recipe.name for recipe in recipes]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"two recipes are named {twice[0]}; their packages would be one")
+    build = _Build(
+        folder=_made(Path(folder)),
+        force=force,
+        keep_failed=keep_failed,
+        images=images,
+        reports=reports,
+        hub={"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only},
+        progress=progress,
+        verbose=verbose,
+    )
+    results = []
+    for recipe in recipes:
+        result = build.result(recipe)
+        results.append(result)
+        done(result)
+        if result.message is not None and not keep_going:
+            break
+    return results
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder: {error.strerror}") from None
+    return folder
+
+
+class _Build:
+    """One build under way."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        force: bool,
+        keep_failed: bool,
+        images: Sequence[Path] | None,
+        reports: RecipeReports | None,
+        hub: dict[str, Any],
+        progress: Progress,
+        verbose: bool,
+    ) -> None:
+        self.folder, self.force, self.keep_failed = folder, force, keep_failed
+        self.images, self.hub, self.progress, self.verbose = images, hub, progress, verbose
+        self.reports = reports
+        self.images_sha256 = None if images is None else image_digest(images)
+        self.index = PackageIndex(folder)
+
+    def result(self, recipe: Recipe) -> RecipeResult:
+        """Bring one package up to date, and the index."""
+        before = self.index.entries.get(recipe.name)
+        outcome: Outcome
+        try:
+            inputs = recipe_inputs(recipe, self.images_sha256, **self.hub)
+            if before is not None and not self.force and self.is_current(before, inputs):
+                entry = self.reported(recipe, replace(before, message=None), inputs)
+                if entry != before:
+                    self.index.put(entry)
+                return RecipeResult(outcome="up to date", entry=entry)
+            entry = self.built(recipe, inputs)
+            outcome = "built" if entry.passed else "failed"
+        except Exception as error:  # whatever goes wrong with one must not stop the others
+            outcome = "failed" if isinstance(error, GateError) else "error"
+            entry = self.undone(recipe, before, error)
+        self.index.put(entry)
+        return RecipeResult(outcome=outcome, entry=entry, message=entry.message)
+
+    def is_current(self, entry: IndexEntry, inputs: RecipeInputs) -> bool:
+        """Whether a package is what would be built now."""
+        package = self.folder / f"{entry.name}{SUFFIX}"
+        return (
+            entry.passed
+            and entry.inputs_sha256 == inputs.sha256
+            and entry.path == package.name
+            and package.is_dir()
+            and entry.package_sha256 == tree_sha256(package)
+            and (entry.plan is None or (self.folder / entry.plan).is_file())
+        )
+
+    def built(self, recipe: Recipe, inputs: RecipeInputs) -> IndexEntry:
+        """Build a package, judge it, and put it in place if it may be there."""
+        destination = self.folder / f"{recipe.name}{SUFFIX}"
+        check_destination(destination, force=True)
+        started = time.perf_counter()
+        checkpoint = self.load(recipe, inputs)
+        with staging_folder(destination) as staging:
+            package = convert(
+                checkpoint,
+                recipe.options,
+                staging / destination.name,
+                keep_failed=True,  # its figures are wanted even then
+                images=self.images,
+                samples=0 if self.reports is None else REPORT_SAMPLES,
+                progress=lambda stage, detail="": self.progress(recipe, stage),
+                verbose=self.verbose,
+            )
+            entry = _entry(recipe, package, inputs)
+            entry = replace(
+                entry,
+                weights_sha256=checkpoint.provenance.sha256,
+                revision=checkpoint.provenance.revision,
+                message=_shortfalls(recipe, package, entry.checks),
+                seconds=round(time.perf_counter() - started, 2),
+            )
+            if self.reports is not None:
+                assert package.parity is not None
+                self.reports.write(
+                    recipe, package.path, package.parity, checkpoint, entry.checks, entry.notes
+                )
+                entry = replace(entry, report=self.reports.place(recipe, self.folder))
+            if not entry.passed and not self.keep_failed:
+                return replace(entry, path=None, plan=None)
+            _put_in_place(package, destination)
+        return entry
+
+    def reported(self, recipe: Recipe, entry: IndexEntry, inputs: RecipeInputs) -> IndexEntry:
+        """Return the entry of a package that is up to date, with a report if one is wanted."""
+        if self.reports is None or entry.path is None:
+            return entry
+        place = self.reports.place(recipe, self.folder)
+        if entry.report == place and (self.folder / place).is_file():
+            return entry
+        checkpoint = self.load(recipe, inputs)
+        self.progress(recipe, "validate")
+        package = self.folder / entry.path
+        parity = validate_again(package, checkpoint, recipe, self.images)
+        self.reports.write(recipe, package, parity, checkpoint, entry.checks, entry.notes)
+        return replace(entry, report=place)
+
+    def load(self, recipe: Recipe, inputs: RecipeInputs) -> Checkpoint:
+        """Load the checkpoint of a recipe."""
+        from mvit_coreml.checkpoints.load import load_checkpoint
+
+        self.progress(recipe, "load")
+        return load_checkpoint(
+            recipe.source,
+            revision=inputs.revision,
+            image_processor=recipe.image_processor,
+            labels=recipe.labels,
+            output_stride=recipe.output_stride,
+            **self.hub,
+        )
+
+    def undone(self, recipe: Recipe, before: IndexEntry | None, error: Exception) -> IndexEntry:
+        """Return an entry without a package, or that of the package which is still there."""
+        message = " ".join(str(error).split())
+        if not isinstance(error, MvitCoremlError):
+            message = f"{type(error).__name__}: {message}"
+        if before is not None and before.path is not None:
+            return replace(before, message=f"not built anew: {message}")
+        source = recipe.source.name if isinstance(recipe.source, Path) else recipe.source
+        return IndexEntry(name=recipe.name, source=source, passed=False, message=message)
+
+
+def _entry(recipe: Recipe, package: ConvertedPackage, inputs: RecipeInputs) -> IndexEntry:
+    report = package.parity
+    assert report is not None
+    checks = tuple(_checks(recipe.tolerances, package))
+    notes = list(package.notes)
+    if recipe.tolerances.min_agreement is not None and not _has(checks, "min_agreement"):
+        notes.append("min_agreement was not judged: that takes photos of classes (--images)")
+    options = dataclasses.asdict(package.options)
+    if package.options.plan is not None:
+        options["plan"] = package.options.plan.name
+    return IndexEntry(
+        name=recipe.name,
+        source=package.source,
+        passed=all(check.passed for check in checks),
+        path=package.path.name,
+        plan=None if package.plan is None else package.plan.name,
+        license_note=recipe.license_note,
+        inputs_sha256=inputs.sha256,
+        package_sha256=tree_sha256(package.path),
+        versions=versions(),
+        task=package.task,
+        size=package.size,
+        functions=package.functions,
+        outputs=tuple(
+            {"name": output.name, "dtype": output.dtype, "shape": list(output.shape)}
+            for output in package.outputs
+        ),
+        options=json.loads(json.dumps(options)),
+        snr=_finite(report.scores.snr),
+        agreement={name: value for name, value in report.agreement.items() if math.isfinite(value)},
+        images=report.images,
+        synthetic=report.synthetic,
+        checks=checks,
+        notes=tuple(notes),
+    )
+
+
+def _checks(tolerances: Tolerances, package: ConvertedPackage) -> Iterable[Check]:
+    """Yield the gates of the validation, then the recipe's tolerances."""
+    report = package.parity
+    assert report is not None
+    for gate in report.gates:
+        yield Check(name=gate.name, value=_finite(gate.value), bound=gate.bound, passed=gate.passed)
+    snr = next((gate.value for gate in report.gates if gate.name == "snr"), report.scores.snr)
+    agreement = report.agreement.get("top1", report.agreement.get("pixels"))
+    megabytes = package.size / 1e6
+    if tolerances.min_snr is not None:
+        yield _check("min_snr", snr, tolerances.min_snr, snr >= tolerances.min_snr)
+    if tolerances.min_agreement is not None and agreement is not None and not report.synthetic:
+        holds = agreement >= tolerances.min_agreement
+        yield _check("min_agreement", agreement, tolerances.min_agreement, holds)
+    if tolerances.max_size_mb is not None:
+        holds = megabytes <= tolerances.max_size_mb
+        yield _check("max_size_mb", megabytes, tolerances.max_size_mb, holds)
+
+
+def _check(name: str, value: float, bound: float, passed: bool) -> Check:
+    return Check(name=name, value=_finite(value), bound=bound, passed=passed)
+
+
+def _has(checks: Sequence[Check], name: str) -> bool:
+    return any(check.name == name for check in checks)
+
+
+def _finite(value: float) -> float | None:
+    """Return a number that JSON can hold."""
+    return float(value) if math.isfinite(value) else None
+
+
+_TOLERANCE_WORDS = {
+    "min_snr": "SNR is {value} dB, the recipe asks for at least {bound:g} dB",
+    "min_agreement": "agreement is {value}, the recipe asks for at least {bound:g}",
+    "max_size_mb": "it takes {value} MB, the recipe allows {bound:g} MB",
+}
+
+
+def _shortfalls(recipe: Recipe, package: ConvertedPackage, checks: Sequence[Check]) -> str | None:
+    """Say what a package falls short of; ``None`` if of nothing."""
+    report = package.parity
+    assert report is not None
+    parts = [] if report.passed else [gate_message(report)]
+    for check in checks:
+        if check.name in _TOLERANCE_WORDS and not check.passed:
+            value = "not finite" if check.value is None else f"{check.value:.4g}"
+            parts.append(_TOLERANCE_WORDS[check.name].format(value=value, bound=check.bound))
+    return "; ".join(parts) or None
+
+
+def _put_in_place(package: ConvertedPackage, destination: Path) -> None:
+    """Move a finished package, and its plan with its values, where they belong.
+
+    A plan that the recipe gave and that lies there already stays as it is.
+    """
+    place = destination.with_suffix(PLAN_SUFFIX)
+    given = package.options.plan
+    is_given = given is not None and place.exists() and place.samefile(given)
+    if package.plan is not None and not is_given:
+        values = values_path(package.plan)
+        if values.is_file():
+            values.replace(values_path(place))
+        else:
+            values_path(place).unlink(missing_ok=True)
+        package.plan.replace(place)
+    publish(package.path, destination)

@@ -1,0 +1,1 @@
+"""The size-quality curve of a checkpoint."""

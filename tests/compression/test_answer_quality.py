@@ -1,0 +1,102 @@
+"""Quality figures against formulas written out in numpy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from functions import function_of, parameter_names, pictures, small
+
+from mvit_coreml.compression.calibration.answer_quality import (
+    Quality,
+    combined_snr,
+    compare_scores,
+    divergence,
+    scores,
+)
+
+
+def drawn(*shape: int, seed: int = 0) -> np.ndarray:
+    return 3 * np.random.default_rng(seed).standard_normal(shape)
+
+
+def tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def probabilities(values: np.ndarray) -> np.ndarray:
+    powers = np.exp(values - values.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (3, 6, 5, 4)])
+def test_scores_of_classes_are_compared_by_hand(shape: tuple[int, ...]) -> None:
+    reference = drawn(*shape)
+    found = reference + 0.7 * drawn(*shape, seed=1)
+    quality = compare_scores(tensor(found), tensor(reference), of_classes=True)
+    snr = 10 * np.log10((reference**2).sum() / ((found - reference) ** 2).sum())
+    same = (found.argmax(1) == reference.argmax(1)).mean()
+    p, q = probabilities(reference), probabilities(found)
+    kl = (p * np.log(p / q)).sum(1).mean()
+    assert 0 < same < 1
+    assert quality.snr == pytest.approx(snr, abs=1e-3)
+    assert quality.agreement == pytest.approx(same, abs=1e-9)
+    assert quality.divergence == pytest.approx(kl, rel=1e-4)
+
+
+def test_features_are_compared_by_their_relative_error() -> None:
+    reference = drawn(4, 6, 3)
+    found = reference + drawn(4, 6, 3, seed=1)
+    quality = compare_scores(tensor(found), tensor(reference), of_classes=False)
+    ratio = ((found - reference) ** 2).sum() / (reference**2).sum()
+    assert quality.agreement is None
+    assert quality.divergence == pytest.approx(ratio, rel=1e-5)
+    assert quality.snr == pytest.approx(-10 * np.log10(ratio), abs=1e-3)
+    loss = divergence(tensor(found), tensor(reference), of_classes=False)
+    assert float(loss) == pytest.approx(ratio, rel=1e-5)
+
+
+@pytest.mark.parametrize("of_classes", [True, False])
+def test_equal_scores_have_no_noise(of_classes: bool) -> None:
+    found = compare_scores(tensor(drawn(4, 3)), tensor(drawn(4, 3)), of_classes)
+    assert found == Quality(math.inf, 1.0 if of_classes else None, 0.0)
+    silent = compare_scores(torch.ones(2, 3), torch.zeros(2, 3), of_classes=False)
+    assert silent.snr < -1000
+
+
+def test_the_gradient_of_the_divergence_is_the_difference_of_probabilities() -> None:
+    reference, found = drawn(5, 4), drawn(5, 4, seed=1)
+    at = tensor(found).requires_grad_()
+    divergence(at, tensor(reference), of_classes=True).backward()
+    wanted = (probabilities(found) - probabilities(reference)) / 5
+    assert at.grad is not None
+    np.testing.assert_allclose(at.grad.numpy(), wanted, atol=1e-6)
+
+
+def test_quality_reads_as_agreement_and_decibels() -> None:
+    assert str(Quality(12.34, 0.875, 0.1)) == "87.5% agreement, 12.3 dB"
+    assert str(Quality(12.34, None, 0.1)) == "12.3 dB"
+
+
+def test_scores_of_many_images_come_in_order_and_without_gradients() -> None:
+    function = function_of(small())
+    pixels = function.pixels(pictures(19))
+    found = scores(function, pixels)
+    assert not found.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(found, small()(pixels), rtol=1e-4, atol=1e-5)
+        name = parameter_names(function, small())["head.weight"]
+        replaced = scores(function, pixels, {name: torch.zeros(5, 16)})
+    bias = small().get_parameter("head.bias").detach()
+    torch.testing.assert_close(replaced, bias.expand(19, 5))
+
+
+def test_two_errors_together_add_their_noise() -> None:
+    first, second = np.random.default_rng(0).standard_normal((2, 400_000)) * [[0.1], [0.05]]
+    apart = [-10 * math.log10((error**2).mean()) for error in (first, second)]
+    together = -10 * math.log10(((first + second) ** 2).mean())
+    assert combined_snr(*apart) == pytest.approx(together, abs=0.05)
+    assert combined_snr(math.inf, 7.0) == pytest.approx(7.0)
+    assert combined_snr(math.inf, math.inf) == math.inf

@@ -1,0 +1,104 @@
+"""The estimated importance of channels is the Gauss-Newton diagonal, on average."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from functions import function_of, parameter_names, pictures, small, small_map
+from torch import Tensor, nn
+from torch.autograd.functional import jacobian
+
+from mvit_coreml.compression.calibration import fisher as importance
+from mvit_coreml.compression.calibration.fisher import channel_importance
+from mvit_coreml.compression.calibration.linear_layers import find_layers
+
+
+def curvature(scores: Tensor, of_classes: bool) -> Tensor:
+    """Return that of the divergence in flattened (1, C, ...) scores."""
+    if not of_classes:
+        return torch.eye(scores.numel())
+    whole = torch.zeros(scores.numel(), scores.numel())
+    places = torch.arange(scores.numel()).reshape(scores.shape[1], -1)
+    for position in places.T:
+        p = scores.flatten()[position].softmax(0)
+        whole[position[:, None], position] = torch.diag(p) - p[:, None] * p
+    return whole
+
+
+def exact(module: nn.Module, part: str, pixels: Tensor, of_classes: bool) -> Tensor:
+    """Return the mean over images and positions of the Gauss-Newton diagonal, (C_out,)."""
+    layer = module.get_submodule(part)
+    total: list[Tensor] = []
+    for image in pixels[:, None]:
+        shape = _output_shape(module, layer, image)
+
+        def moved(change: Tensor, image: Tensor = image) -> Tensor:
+            handle = layer.register_forward_hook(lambda _, given, output: output + change)
+            try:
+                return module(image)
+            finally:
+                handle.remove()
+
+        with torch.no_grad():
+            scores = module(image)
+        rows = jacobian(moved, torch.zeros(shape)).reshape(scores.numel(), -1)
+        diagonal = (rows * (curvature(scores, of_classes) @ rows)).sum(0)
+        total.append(diagonal.reshape(shape[1], -1).mean(1))
+    return torch.stack(total).mean(0)
+
+
+def _output_shape(module: nn.Module, layer: nn.Module, image: Tensor) -> torch.Size:
+    seen = []
+    handle = layer.register_forward_hook(lambda _, given, output: seen.append(output.shape))
+    with torch.no_grad():
+        module(image)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("output", ["logits", "features"])
+@pytest.mark.parametrize("kind", ["classifier", "segmenter"])
+def test_the_estimate_is_the_gauss_newton_diagonal_on_average(kind: str, output: str) -> None:
+    module = small() if kind == "classifier" else small_map(enlarge=False)
+    function = function_of(module, output)
+    assert function.of_classes == (output == "logits")
+    layers = find_layers(function)
+    pixels = function.pixels(pictures(3))
+    found = [channel_importance(function, pixels, layers, seed=seed) for seed in range(120)]
+    stored = parameter_names(function, module)
+    for part, layer in zip(module._modules, layers, strict=True):
+        name = stored[f"{part}.weight"]
+        assert name == layer.weight
+        draws = torch.stack([one[name].flatten() for one in found])
+        assert bool((draws >= 0).all())
+        wanted = exact(module, part, pixels, function.of_classes)
+        assert found[0][name].shape == (layer.groups, len(wanted) // layer.groups)
+        uncertainty = draws.std(0) / len(draws) ** 0.5
+        assert bool(((draws.mean(0) - wanted).abs() <= 4.5 * uncertainty + 1e-5 * wanted).all())
+        assert float((draws.mean(0) - wanted).norm() / wanted.norm()) < 0.1
+
+
+def test_with_one_feature_the_estimate_is_exact_in_any_number_of_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    function = function_of(small(1), "features")
+    layers = find_layers(function)
+    pixels = function.pixels(pictures(5))
+    whole = channel_importance(function, pixels, layers)
+    monkeypatch.setattr(importance, "_PIXELS", 2 * pixels.shape[2] * pixels.shape[3])
+    split = channel_importance(function, pixels, layers, seed=7)
+    for part, layer in zip(small(1)._modules, layers, strict=True):
+        wanted = exact(small(1), part, pixels, of_classes=False)
+        for found in (whole, split):
+            torch.testing.assert_close(found[layer.weight].flatten(), wanted, rtol=1e-3, atol=1e-7)
+
+
+def test_the_seed_alone_decides() -> None:
+    function = function_of(small())
+    layers = find_layers(function)
+    pixels = function.pixels(pictures(3))
+    first, again, other = (
+        channel_importance(function, pixels, layers, seed=seed)["stem_weight"] for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

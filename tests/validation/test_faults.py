@@ -1,0 +1,127 @@
+"""``validate`` on packages with one planted fault each: it must fail on every one of them.
+
+``pytest -v`` lists the faults with what caught them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults.catalogue import BASES, FAULTS, TRAINED
+from faults.editor import PackageEditor
+from faults.planting import checkpoint_of, options_of, sound_package
+from foreign import new_path
+
+from mvit_coreml import MvitCoremlError, validate
+from mvit_coreml.mil.digest import SEAL_KEY, program_digest
+from mvit_coreml.mil.package_reader import load_package
+from mvit_coreml.workflows import validate as stage
+
+PICTURES = 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def conversions():
+    """Convert each checkpoint once, however many packages are held against it."""
+    made = {}
+    build = stage.build_package
+
+    def build_once(checkpoint, options, folder):
+        # Conversions are reproducible: what has no palettes is a base, where there is one for it.
+        for base in BASES:
+            if checkpoint is checkpoint_of(base) and options == options_of(base):
+                return BuiltOnce(sound_package(base))
+        key = (id(checkpoint), options)
+        if key not in made:
+            made[key] = new_path()
+            shutil.move(build(checkpoint, options, folder).package, made[key])
+        return BuiltOnce(made[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "build_package", build_once)
+        yield
+
+
+@dataclass(frozen=True)
+class BuiltOnce:
+    """What ``validate`` reads of a built package."""
+
+    package: Path
+
+
+@pytest.fixture(scope="module")
+def findings(request):
+    """What caught each fault, for the list at the end."""
+    rows = []
+    yield rows
+    if request.config.option.verbose > 0:
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            print()
+            for fault, found in rows:
+                print(f"{fault.base}: {fault.name} ({fault.size}): {found}")
+
+
+def judge(base, path):
+    return validate(path, checkpoint_of(base), pictures=PICTURES)
+
+
+def failed_gates(report):
+    return [gate for gate in report.gates if not gate.passed]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_sound_package_passes(base):
+    assert_sound(base)
+
+
+def test_a_sound_package_of_a_trained_checkpoint_passes(real_data):
+    assert_sound(TRAINED)
+
+
+def assert_sound(base):
+    report = judge(base, sound_package(base))
+    assert report.passed, [str(gate) for gate in failed_gates(report)]
+    assert report.differences == ()
+    assert SEAL_KEY in load_package(sound_package(base)).metadata.user_defined
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[f"{f.base}: {f.name}" for f in FAULTS])
+def test_a_fault_is_caught(fault, findings, request):
+    if fault.base == TRAINED:
+        request.getfixturevalue("real_data")
+    path = fault.faulty_package()
+    if fault.caught_by == "error":
+        with pytest.raises(MvitCoremlError) as caught:
+            judge(fault.base, path)
+        assert "\n" not in str(caught.value)
+        findings.append((fault, str(caught.value)))
+        return
+    report = judge(fault.base, path)
+    assert not report.passed
+    by_outputs = [str(gate) for gate in failed_gates(report) if gate.name != "structure"]
+    found = {difference.aspect: difference for difference in report.differences}
+    findings.append((fault, "; ".join([*by_outputs, str(next(iter(found.values()), ""))])))
+    if fault.caught_by == "outputs":
+        assert by_outputs
+    else:
+        assert fault.caught_by in found
+    # Faulty packages are sealed with their fault, so that the seal is not what catches it.
+    assert "seal" not in found
+    assert found
+    if fault.program:
+        assert program_digest(load_package(path)) != program_digest(
+            load_package(sound_package(fault.base))
+        )
+
+
+def test_a_seal_that_was_left_alone_tells_of_a_change():
+    editor = PackageEditor(sound_package("6-bit classifier"))
+    palette = editor.palettes()[0]
+    editor.store_indices(palette, np.roll(editor.indices(palette), 1))
+    report = judge("6-bit classifier", editor.save())
+    assert [d.aspect for d in report.differences] == ["weight", "seal"]
+    assert report.differences[1].detail == "the package was changed after it was converted"

@@ -1,0 +1,71 @@
+"""Judging many packages: the reference answers once, and the figures stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from packages import converted, image, small_checkpoint
+
+from mvit_coreml import validate
+from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
+from mvit_coreml.mil.predictor import Predictor
+from mvit_coreml.validation import judging
+from mvit_coreml.validation.judging import Judge
+
+
+class CountingReference(ReferenceTarget):
+    """Counts the images that it was asked about."""
+
+    asked = 0
+
+    def answer(self, images: Iterable[Any]) -> Any:
+        listed = list(images)
+        self.asked += len(listed)
+        return super().answer(listed)
+
+
+# Of an image, seven probabilities and seven scores in single precision: 56 bytes.
+@pytest.mark.parametrize(("room", "asked"), [(1_000_000, 5), (0, 10), (2 * 56 + 4, 8)])
+def test_the_reference_answers_once_as_far_as_its_answers_can_be_kept(
+    monkeypatch: pytest.MonkeyPatch, room: int, asked: int
+) -> None:
+    monkeypatch.setattr(judging, "_KEPT_BYTES", room)
+    checkpoint = small_checkpoint("mobilenet_v2")
+    package, _ = converted("mobilenet_v2")
+    target = PackageTarget(Predictor(package.path, engine="portable"))
+    reference = CountingReference(checkpoint, target.roles)
+    images = [image((64, 64), seed) for seed in range(5)]
+    judge = Judge(reference, images)
+    first, second = judge.judge(target), judge.judge(target)
+    assert first == second
+    assert reference.asked == asked
+    report = validate(package.path, checkpoint, images, structure=False)
+    assert first.snr == pytest.approx(report.scores.snr, rel=1e-9)
+    assert first.agreement == report.agreement["top1"]
+
+
+def test_features_are_judged_by_their_ratio_alone() -> None:
+    checkpoint = small_checkpoint("mobilenet_v2")
+    package, _ = converted("mobilenet_v2", output="features")
+    target = PackageTarget(Predictor(package.path, engine="portable"))
+    images = [image((64, 64), seed) for seed in range(3)]
+    found = Judge(ReferenceTarget(checkpoint, target.roles), images).judge(target)
+    report = validate(package.path, checkpoint, images, structure=False)
+    assert found.snr == pytest.approx(report.scores.snr, rel=1e-9)
+    assert (found.agreement, found.kl, found.accuracy) == (None, None, None)
+
+
+def test_segmenters_are_judged_by_their_pixels() -> None:
+    checkpoint = small_checkpoint("mobilenet_v2", "semantic-segmentation")
+    package, _ = converted("mobilenet_v2", "semantic-segmentation", bits=4)
+    target = PackageTarget(Predictor(package.path, engine="portable"))
+    images = [image((64, 64), seed) for seed in range(3)]
+    reference = ReferenceTarget(checkpoint, target.roles, fit="pad")
+    found = Judge(reference, images).judge(target)
+    report = validate(package.path, checkpoint, images, structure=False)
+    assert 0.05 < report.agreement["pixels"] < 0.999
+    assert found.agreement == pytest.approx(report.agreement["pixels"], rel=1e-9)
+    assert found.snr == pytest.approx(report.scores.snr, rel=1e-9)
+    assert (found.kl, found.accuracy) == (None, None)

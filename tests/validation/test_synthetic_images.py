@@ -1,0 +1,45 @@
+"""The synthetic pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mvit_coreml.validation.synthetic_images import synthetic_pictures
+
+SIZE = (48, 64)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return synthetic_pictures(24, SIZE)
+
+
+def test_they_are_rgb_images_of_the_size(pictures):
+    assert {(picture.shape, picture.dtype.name) for picture in pictures} == {((*SIZE, 3), "uint8")}
+
+
+def test_they_are_the_same_every_time_and_fewer_are_the_first_of_them(pictures):
+    assert np.array_equal(synthetic_pictures(5, SIZE), pictures[:5])
+    assert not np.array_equal(synthetic_pictures(5, SIZE, seed=1)[0], pictures[0])
+
+
+def test_no_two_are_equal_and_channels_differ(pictures):
+    assert len({picture.tobytes() for picture in pictures}) == len(pictures)
+    # Black, white and checkerboards apart, a swap of red and blue has to show.
+    swapped = [np.array_equal(picture, picture[..., ::-1]) for picture in pictures]
+    assert sum(swapped) <= 3
+
+
+def test_textures_have_their_energy_in_low_frequencies(pictures):
+    plane = pictures[0][..., 0].astype(float)
+    power = np.abs(np.fft.fft2(plane - plane.mean())) ** 2
+    frequency = np.hypot(np.fft.fftfreq(SIZE[0])[:, None], np.fft.fftfreq(SIZE[1])[None])
+    low, high = power[(frequency > 0) & (frequency < 0.1)], power[frequency > 0.3]
+    assert low.mean() > 20 * high.mean()
+
+
+def test_extremes_reach_black_white_and_full_colours(pictures):
+    every = np.concatenate([picture.reshape(-1, 3) for picture in pictures[5::6]])
+    found = {tuple(color) for color in np.unique(every, axis=0).tolist()}
+    assert found == {(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255)}

@@ -1,0 +1,307 @@
+"""What validation measures and says, against transformers, timm and coremltools' own decoding."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+import transformers
+from faults.editor import PackageEditor
+from foreign import new_path
+from packages import LABELS, converted, small_checkpoint
+from PIL import Image
+from safetensors.torch import save_file
+from standins import enliven
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from mvit_coreml import build_model, load_checkpoint, prepare_for_export, validate
+from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.export.coremltools_import import load_coremltools, quiet
+from mvit_coreml.mil.interpreter import Runtime
+from mvit_coreml.mil.package_reader import load_package
+from mvit_coreml.validation.synthetic_images import synthetic_pictures
+
+SEGMENTER = "semantic-segmentation"
+SIZE = (64, 64)
+# As they are: what an input's size already is needs no resizing.
+PHOTOS = synthetic_pictures(5, SIZE, seed=3)
+
+
+def unresized(family, task="image-classification"):
+    """A small checkpoint whose processor takes photos as they are."""
+    checkpoint = small_checkpoint(family, task)
+    return replace(
+        checkpoint,
+        image_processor=checkpoint.image_processor.replace(do_resize=False, do_center_crop=False),
+    )
+
+
+def oracle(checkpoint, folder, name):
+    checkpoint.save_pretrained(folder)
+    return getattr(transformers, name).from_pretrained(folder).eval()
+
+
+def tensor(photo):
+    return torch.from_numpy(photo).permute(2, 0, 1)[None] / 255
+
+
+# --- Packages of other tools
+
+
+class Wrapped(nn.Module):
+    """A model of another library behind its normalization, with softmax or without."""
+
+    def __init__(self, model, mean, std, softmax):
+        super().__init__()
+        self.model, self.softmax = model, softmax
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def forward(self, x):
+        found = self.model((x - self.mean) / self.std)
+        scores = found if isinstance(found, torch.Tensor) else found[0]
+        return scores.softmax(-1) if self.softmax else scores
+
+
+def plain_conversion(module, color="RGB", labels=None):
+    """Convert as a user of coremltools would, with its default passes and names."""
+    ct = load_coremltools()
+    path = new_path()
+    with quiet():
+        traced = torch.jit.trace(module.eval(), torch.zeros(1, 3, *SIZE))
+        ct.convert(
+            traced,
+            inputs=[
+                ct.ImageType(name="picture", shape=(1, 3, *SIZE), scale=1 / 255, color_layout=color)
+            ],
+            classifier_config=None if labels is None else ct.ClassifierConfig(list(labels)),
+            minimum_deployment_target=ct.target.iOS17,
+            skip_model_load=True,
+        ).save(str(path))
+    return path
+
+
+@pytest.fixture(scope="module")
+def transformers_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("transformers")
+    checkpoint = small_checkpoint("mobilenet_v2")
+    return checkpoint, oracle(checkpoint, folder, "MobileNetV2ForImageClassification")
+
+
+@pytest.mark.parametrize("labels", [None, tuple("abcdefg")], ids=["logits", "classifier"])
+def test_a_plain_conversion_of_a_transformers_model_passes(transformers_model, labels):
+    checkpoint, model = transformers_model
+    half = [0.5] * 3
+    package = plain_conversion(
+        Wrapped(model, half, half, softmax=labels is not None), labels=labels
+    )
+    report = validate(package, checkpoint, pictures=3)
+    assert report.passed
+    assert report.scores.snr > 40
+    assert report.differences is None
+    assert "another tool made the package: its parts are not compared one by one" in report.notes
+    assert [gate.name for gate in report.gates] == ["snr", *["consistency"][: labels is not None]]
+    with pytest.raises(InputError, match="--layers needs a package that mvit-coreml converted"):
+        validate(package, checkpoint, pictures=1, layers=True)
+
+
+def test_a_timm_model_passes_and_fails_with_its_channels_in_the_wrong_order(tmp_path):
+    model = timm.create_model("mobilenetv2_035", num_classes=7)
+    enliven(model, SIZE)
+    described = {key: model.pretrained_cfg[key] for key in ("interpolation", "crop_pct")}
+    mean, std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+    described |= {"input_size": [3, *SIZE], "mean": mean, "std": std}
+    config = {"architecture": "mobilenetv2_035", "num_classes": 7, "pretrained_cfg": described}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    checkpoint = load_checkpoint(tmp_path)
+    module = Wrapped(model, mean, std, softmax=False)
+    assert validate(plain_conversion(module), checkpoint, pictures=3).passed
+    report = validate(plain_conversion(module, color="BGR"), checkpoint, pictures=3)
+    (gate,) = report.gates
+    assert (gate.name, gate.passed) == ("snr", False)
+
+
+def test_a_model_with_other_classes_is_one_line_of_error(transformers_model):
+    checkpoint, model = transformers_model
+    half = [0.5] * 3
+
+    class Fewer(Wrapped):
+        def forward(self, x):
+            return super().forward(x)[:, :5]
+
+    package = plain_conversion(Fewer(model, half, half, softmax=False))
+    with pytest.raises((PackageError, InputError)) as caught:
+        validate(package, checkpoint, pictures=1)
+    assert "\n" not in str(caught.value)
+
+
+# --- What is measured
+
+
+def test_signal_to_noise_is_that_of_the_package_against_transformers(tmp_path):
+    checkpoint = unresized("mobilenet_v2")
+    model = oracle(checkpoint, tmp_path, "MobileNetV2ForImageClassification")
+    path = converted("mobilenet_v2", output="logits")[0].path
+    runtime = Runtime(load_package(path))
+    signal = noise = 0.0
+    for photo in PHOTOS:
+        with torch.inference_mode():
+            expected = model(2 * tensor(photo) - 1).logits.double().numpy()
+        found = runtime.run({"image": photo})["logits"].astype(np.float64)
+        signal, noise = signal + (expected**2).sum(), noise + ((found - expected) ** 2).sum()
+    # The package's own metadata would resize the photos.
+    editor = PackageEditor(path)
+    editor.prepare(resize=None)
+    report = validate(editor.save(), checkpoint, PHOTOS, structure=False)
+    assert report.scores.snr == pytest.approx(10 * np.log10(signal / noise), abs=0.05)
+    assert report.outputs["logits"].snr == pytest.approx(report.scores.snr)
+    assert (report.images, report.synthetic) == (len(PHOTOS), False)
+
+
+def test_agreement_is_the_share_of_photos_with_the_same_class(transformers_model):
+    _, model = transformers_model
+    editor = PackageEditor(converted("mobilenet_v2")[0].path)
+    # A bias that makes class 2 win every time.
+    editor.change(editor.ops("linear")[0], "bias", lambda bias: bias + 1000 * (np.arange(7) == 2))
+    report = validate(editor.save(), unresized("mobilenet_v2"), PHOTOS, structure=False)
+    with torch.inference_mode():
+        best = [int(model(2 * tensor(photo) - 1).logits.argmax()) for photo in PHOTOS]
+    share = best.count(2) / len(best)
+    assert share < 1
+    assert report.agreement["top1"] == share
+    (gate,) = [gate for gate in report.gates if gate.name == "top1_agreement"]
+    assert (gate.value, gate.passed) == (share, False)
+    assert any("of the answers are the reference's" in note for note in report.notes)
+
+
+def test_the_worst_output_of_a_feature_package_is_judged():
+    checkpoint = small_checkpoint("mobilenet_v2")
+    editor = PackageEditor(converted("mobilenet_v2", output="features")[0].path)
+    assert validate(editor.path, checkpoint, pictures=2, structure=False).passed
+    # Only the pooled features are wrong, which come second.
+    editor.ops("reduce_mean")[0].type = "reduce_max"
+    report = validate(editor.save(), checkpoint, pictures=2, structure=False)
+    assert report.outputs["last_hidden_state"].snr > 30
+    (gate,) = report.gates
+    assert gate.name == "snr"
+    assert gate.value == pytest.approx(report.outputs["pooler_output"].snr)
+    assert not gate.passed
+
+
+def test_class_maps_are_those_of_transformers_wherever_they_are_decided(tmp_path):
+    checkpoint = small_checkpoint("mobilevit", SEGMENTER)
+    model = oracle(checkpoint, tmp_path, "MobileViTForSemanticSegmentation")
+    path = converted("mobilevit", SEGMENTER, precision="fp32")[0].path
+    runtime = Runtime(load_package(path))
+    decided = 0.0
+    for photo in PHOTOS:
+        with torch.inference_mode():
+            logits = model(tensor(photo).flip(1)).logits
+        logits = F.interpolate(logits, SIZE, mode="bilinear", align_corners=False)[0]
+        best = logits.topk(2, dim=0)
+        clear = (best.values[0] - best.values[1] > 2e-4 * logits.abs().max()).numpy()
+        classes = runtime.run({"image": photo})["classes"]
+        assert np.array_equal(classes[clear], best.indices[0].numpy()[clear])
+        decided += clear.mean() / len(PHOTOS)
+    assert decided > 0.9
+
+
+class Recorder(TorchFunctionMode):
+    """Takes note of the weight and bias of every convolution and linear layer that is run."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.conv2d, F.linear):
+            self.layers.append((args[1], args[2] if len(args) > 2 else None))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("family", ["mobilenet_v2", "mobilevit"])
+def test_decoded_palettes_in_the_reference_model_answer_as_the_package(family):
+    checkpoint = unresized(family)
+    package, saved = converted(family, bits=6, output="logits")
+    steps = [op for op in saved.program() if op.op_type in ("conv", "linear")]
+    # The export is a copy, whose tensors may be overwritten.
+    model = prepare_for_export(build_model(checkpoint))
+    with torch.inference_mode(), Recorder() as recorder:
+        model(torch.zeros(1, 3, *SIZE))
+    palettes = 0
+    for layer, step in zip(recorder.layers, steps, strict=True):
+        for tensor, parameter in zip(layer, ("weight", "bias"), strict=True):
+            stored = step.inputs.get(parameter)
+            if stored is None:
+                assert tensor is None
+                continue
+            value = stored.val
+            if stored.op.op_type == "constexpr_lut_to_dense":
+                value, palettes = stored.op.materialized_val_inference(), palettes + 1
+            assert value.shape == tensor.shape
+            tensor.copy_(torch.from_numpy(value.astype(np.float32)))
+    assert palettes >= 8
+    runtime = Runtime(load_package(package.path), arithmetic="fp32")
+    for photo in PHOTOS:
+        pixels = checkpoint.image_processor.preprocess(photo, input_data_format="channels_last")
+        with torch.inference_mode():
+            expected = model(pixels).logits.numpy()
+        found = runtime.run({"image": photo})["logits"]
+        assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+# --- What is said
+
+
+def test_a_report_names_both_sides_and_the_worst_photos(tmp_path):
+    names = []
+    for index, photo in enumerate(PHOTOS):
+        names.append(tmp_path / f"{index}.png")
+        Image.fromarray(photo).save(names[-1])
+    steps = []
+    report = validate(
+        converted("mobilenet_v2")[0].path,
+        small_checkpoint("mobilenet_v2"),
+        names,
+        structure=False,
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    assert steps == [(done, 5) for done in range(1, 6)]
+    assert (report.source, report.function, report.engine) == (
+        "owner/mobilenet_v2",
+        "main",
+        "portable",
+    )
+    assert (report.precision, report.bits) == ("fp16", None)
+    assert sorted(result.image for result in report.worst) == [name.name for name in names]
+    order = [(result.agrees, result.snr) for result in report.worst]
+    assert order == sorted(order)
+    assert not any("synthetic" in note for note in report.notes)
+
+
+def test_synthetic_pictures_are_said_to_be_and_classes_on_them_are_not_judged():
+    report = validate(
+        converted("mobilenet_v2")[0].path,
+        small_checkpoint("mobilenet_v2"),
+        structure=False,
+        pictures=2,
+    )
+    assert report.synthetic
+    assert [gate.name for gate in report.gates] == ["snr", "consistency"]
+    assert any(note.startswith("no photos were given") for note in report.notes)
+    assert {result.image for result in report.worst} == {"synthetic 0", "synthetic 1"}
+    assert len(LABELS) == 7
+    assert set(report.agreement) == {"top1", "top5", "kl"}
+
+
+def test_nothing_to_compare_is_an_error():
+    path, checkpoint = converted("mobilenet_v2")[0].path, small_checkpoint("mobilenet_v2")
+    with pytest.raises(InputError, match="there is no image to compare"):
+        validate(path, checkpoint, [], structure=False)
