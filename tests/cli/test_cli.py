@@ -73,7 +73,7 @@ def failing(monkeypatch):
         command = click.Command("fail", callback=fail)
         monkeypatch.setitem(COMMANDS, "fail", "Fail.")
         monkeypatch.setitem(
-            sys.modules, "mvit_coreml.cli.fail", type("M", (), {"command": command})
+            sys.modules, "mvit_coreml.cli.commands.fail", type("M", (), {"command": command})
         )
 
     return install
