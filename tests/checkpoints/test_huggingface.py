@@ -26,8 +26,19 @@ TASKS = {
 }
 
 
+# Two modules with the same weights differ in the last bits: kernels of torch add in another order
+# where memory is aligned otherwise. These models make that some 1e-6 of the largest value.
+TWO_MODULES = 1e-5
+
+
 def first_output(output):
     return output.logits if "logits" in output.keys() else output.last_hidden_state  # noqa: SIM118
+
+
+def assert_same_weights(module, expected):
+    ours, theirs = module.state_dict(), expected.state_dict()
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -42,7 +53,9 @@ def test_a_saved_model_answers_the_same_after_loading(
     assert checkpoint.family == model.config.model_type
     with torch.no_grad():
         expected = first_output(model(image()))
-        assert torch.equal(first_output(rebuilt(checkpoint)(image())), expected)
+        again = rebuilt(checkpoint)
+        assert_same_weights(again, model)
+        assert_close(first_output(again(image())), expected, TWO_MODULES)
         assert_close(first_output(build_model(checkpoint)(image())), expected, 1e-4)
 
 
@@ -118,15 +131,18 @@ def test_counters_of_batch_norm_may_be_absent(build_hf, save_hf, edit_weights):
 
 @pytest.mark.parametrize("name", [n for n in CLASSES if n.endswith("ForImageClassification")])
 def test_the_backbone_of_a_classifier_answers_as_transformers_backbone(
-    name, build_hf, save_hf, rebuilt, image
+    name, build_hf, save_hf, rebuilt, image, assert_close
 ):
     model = build_hf(name)
     folder = save_hf(model)
-    checkpoint = load_checkpoint(folder, task="backbone")
+    again = rebuilt(load_checkpoint(folder, task="backbone"))
     backbone = getattr(transformers, name.replace("ForImageClassification", "Model"))
+    expected = backbone.from_pretrained(folder)
+    assert_same_weights(again, expected)
     with torch.no_grad():
-        expected = backbone.from_pretrained(folder)(image()).last_hidden_state
-        assert torch.equal(rebuilt(checkpoint)(image()).last_hidden_state, expected)
+        assert_close(
+            again(image()).last_hidden_state, expected(image()).last_hidden_state, TWO_MODULES
+        )
 
 
 def test_another_head_than_the_checkpoints_is_refused(build_hf, save_hf):
@@ -186,7 +202,9 @@ def test_the_color_order_can_be_overridden(build_hf, save_hf):
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_what_save_pretrained_writes_transformers_loads(name, build_hf, save_hf, image, tmp_path):
+def test_what_save_pretrained_writes_transformers_loads(
+    name, build_hf, save_hf, image, assert_close, tmp_path
+):
     model = build_hf(name)
     checkpoint = load_checkpoint(save_hf(model))
     out = tmp_path / "out"
@@ -196,8 +214,9 @@ def test_what_save_pretrained_writes_transformers_loads(name, build_hf, save_hf,
 
     again, info = type(model).from_pretrained(out, output_loading_info=True)
     assert not any(info.values())
+    assert_same_weights(again, model)
     with torch.no_grad():
-        assert torch.equal(first_output(again(image())), first_output(model(image())))
+        assert_close(first_output(again(image())), first_output(model(image())), TWO_MODULES)
     assert again.config.id2label == dict(checkpoint.id2label)
     processor = transformers.AutoImageProcessor.from_pretrained(out)
     assert processor.size["shortest_edge"] == 72
@@ -306,7 +325,7 @@ def test_an_unsupported_model_names_the_supported_ones(build_hf, save_hf):
     )
 
 
-def test_trained_checkpoints_load_and_answer_alike(real_data, rebuilt, image):
+def test_trained_checkpoints_load_and_answer_alike(real_data, rebuilt, image, assert_close):
     for name in (
         "mobilenet_v2_1.0_224",
         "deeplabv3_mobilenet_v2_1.0_513_os16",
@@ -315,6 +334,8 @@ def test_trained_checkpoints_load_and_answer_alike(real_data, rebuilt, image):
         checkpoint = load_checkpoint(real_data / name)
         cls = transformers.AutoConfig.from_pretrained(real_data / name).architectures[0]
         model = getattr(transformers, cls).from_pretrained(real_data / name).eval()
+        again = rebuilt(checkpoint)
+        assert_same_weights(again, model)
         with torch.no_grad():
-            assert torch.equal(rebuilt(checkpoint)(image()).logits, model(image()).logits)
+            assert_close(again(image()).logits, model(image()).logits, TWO_MODULES)
         assert checkpoint.notes == ()

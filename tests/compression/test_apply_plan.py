@@ -119,10 +119,13 @@ def test_the_saved_package_computes_like_one_with_the_decoded_weights(
     apply_plan(plain, make(plain, {}, decoded), decoded)
     save(plain, tmp_path / "plain.mlpackage", ios)
     answers = logits(tmp_path / "palettized.mlpackage")
-    np.testing.assert_array_equal(answers, logits(tmp_path / "plain.mlpackage"))
+    largest = np.abs(answers).max()
+    # Equal weights elsewhere in memory may be added in another order: a last bit here and there.
+    rounding = {"fp16": 2.0**-9, "fp32": 1e-6}[precision]
+    assert np.abs(answers - logits(tmp_path / "plain.mlpackage")).max() <= rounding * largest
     untouched = tiny(ios, precision)
     save(untouched, tmp_path / "untouched.mlpackage", ios)
-    assert not np.array_equal(answers, logits(tmp_path / "untouched.mlpackage"))
+    assert np.abs(answers - logits(tmp_path / "untouched.mlpackage")).max() > 0.02 * largest
 
 
 def given_values(built: Any) -> tuple[dict[str, Choice], PlanValues]:

@@ -118,8 +118,9 @@ def test_the_other_colour_order_swaps_what_the_weights_get(source):
                 (swapped, photo),
             )
         ]
-        assert np.array_equal(scores[0], scores[1])
-        assert np.array_equal(scores[0], scores[2])
+        # Models opened one by one lie elsewhere in memory, and add in another order: some 1e-6.
+        np.testing.assert_allclose(scores[1], scores[0], atol=1e-4)
+        np.testing.assert_allclose(scores[2], scores[0], atol=1e-4)
         assert np.abs(scores[0] - scores[3]).max() > 1e-3
 
 
