@@ -9,6 +9,10 @@ import sys
 import pytest
 
 import mvit_coreml
+from mvit_coreml.compression.allocation.promise import Promise
+from mvit_coreml.errors import GateError
+from mvit_coreml.evaluation.labeled_datasets import read_labeled_images
+from mvit_coreml.validation.open_targets import OpenOptions
 
 
 @pytest.mark.parametrize("name", mvit_coreml.__all__)
@@ -17,12 +21,17 @@ def test_every_public_name_is_there_and_listed(name):
     assert name in dir(mvit_coreml)
 
 
+@pytest.mark.parametrize("thing", [GateError, OpenOptions, Promise, read_labeled_images])
+def test_what_other_public_names_take_or_raise_is_public_too(thing):
+    assert getattr(mvit_coreml, thing.__name__) is thing
+
+
 def test_version_is_the_installed_one():
     assert mvit_coreml.__version__ == importlib.metadata.version("mvit-coreml")
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+    with pytest.raises(AttributeError, match="attribute no_such_name"):
         _ = mvit_coreml.no_such_name
 
 

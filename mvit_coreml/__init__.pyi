@@ -1,0 +1,35 @@
+from .checkpoints.checkpoint import Checkpoint as Checkpoint
+from .checkpoints.load import load_checkpoint as load_checkpoint
+from .compression.allocation.promise import Promise as Promise
+from .errors import GateError as GateError
+from .errors import MvitCoremlError as MvitCoremlError
+from .evaluation.accuracy import evaluate as evaluate
+from .evaluation.class_matching import ModelClasses as ModelClasses
+from .evaluation.labeled_datasets import read_labeled_images as read_labeled_images
+from .evaluation.labeled_datasets import read_masked_images as read_masked_images
+from .inspection.diff import compare_packages as compare_packages
+from .inspection.package_contents import inspect_package as inspect_package
+from .models.build import build_model as build_model
+from .models.config import MobileNetV2Config as MobileNetV2Config
+from .models.config import MobileViTConfig as MobileViTConfig
+from .models.config import MobileViTV2Config as MobileViTV2Config
+from .models.folding import prepare_for_export as prepare_for_export
+from .preprocessing.image_processor import ImageProcessor as ImageProcessor
+from .reports.build_report import build_report as build_report
+from .reports.contents import Report as Report
+from .reports.write import write_report as write_report
+from .validation.answer_comparison import ParityReport as ParityReport
+from .validation.open_targets import OpenOptions as OpenOptions
+from .validation.open_targets import open_targets as open_targets
+from .workflows.convert import ConvertedPackage as ConvertedPackage
+from .workflows.convert import convert as convert
+from .workflows.options import ConvertOptions as ConvertOptions
+from .workflows.options import PaletteOptions as PaletteOptions
+from .workflows.palettize import PalettizedPackage as PalettizedPackage
+from .workflows.palettize import palettize_package as palettize_package
+from .workflows.tradeoff.curve import Tradeoff as Tradeoff
+from .workflows.tradeoff.files import write_tradeoff as write_tradeoff
+from .workflows.tradeoff.tradeoff import measure_tradeoff as measure_tradeoff
+from .workflows.validate import validate as validate
+
+__version__: str
