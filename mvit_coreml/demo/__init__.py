@@ -1,1 +1,1 @@
-"""Two small trained checkpoints, a few pictures for them, and the scripts that made both."""
+"""Two small trained checkpoints, a few pictures for them, and ``mvit-coreml demo``."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from mvit_coreml.demo.dataset import Pictures, draw
+from digit_pictures import Pictures, draw
 
 
 @pytest.fixture(scope="session")

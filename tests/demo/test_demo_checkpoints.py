@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from digit_pictures import Pictures
 from PIL import Image
 
 from mvit_coreml import ConvertOptions, build_model, convert, load_checkpoint
-from mvit_coreml.demo.bundle import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
-from mvit_coreml.demo.dataset import Pictures
+from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
 from mvit_coreml.mil.predictor import Predictor
 
 ORACLES = {

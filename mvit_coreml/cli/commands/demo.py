@@ -16,7 +16,7 @@ from mvit_coreml.cli.stages import StageProgress
 from mvit_coreml.cli.tables import table
 
 if TYPE_CHECKING:
-    from mvit_coreml.demo.run import DemoResult
+    from mvit_coreml.demo.run_demo import DemoResult
     from mvit_coreml.evaluation.accuracy import Accuracy
 
 _EXAMPLES = """\b
@@ -49,7 +49,7 @@ def command(folder: Path, force: bool, as_json: bool, quiet: bool) -> None:
     """
     with StageProgress(silent=quiet) as progress:
         progress("import")
-        from mvit_coreml.demo.run import NAMES, run_demo
+        from mvit_coreml.demo.run_demo import NAMES, run_demo
 
         results = run_demo(
             folder,

@@ -4,8 +4,6 @@ The digits are scikit-learn's (``load_digits``: 1797 scans of 8x8 pixels from UC
 recognition data), enlarged, moved, turned and inked on varied backgrounds. The class is colour and
 digit together, and the two inks are each other's mirror image in red and blue: a model that gets
 its channels in the wrong order takes every red digit for a blue one.
-
-Only this module and the training script need scikit-learn.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Measures a demo checkpoint on held-out pictures: ``python -m mvit_coreml.demo.figures``."""
+"""Measures a demo checkpoint on held-out pictures.
+
+python scripts/demo_checkpoints/measure_checkpoint.py classifier
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from digit_pictures import draw
+from write_pictures import write_pictures
 
 from mvit_coreml.checkpoints.load import load_checkpoint
-from mvit_coreml.demo.bundle import KINDS, Kind, demo_checkpoint
-from mvit_coreml.demo.dataset import draw
-from mvit_coreml.demo.write import write_pictures
+from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint
 from mvit_coreml.errors import MvitCoremlError
 from mvit_coreml.evaluation.accuracy import Evaluation, evaluate
 from mvit_coreml.evaluation.labeled_datasets import read_labeled_images, read_masked_images
@@ -77,7 +80,7 @@ def _evaluate(sources: Sequence[Path], table: Path, order: ColorOrder | None) ->
     assert classes is not None
     read = read_masked_images if opened[0].task == "semantic-segmentation" else None
     data = read(table) if read is not None else read_labeled_images(table, classes)
-    return evaluate([found.target for found in opened], data, classes.count)
+    return evaluate([each.target for each in opened], data, classes.count)
 
 
 @click.command()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from mvit_coreml.checkpoints.load import load_checkpoint
-from mvit_coreml.demo.bundle import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
+from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, evaluate
 from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
@@ -88,7 +88,7 @@ def run_demo(
 
     Returns:
         A result for each checkpoint, in the order of
-        :data:`~mvit_coreml.demo.bundle.KINDS`.
+        :data:`~mvit_coreml.demo.bundled_files.KINDS`.
 
     Raises:
         InputError: the folder has something in it, without ``force``, or cannot be written.
@@ -174,11 +174,11 @@ def _data(kind: Kind, labels: Sequence[str]) -> LabeledImages | MaskedImages:
     if kind == "segmenter":
         images, masks = zip(*demo_masks(), strict=True)
         return MaskedImages(name="bundled pictures", images=images, masks=masks)
-    found = demo_images()
+    images, shown = zip(*demo_images(), strict=True)
     return LabeledImages(
         name="bundled pictures",
-        images=tuple(path for path, _ in found),
-        labels=tuple(labels.index(label) for _, label in found),
+        images=images,
+        labels=tuple(map(labels.index, shown)),
     )
 
 
@@ -196,10 +196,10 @@ def _evaluate_both_orders(
     ]
     classes = opened[0].classes
     assert classes is not None
-    found = evaluate([target.target for target in opened], data, classes.count)
-    right, swapped = found.accuracies
+    evaluation = evaluate([target.target for target in opened], data, classes.count)
+    right, swapped = evaluation.accuracies
     # How often the two agree would be read as a figure of the package.
-    return replace(found, accuracies=(right, replace(swapped, target=SWAPPED)), agreement=None)
+    return replace(evaluation, accuracies=(right, replace(swapped, target=SWAPPED)), agreement=None)
 
 
 def _plain_size(report: Report) -> int:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from write_pictures import bundled_pictures
 
-from mvit_coreml.demo import bundle
-from mvit_coreml.demo.bundle import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
-from mvit_coreml.demo.write import bundled_pictures
+from mvit_coreml.demo import bundled_files
+from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
 from mvit_coreml.errors import InputError
 
-FOLDER = Path(bundle.__file__).parent
+FOLDER = Path(bundled_files.__file__).parent
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,14 +82,14 @@ def test_another_kind_is_refused() -> None:
 
 
 def test_missing_files_are_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(bundle, "files", lambda package: tmp_path)
+    monkeypatch.setattr(bundled_files, "files", lambda package: tmp_path)
     with pytest.raises(InputError, match="install mvit-coreml again"):
         demo_images()
 
 
 def test_finding_the_files_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from mvit_coreml.demo.bundle import *; demo_checkpoint('classifier'); "
+        "import sys; from mvit_coreml.demo.bundled_files import *; demo_checkpoint('classifier'); "
         "demo_images(); print([m for m in ('torch', 'numpy', 'sklearn') if m in sys.modules])"
     )
     result = subprocess.run(

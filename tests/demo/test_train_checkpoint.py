@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import train_checkpoint as script
 from click.testing import CliRunner
+from measure_checkpoint import measure
+from train_checkpoint import RECIPES, train
 
 from mvit_coreml import build_model, load_checkpoint
-from mvit_coreml.demo import train as script
-from mvit_coreml.demo.bundle import KINDS, Kind, demo_checkpoint
-from mvit_coreml.demo.figures import measure
-from mvit_coreml.demo.train import RECIPES, train
+from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint
 
 
 @pytest.mark.parametrize("kind", KINDS)

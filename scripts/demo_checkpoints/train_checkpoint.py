@@ -1,8 +1,10 @@
-"""Trains the bundled checkpoints from nothing: ``python -m mvit_coreml.demo.train``.
+"""Trains the bundled checkpoints from nothing.
+
+    python scripts/demo_checkpoints/train_checkpoint.py classifier
 
 The pictures are drawn from a seed and prepared by the image processor that the checkpoint ships
 with, so that training sees what prediction sees. The held-out scans play no part here; they are
-for :mod:`mvit_coreml.demo.figures`.
+for ``measure_checkpoint.py``.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from digit_pictures import CLASS_LABELS, MASK_LABELS, draw
 from torch import Tensor, nn
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint, Provenance
-from mvit_coreml.demo.bundle import KINDS, Kind
-from mvit_coreml.demo.dataset import CLASS_LABELS, MASK_LABELS, draw
+from mvit_coreml.demo.bundled_files import KINDS, Kind
 from mvit_coreml.errors import MvitCoremlError
 from mvit_coreml.models.base import Model
 from mvit_coreml.models.build import build_model

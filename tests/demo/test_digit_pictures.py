@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from digit_pictures import CLASS_LABELS, MASK_LABELS, Pictures, draw, split_samples
 from PIL import Image
 from sklearn.datasets import load_digits
+from write_pictures import write_pictures
 
-from mvit_coreml.demo.dataset import CLASS_LABELS, MASK_LABELS, Pictures, draw, split_samples
-from mvit_coreml.demo.write import write_pictures
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.class_matching import ModelClasses
 from mvit_coreml.evaluation.labeled_datasets import (

@@ -1,7 +1,7 @@
 """Writes pictures as a data set that ``mvit-coreml evaluate`` reads.
 
-``python -m mvit_coreml.demo.write FOLDER --count 500`` draws held-out pictures; with ``--bundle``
-it draws those that the package ships.
+``python scripts/demo_checkpoints/write_pictures.py FOLDER --count 500`` draws held-out pictures;
+with ``--bundle`` it draws those that the package ships.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 import numpy as np
+from digit_pictures import CLASS_LABELS, DIGITS, Pictures, draw
 from PIL import Image
 
-from mvit_coreml.demo.dataset import CLASS_LABELS, DIGITS, Pictures, draw
 from mvit_coreml.errors import InputError
 from mvit_coreml.visualization.masks import paletted_mask
 
@@ -29,7 +29,7 @@ def write_pictures(pictures: Pictures, folder: str | Path) -> Path:
     """Write pictures, their masks and a table of both; the folder appears once it is complete.
 
     Args:
-        pictures: from :func:`~mvit_coreml.demo.dataset.draw`.
+        pictures: from :func:`digit_pictures.draw`.
         folder: to create. It gets ``images/red-three.png``, ``images/red-three-2.png``, …, masks
             of class indices under the same names in ``masks/``, and ``pictures.csv`` with the
             columns image, label and mask.
@@ -80,8 +80,8 @@ def bundled_pictures() -> Pictures:
     Of each label the first that the seed leads to is taken, whatever the models say to it.
     """
     pictures = draw("held-out", 200, _BUNDLE_SEED)
-    wanted = [digit + len(DIGITS) * (digit % 2) for digit in range(len(DIGITS))]
-    first = np.array([np.flatnonzero(pictures.labels == label)[0] for label in wanted])
+    labels = [digit + len(DIGITS) * (digit % 2) for digit in range(len(DIGITS))]
+    first = np.array([np.flatnonzero(pictures.labels == label)[0] for label in labels])
     return Pictures(
         images=pictures.images[first],
         masks=pictures.masks[first],

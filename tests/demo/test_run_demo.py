@@ -13,9 +13,9 @@ from click.testing import CliRunner, Result
 from packages import SavedPackage
 
 from mvit_coreml.cli import cli
-from mvit_coreml.demo import run as demo_run
-from mvit_coreml.demo.bundle import demo_images
-from mvit_coreml.demo.run import DemoResult
+from mvit_coreml.demo import run_demo as demo_run
+from mvit_coreml.demo.bundled_files import demo_images
+from mvit_coreml.demo.run_demo import DemoResult
 
 
 def run(*arguments: object) -> Result:
