@@ -19,7 +19,7 @@ from mvit_coreml.errors import PackageError
 from mvit_coreml.evaluation.class_labels import class_labels
 from mvit_coreml.export.metadata import PREPROCESSING_KEY
 from mvit_coreml.inspection.baked_preprocessing import read_baked_preprocessing
-from mvit_coreml.mil.kernels.registry import Kernel, find_kernel
+from mvit_coreml.mil.kernels import Kernel, find_kernel
 from mvit_coreml.mil.package_check import check_package
 from mvit_coreml.mil.program import Argument, Function, Operation, Package, Reference
 from mvit_coreml.mil.stored_weights import Constants

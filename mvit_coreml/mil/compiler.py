@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mvit_coreml.errors import PackageError
-from mvit_coreml.mil.kernels.registry import Kernel, find_kernel
+from mvit_coreml.mil.kernels import Kernel, find_kernel
 from mvit_coreml.mil.program import Argument, Constant, Function, Operation, Reference
 from mvit_coreml.mil.value_types import DataType, TensorType, ValueType
 
@@ -39,7 +39,7 @@ class Step:
 
     Attributes:
         operation: what it implements.
-        rounding: see ``registry.Rounding``.
+        rounding: see :data:`mvit_coreml.mil.kernels.Rounding`.
         call: the kernel with its constant attributes bound.
         arguments: for each positional parameter the number of a value, a tuple of numbers for a
             variadic one, None where the parameter is not given.

@@ -10,7 +10,7 @@ import numpy as np
 
 from mvit_coreml.errors import PackageError
 from mvit_coreml.mil.compiler import as_python, first_line
-from mvit_coreml.mil.kernels.registry import find_kernel
+from mvit_coreml.mil.kernels import find_kernel
 from mvit_coreml.mil.program import Argument, Constant, Function, Operation, Reference
 from mvit_coreml.mil.value_types import TensorType
 

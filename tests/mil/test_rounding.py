@@ -12,7 +12,7 @@ import torch
 
 from mvit_coreml.mil.fp16_headroom import HeadroomRecorder
 from mvit_coreml.mil.interpreter import Runtime
-from mvit_coreml.mil.kernels.registry import find_kernel, supported_ops
+from mvit_coreml.mil.kernels import find_kernel, supported_ops
 from mvit_coreml.mil.package_reader import load_package
 
 ALL_HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)

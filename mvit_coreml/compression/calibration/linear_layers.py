@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.mil.compiler import Step
-from mvit_coreml.mil.kernels.padding import pad_amounts, pad_spatial
+from mvit_coreml.mil.kernels.convolution_and_pooling import pad_amounts
+from mvit_coreml.mil.kernels.shaping import pad_spatial
 
 
 @dataclass(frozen=True)

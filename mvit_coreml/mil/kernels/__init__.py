@@ -1,6 +1,126 @@
-"""MIL operations with torch as the arithmetic, one module for each kind.
+"""MIL operations with torch as the arithmetic, one module for each kind, loaded on demand.
 
 A kernel is a plain function. Its positional parameters are the tensors of the operation, its
 keyword-only parameters the attributes as Python values, both named as in MIL. Semantics follow
 the documentation of coremltools' operation definitions (``converters/mil/mil/ops/defs``).
 """
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, Literal, TypeVar
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
+
+# exact: every output element is an input element or small integer; fp16 stays fp16.
+# native: torch's fp16 kernel computes in fp32 and rounds once.
+# widened: inputs are widened to fp32, the result is rounded to the declared type.
+Rounding = Literal["exact", "native", "widened"]
+
+_FIRST_OPSET = 15
+# The operations of each module, so that a program loads only the modules that it needs.
+_OPERATIONS = {
+    "activation": "clamped_relu elu gelu leaky_relu linear_activation prelu relu relu6 scaled_tanh "
+    "sigmoid sigmoid_hard silu softmax softplus softplus_parametric softsign thresholded_relu",
+    "convolution_and_pooling": "avg_pool conv conv_transpose l2_pool max_pool",
+    "decompression": "constexpr_affine_dequantize constexpr_blockwise_shift_scale constexpr_cast "
+    "constexpr_lut_to_dense constexpr_lut_to_sparse constexpr_sparse_blockwise_shift_scale "
+    "constexpr_sparse_to_dense",
+    "elementwise": "abs acos add asin atan atanh cast ceil clip cos cosh dequantize equal erf exp "
+    "exp2 floor floor_div greater greater_equal identity inverse less less_equal log logical_and "
+    "logical_not logical_or logical_xor maximum minimum mod mul not_equal pow quantize real_div "
+    "round rsqrt select sign sin sinh sqrt square sub tan tanh threshold",
+    "indexing": "gather gather_along_axis gather_nd slice_by_index slice_by_size slice_update",
+    "interpolation": "resize resize_bilinear resize_nearest_neighbor upsample_bilinear "
+    "upsample_nearest_neighbor",
+    "linear_and_normalization": "batch_norm einsum instance_norm l2_norm layer_norm linear "
+    "local_response_norm matmul scaled_dot_product_attention",
+    "reduction": "argsort classify cumsum reduce_argmax reduce_argmin reduce_l1_norm "
+    "reduce_l2_norm reduce_log_sum reduce_log_sum_exp reduce_max reduce_mean reduce_min "
+    "reduce_prod reduce_sum reduce_sum_square topk",
+    "shaping": "band_part concat crop depth_to_space expand_dims fill fill_like flatten2d non_zero "
+    "one_hot pad pixel_shuffle pixel_unshuffle range_1d reshape reshape_like reverse shape "
+    "sliding_windows space_to_depth split squeeze stack tile transpose",
+}
+_MODULES = {
+    op_type: module for module, op_types in _OPERATIONS.items() for op_type in op_types.split()
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The implementation of an operation.
+
+    Attributes:
+        function: called with the tensors in order and the attributes by name.
+        tensors: names of the positional parameters.
+        required: parameters without a default.
+        rounding: how fp16 is handled, see ``Rounding``.
+        first_opset: oldest opset (iOS version) with these semantics.
+        variadic: those of the tensors that are a tuple of tensors.
+        attributes: names of the keyword-only parameters.
+    """
+
+    function: Callable[..., Any]
+    tensors: tuple[str, ...]
+    required: frozenset[str]
+    rounding: Rounding
+    first_opset: int = _FIRST_OPSET
+    variadic: frozenset[str] = frozenset()
+    attributes: frozenset[str] = frozenset()
+
+
+_KERNELS: dict[str, list[Kernel]] = {}
+
+
+def kernel(
+    op_type: str, rounding: Rounding = "widened", since: int = _FIRST_OPSET
+) -> Callable[[FunctionT], FunctionT]:
+    """Register a function as the implementation of ``op_type`` from opset ``since`` on."""
+
+    def register(function: FunctionT) -> FunctionT:
+        parameters = inspect.signature(function).parameters.values()
+        tensors = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        _KERNELS.setdefault(op_type, []).append(
+            Kernel(
+                function=function,
+                tensors=tuple(p.name for p in tensors),
+                variadic=frozenset(p.name for p in tensors if p.annotation.startswith("tuple[")),
+                attributes=frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
+                required=frozenset(p.name for p in parameters if p.default is p.empty),
+                rounding=rounding,
+                first_opset=since,
+            )
+        )
+        return function
+
+    return register
+
+
+def register_all(
+    functions: Mapping[str, Callable[..., Any]],
+    tensors: tuple[str, ...] = ("x",),
+    rounding: Rounding = "widened",
+) -> None:
+    """Register functions of tensors alone, such as torch's own, which tell no parameter names."""
+    for op_type, function in functions.items():
+        _KERNELS[op_type] = [Kernel(function, tensors, frozenset(tensors), rounding)]
+
+
+@cache
+def find_kernel(op_type: str, opset: int) -> Kernel | None:
+    """Return the newest implementation that an opset may use, None for an unknown operation."""
+    if op_type not in _MODULES:
+        return None
+    import_module(f"{__name__}.{_MODULES[op_type]}")
+    fitting = [k for k in _KERNELS[op_type] if k.first_opset <= opset]
+    return max(fitting, key=lambda k: k.first_opset, default=None)
+
+
+def supported_ops() -> tuple[str, ...]:
+    """Names of all operations that the runtime implements."""
+    return tuple(sorted({*_MODULES, "const"}))

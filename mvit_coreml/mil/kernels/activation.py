@@ -6,38 +6,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvit_coreml.mil.kernels.registry import kernel
+from mvit_coreml.mil.kernels import kernel, register_all
 
-
-@kernel("relu", "exact")
-def relu(x: Tensor) -> Tensor:
-    """Return max(x, 0)."""
-    return x.relu()
-
-
-@kernel("relu6", "exact")
-def relu6(x: Tensor) -> Tensor:
-    """Return min(max(x, 0), 6)."""
-    # One operation in the backward pass too, which clamp takes four for.
-    return F.relu6(x)
+# relu6 is one operation in the backward pass too, which clamp takes four for.
+register_all({"relu": torch.relu, "relu6": F.relu6}, rounding="exact")
+register_all(
+    {
+        "silu": F.silu,
+        "sigmoid": torch.sigmoid,
+        "softplus": F.softplus,
+        "softsign": F.softsign,
+    }
+)
 
 
 @kernel("thresholded_relu", "exact")
 def thresholded_relu(x: Tensor, *, alpha: float) -> Tensor:
     """Return x where it is at least alpha, 0 elsewhere."""
     return torch.where(x >= alpha, x, torch.zeros((), dtype=x.dtype, device=x.device))
-
-
-@kernel("silu")
-def silu(x: Tensor) -> Tensor:
-    """Return x * sigmoid(x)."""
-    return F.silu(x)
-
-
-@kernel("sigmoid")
-def sigmoid(x: Tensor) -> Tensor:
-    """Return 1 / (1 + exp(-x))."""
-    return x.sigmoid()
 
 
 @kernel("sigmoid_hard")
@@ -64,22 +50,10 @@ def softmax(x: Tensor, *, axis: int = -1) -> Tensor:
     return x.softmax(axis)
 
 
-@kernel("softplus")
-def softplus(x: Tensor) -> Tensor:
-    """Return log(1 + exp(x))."""
-    return F.softplus(x)
-
-
 @kernel("softplus_parametric")
 def softplus_parametric(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
     """Return alpha * log(1 + exp(beta * x)) with one alpha and beta for each channel (axis 1)."""
     return _by_channel(alpha, x) * F.softplus(_by_channel(beta, x) * x)
-
-
-@kernel("softsign")
-def softsign(x: Tensor) -> Tensor:
-    """Return x / (1 + |x|)."""
-    return F.softsign(x)
 
 
 @kernel("elu")

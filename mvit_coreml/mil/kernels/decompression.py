@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mvit_coreml.mil.kernels.registry import kernel
+from mvit_coreml.mil.kernels import kernel
 from mvit_coreml.mil.value_types import DATA_TYPES, unpack_bits
 
 Array = np.ndarray
@@ -95,8 +95,8 @@ def blockwise_shift_scale(data: Array, scale: Array, offset: Array | None = None
     """Return scale * (data - offset), with one scale and offset for each block."""
     levels = data.astype(np.float32)
     if offset is not None:
-        levels = levels - _spread(offset.astype(np.float32), data.shape)
-    return (_spread(scale.astype(np.float32), data.shape) * levels).astype(scale.dtype)
+        levels = levels - _repeat_blocks(offset.astype(np.float32), data.shape)
+    return (_repeat_blocks(scale.astype(np.float32), data.shape) * levels).astype(scale.dtype)
 
 
 @kernel("constexpr_lut_to_sparse", since=18)
@@ -125,7 +125,7 @@ def sparse_blockwise_shift_scale(
     return data_mask, dense[data_mask != 0]
 
 
-def _spread(values: Array, shape: tuple[int, ...]) -> Array:
+def _repeat_blocks(values: Array, shape: tuple[int, ...]) -> Array:
     """Repeat each value over its block of ``shape``."""
     if values.ndim != len(shape) or any(
         size % count for size, count in zip(shape, values.shape, strict=True)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from mvit_coreml.mil.kernels.registry import kernel
+from mvit_coreml.mil.kernels import kernel
 
 
 @kernel("slice_by_index", "exact")
@@ -124,12 +124,8 @@ def _gather(x: Tensor, indices: Tensor, axis: int, batch_dims: int) -> Tensor:
     batch = x.shape[:batch_dims]
     rows = x.reshape(math.prod(batch), *x.shape[batch_dims:])
     row_indices = index.reshape(math.prod(batch), *index.shape[batch_dims:])
-    taken = torch.stack(
-        [
-            _gather(row, row_index, axis - batch_dims, 0)
-            for row, row_index in zip(rows, row_indices, strict=True)
-        ]
-    )
+    pairs = zip(rows, row_indices, strict=True)
+    taken = torch.stack([_gather(row, index, axis - batch_dims, 0) for row, index in pairs])
     return taken.reshape(*batch, *taken.shape[1:])
 
 
@@ -152,8 +148,7 @@ def gather_slices_from_either_end(x: Tensor, indices: Tensor, *, batch_dims: int
     """Take slices of ``x`` at the index vectors in the last axis of ``indices``."""
     depth = indices.shape[-1]
     sizes = torch.tensor(x.shape[batch_dims : batch_dims + depth], device=indices.device)
-    index = indices.long()
-    return _gather_slices(x, torch.where(index < 0, index + sizes, index), batch_dims)
+    return _gather_slices(x, _wrapped(indices, sizes), batch_dims)
 
 
 @kernel("gather_nd", "exact", since=17)
@@ -175,6 +170,6 @@ def _gather_slices(x: Tensor, index: Tensor, batch_dims: int) -> Tensor:
     return x[tuple(where)]
 
 
-def _wrapped(indices: Tensor, size: int) -> Tensor:
+def _wrapped(indices: Tensor, size: int | Tensor) -> Tensor:
     index = indices.long()
     return torch.where(index < 0, index + size, index)

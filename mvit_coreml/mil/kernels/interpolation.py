@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvit_coreml.mil.kernels.registry import kernel
+from mvit_coreml.mil.kernels import kernel
 
 
 @kernel("resize_bilinear")

@@ -1,4 +1,4 @@
-"""Reductions over axes, running sums, sorting."""
+"""Reductions over axes, running sums, sorting, and the label that a classifier returns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mvit_coreml.mil.kernels.registry import kernel
+from mvit_coreml.mil.kernels import kernel
 
 Reduction = Callable[[Tensor, list[int], bool], Tensor]
 
@@ -100,3 +100,18 @@ def topk(
     count = x.shape[axis] if k == -1 else k
     values, indices = values.narrow(axis, 0, count), indices.narrow(axis, 0, count)
     return (values, indices) if return_indices else values
+
+
+@kernel("classify", "exact")
+def classify(
+    probabilities: Tensor, *, classes: list[str | int]
+) -> tuple[str | int, dict[str | int, float]]:
+    """Return the label of the largest probability, and each label's probability.
+
+    Labels that occur twice share one entry, the later one's, as in Core ML's dictionary.
+    """
+    values = probabilities.reshape(-1).tolist()
+    if len(values) != len(classes):
+        raise ValueError(f"{len(values)} probabilities for {len(classes)} labels")
+    best = max(range(len(values)), key=values.__getitem__)
+    return classes[best], dict(zip(classes, values, strict=True))

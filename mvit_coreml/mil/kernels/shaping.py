@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mvit_coreml.mil.kernels.padding import pad_spatial
-from mvit_coreml.mil.kernels.registry import kernel
+from mvit_coreml.mil.kernels import kernel
 
 
 @kernel("reshape", "exact")
@@ -82,9 +82,8 @@ def concat(values: tuple[Tensor, ...], *, axis: int, interleave: bool = False) -
     if values[0].dim() == 0:
         return torch.stack(values)
     if interleave:
-        return torch.stack(values, axis % values[0].dim() + 1).flatten(
-            axis % values[0].dim(), axis % values[0].dim() + 1
-        )
+        axis = axis % values[0].dim()
+        return torch.stack(values, axis + 1).flatten(axis, axis + 1)
     return torch.cat(values, axis)
 
 
@@ -173,6 +172,12 @@ def pad(x: Tensor, *, pad: list[int], mode: str = "constant", constant_val: floa
                 raise ValueError(f"unknown mode {mode!r}")
             x = x.index_select(axis, position)
     return x
+
+
+def pad_spatial(x: Tensor, amounts: Sequence[tuple[int, int]], value: float) -> Tensor:
+    """Pad, or crop where an amount is negative, the last axes of ``x``."""
+    flat = [amount for pair in reversed(amounts) for amount in pair]
+    return F.pad(x, flat, value=value) if any(flat) else x
 
 
 @kernel("crop", "exact")
