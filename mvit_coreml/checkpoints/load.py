@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +20,7 @@ from mvit_coreml.checkpoints.weight_files import as_json, read_weights
 from mvit_coreml.errors import CheckpointError, ConfigError, InputError
 from mvit_coreml.models.build import MODEL_CLASSES
 from mvit_coreml.models.config import ModelConfig, Task, architecture_name
-from mvit_coreml.preprocessing.image_processor import ImageProcessor
-
-ColorOrder = Literal["RGB", "BGR"]
+from mvit_coreml.preprocessing.image_processor import ColorOrder, ImageProcessor
 
 
 def load_checkpoint(
@@ -214,10 +212,10 @@ def _image_processor(
         if config.model_type == "mobilenet_v2"
         else ImageProcessor.for_mobilevit(image_size=size)
     )
-    order = "BGR" if default.do_flip_channel_order else "RGB"
     return default, (
         f"No preprocessor_config.json was found: shortest edge {default.size}, centre crop {size}, "
-        f"{order} were assumed, as published for the family; --image-processor names another."
+        f"{default.color_order} were assumed, as published for the family; --image-processor names "
+        "another."
     )
 
 

@@ -17,8 +17,7 @@ from mvit_coreml.cli.tables import table
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.class_labels import class_colors, class_labels
 from mvit_coreml.evaluation.targets import Answer, PackageTarget
-from mvit_coreml.preprocessing.color_profiles import foreign_profile, to_srgb
-from mvit_coreml.preprocessing.image_loading import open_image, to_rgb
+from mvit_coreml.preprocessing.image_loading import foreign_profile, open_image, to_rgb, to_srgb
 from mvit_coreml.validation.predictions import (
     NOT_SEEN,
     class_shares,
@@ -26,7 +25,7 @@ from mvit_coreml.validation.predictions import (
     photo_classes,
     top_classes,
 )
-from mvit_coreml.visualization.masks import paletted_mask
+from mvit_coreml.visualization.segmentation_colors import paletted_mask
 
 
 class PredictionReport:

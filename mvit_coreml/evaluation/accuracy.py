@@ -16,7 +16,7 @@ from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.labeled_datasets import VOID, LabeledImages, MaskedImages, read_mask
 from mvit_coreml.evaluation.metrics import ConfusionMatrix, top_k, wilson_interval
 from mvit_coreml.evaluation.targets import Answer, Target
-from mvit_coreml.preprocessing.fitting import unfit_map
+from mvit_coreml.preprocessing.segmentation_maps import unfit_map
 
 Progress = Callable[[int], None]
 Metric = Literal["top1", "top5", "mean_iou", "pixel_accuracy"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mvit_coreml.errors import PackageError
 from mvit_coreml.export.metadata import KEY_PREFIX, PREVIEW_PARAMS, label_colors
 from mvit_coreml.mil.program import Function, Package
-from mvit_coreml.visualization.segmentation_maps import distinct_colors
+from mvit_coreml.visualization.segmentation_colors import distinct_colors
 
 LABELS_KEY = KEY_PREFIX + "labels"
 _COLOR = re.compile(r"#([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})")

@@ -18,10 +18,9 @@ from mvit_coreml.evaluation.csv_tables import (
     is_image_name,
     read_table,
 )
-from mvit_coreml.preprocessing.arrays import map_array
 from mvit_coreml.preprocessing.image_loading import open_image
-from mvit_coreml.preprocessing.resize_crop_normalize import reduce_labels
-from mvit_coreml.visualization.segmentation_maps import voc_colors
+from mvit_coreml.preprocessing.segmentation_maps import map_array, reduce_labels
+from mvit_coreml.visualization.segmentation_colors import voc_colors
 
 VOID = 255
 """Class index of pixels that are not scored; in colours (224, 224, 192), both as in VOC."""

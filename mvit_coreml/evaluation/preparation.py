@@ -11,9 +11,8 @@ from PIL import Image
 
 from mvit_coreml.errors import PackageError
 from mvit_coreml.mil.program import Function, ImageInput, Package
-from mvit_coreml.preprocessing.fitting import FittedImage, fit_image
 from mvit_coreml.preprocessing.geometry import Fit
-from mvit_coreml.preprocessing.image_processor import ImageProcessor
+from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcessor, fit_image
 from mvit_coreml.preprocessing.processor_config import MOBILEVIT
 
 PREPROCESSING_KEY = "mvit_coreml.preprocessing"

@@ -25,9 +25,9 @@ from mvit_coreml.mil.program import Function, Output
 from mvit_coreml.mil.raw_scores import raw_scores_name
 from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
 from mvit_coreml.models.build import build_model
-from mvit_coreml.preprocessing.fitting import FittedImage, fit_image, unfit_map
 from mvit_coreml.preprocessing.geometry import Fit, Placement
-from mvit_coreml.preprocessing.image_processor import ImageProcessor
+from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcessor, fit_image
+from mvit_coreml.preprocessing.segmentation_maps import unfit_map
 
 Kind = Literal["probabilities", "logits", "map_probabilities", "map_logits", "classes", "features"]
 Array = NDArray[Any]

@@ -9,12 +9,10 @@ zero under a scale (a mean moved into the first convolution's bias would be wron
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.preprocessing.image_processor import ImageProcessor
+from mvit_coreml.preprocessing.image_processor import ColorOrder, ImageProcessor
 
-ColorOrder = Literal["RGB", "BGR"]
 RGB3 = tuple[float, float, float]
 
 
@@ -77,7 +75,7 @@ def bake_preprocessing(
     return ImageInput(
         height=size[0],
         width=size[1],
-        color_order="BGR" if flip else "RGB",
+        color_order=processor.color_order,
         scale=scale,
         # The processor's mean and std are in RGB order, a package's in that of its input.
         bias=bias[::-1] if flip else bias,

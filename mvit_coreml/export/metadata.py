@@ -11,7 +11,7 @@ from mvit_coreml.export.image_input import ImageInput
 from mvit_coreml.export.output_heads import Output
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
-from mvit_coreml.visualization.segmentation_maps import distinct_colors, voc_colors
+from mvit_coreml.visualization.segmentation_colors import distinct_colors, voc_colors
 
 PREVIEW_TYPE = "com.apple.coreml.model.preview.type"
 PREVIEW_PARAMS = "com.apple.coreml.model.preview.params"

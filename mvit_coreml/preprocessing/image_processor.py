@@ -10,36 +10,42 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from PIL import Image
 
 from mvit_coreml.errors import InputError
 from mvit_coreml.preprocessing import processor_config as options
-from mvit_coreml.preprocessing.arrays import (
+from mvit_coreml.preprocessing.geometry import Fit, Placement, Size, place
+from mvit_coreml.preprocessing.image_arrays import (
     Array,
     Batch,
     DataFormat,
+    ImageLike,
     Images,
     ReturnTensors,
     image_array,
-    map_array,
     to_batch,
     to_list,
     warn_if_already_rescaled,
 )
-from mvit_coreml.preprocessing.geometry import Fit, Placement, Size, place
 from mvit_coreml.preprocessing.resize_crop_normalize import (
     center_crop,
     flip_channel_order,
     normalize,
-    reduce_labels,
     rescale,
     resize,
+    to_uint8,
+)
+from mvit_coreml.preprocessing.segmentation_maps import (
+    map_array,
+    post_process_semantic_segmentation,
+    reduce_labels,
     resize_map,
 )
-from mvit_coreml.visualization import segmentation_maps as segmentation
+
+ColorOrder = Literal["RGB", "BGR"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,21 +103,13 @@ class ImageProcessor:
 
     def __post_init__(self) -> None:
         if self.image_processor_type not in options.PROCESSOR_TYPES:
-            wanted = f"{options.MOBILEVIT} or {options.MOBILENET_V2}"
-            raise options.bad_option("image_processor_type", self.image_processor_type, wanted)
-        read: dict[str, Any] = {
-            "size": options.read_size(self.size),
-            "crop_size": options.read_crop_size(self.crop_size),
-            "resample": options.read_resample(self.resample),
-            "rescale_factor": options.read_factor("rescale_factor", self.rescale_factor),
-            "image_mean": options.read_per_channel("image_mean", self.image_mean, positive=False),
-            "image_std": options.read_per_channel("image_std", self.image_std, positive=True),
-        }
+            raise options.bad_option(
+                "image_processor_type",
+                self.image_processor_type,
+                f"{options.MOBILEVIT} or {options.MOBILENET_V2}",
+            )
         for name in OPTION_NAMES:
-            if name.startswith("do_"):
-                read[name] = options.read_flag(name, getattr(self, name))
-        for name, value in read.items():
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, options.read_option(name, getattr(self, name)))
 
     @classmethod
     def for_mobilevit(
@@ -153,7 +151,7 @@ class ImageProcessor:
             "size": image_size + 32 if resize_edge is None else resize_edge,
             "crop_size": image_size,
         }
-        return cls(**published | _given(overrides))
+        return cls(**published | _without_none(overrides))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], model_type: str | None = None) -> Self:
@@ -217,7 +215,12 @@ class ImageProcessor:
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some options changed; ``None`` keeps an option as it is."""
-        return dataclasses.replace(self, **_given(changes))
+        return dataclasses.replace(self, **_without_none(changes))
+
+    @property
+    def color_order(self) -> ColorOrder:
+        """The order of the channels in the model's input."""
+        return "BGR" if self.do_flip_channel_order else "RGB"
 
     @property
     def input_size(self) -> tuple[int, int] | None:
@@ -356,9 +359,9 @@ class ImageProcessor:
     ) -> list[Any]:
         """Turn a segmenter's logits into class maps.
 
-        See :func:`mvit_coreml.visualization.segmentation_maps.post_process_semantic_segmentation`.
+        See :func:`mvit_coreml.preprocessing.segmentation_maps.post_process_semantic_segmentation`.
         """
-        return segmentation.post_process_semantic_segmentation(outputs, target_sizes)
+        return post_process_semantic_segmentation(outputs, target_sizes)
 
     def _process(self, image: Array) -> Array:
         """Run the steps on one (H, W, C) image."""
@@ -385,10 +388,44 @@ class ImageProcessor:
         return center_crop(labels, self.crop_size) if self.do_center_crop else labels
 
 
+@dataclass(frozen=True, eq=False)
+class FittedImage:
+    """An image at the size of a model's input, before any arithmetic on its values.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB.
+        placement: where those pixels lay in the original image.
+    """
+
+    pixels: Array
+    placement: Placement
+
+
+def fit_image(image: ImageLike, processor: ImageProcessor, fit: Fit = "crop") -> FittedImage:
+    """Bring an image to a model's input size, as 8-bit RGB.
+
+    ``processor.preprocess(fitted.pixels, do_resize=False, do_center_crop=False)`` goes on to the
+    model's ``pixel_values``; for ``crop`` they are those of ``processor.preprocess(image)``.
+
+    Args:
+        image: a path, a Pillow image, or an array or tensor of one image.
+        processor: gives the sizes and the resampling filter.
+        fit: ``crop``, ``stretch`` or ``pad``, see :data:`~mvit_coreml.preprocessing.geometry.Fit`.
+
+    Raises:
+        InputError: an image that cannot be read or used, or an unknown ``fit``.
+    """
+    pixels = to_uint8(image_array(image))
+    placement = processor.place((pixels.shape[0], pixels.shape[1]), fit)
+    if placement.resized_size != placement.image_size:
+        pixels = resize(pixels, placement.resized_size, processor.resample)
+    return FittedImage(center_crop(pixels, placement.input_size), placement)
+
+
 OPTION_NAMES = tuple(
     spec.name for spec in dataclasses.fields(ImageProcessor) if spec.name != "image_processor_type"
 )
 
 
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}

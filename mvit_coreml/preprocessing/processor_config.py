@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeGuard
 
 from PIL import Image
@@ -103,23 +103,41 @@ def read_preprocessor_config(
             )
         name = PROCESSOR_OF_MODEL[model_type]
     processor_type = processor_type_of(str(name))
-    given = {key: data[key] for key in data if key in known and data[key] is not None}
+    options = {key: data[key] for key in data if key in known and data[key] is not None}
     skipped = _SKIPPED_STEP.get(processor_type)
-    if skipped and given.pop(skipped, False):
+    if skipped and options.pop(skipped, False):
         warnings.warn(
             f"preprocessor config: {processor_type} skips {skipped}, as in transformers; "
             f"pass {skipped}=True if the model was trained with it",
             stacklevel=3,
         )
-    return CLASS_DEFAULTS[processor_type] | given | {"image_processor_type": processor_type}
+    return CLASS_DEFAULTS[processor_type] | options | {"image_processor_type": processor_type}
 
 
-def read_size(value: object) -> Size:
-    """Read the target of a resize.
+def read_option(name: str, value: object) -> Any:
+    """Read one option of an image processor, in any form that a file has for it.
 
-    A whole number (the legacy form) or ``{"shortest_edge": n}`` is the shortest edge; a pair or
-    ``{"height": h, "width": w}`` both edges.
+    Args:
+        name: of the option.
+        value: ``size``: a whole number (the legacy form) or ``{"shortest_edge": n}`` for the
+            shortest edge, a pair or ``{"height": h, "width": w}`` for both. ``crop_size``: the
+            latter, or a whole number for a square. ``image_mean`` and ``image_std``: three numbers
+            for red, green and blue, or one for all.
+
+    Returns:
+        The value in the one form that :class:`ImageProcessor` holds.
+
+    Raises:
+        ConfigError: an impossible value.
     """
+    if not name.startswith("do_"):
+        return _READERS[name](name, value)
+    if not isinstance(value, bool):
+        raise bad_option(name, value, "true or false")
+    return value
+
+
+def _read_size(name: str, value: object) -> Size:
     if isinstance(value, Mapping):
         edges = {key: edge for key, edge in value.items() if edge is not None}
         if set(edges) == {"shortest_edge"} and _is_length(edges["shortest_edge"]):
@@ -127,68 +145,63 @@ def read_size(value: object) -> Size:
     elif _is_length(value):
         return int(value)
     return _read_pair(
-        value, "size", 'pixels as a whole number, {"shortest_edge": n} or {"height": h, "width": w}'
+        name, value, 'pixels as a whole number, {"shortest_edge": n} or {"height": h, "width": w}'
     )
 
 
-def read_crop_size(value: object) -> tuple[int, int]:
-    """Read the size of a crop: a whole number is the side of a square, as in old files."""
+def _read_crop_size(name: str, value: object) -> tuple[int, int]:
     if _is_length(value):
         return int(value), int(value)
-    return _read_pair(value, "crop_size", 'pixels as a whole number or {"height": h, "width": w}')
+    return _read_pair(name, value, 'pixels as a whole number or {"height": h, "width": w}')
 
 
-def read_resample(value: object) -> Image.Resampling:
-    """Read a Pillow resampling filter, an enumeration member or its value."""
-    values = [int(filter_) for filter_ in Image.Resampling]
-    if not isinstance(value, int) or isinstance(value, bool) or value not in values:
-        names = ", ".join(
-            f"{int(filter_)} ({filter_.name.lower()})" for filter_ in Image.Resampling
-        )
-        raise bad_option("resample", value, f"one of {names}")
-    return Image.Resampling(value)
-
-
-def read_flag(name: str, value: object) -> bool:
-    """Read an option that is true or false."""
-    if not isinstance(value, bool):
-        raise bad_option(name, value, "true or false")
-    return value
-
-
-def read_factor(name: str, value: object) -> float:
-    """Read a number above 0."""
-    if not _is_number(value) or value <= 0:
-        raise bad_option(name, value, "a number above 0")
-    return float(value)
-
-
-def read_per_channel(name: str, value: object, *, positive: bool) -> tuple[float, float, float]:
-    """Read three numbers for red, green and blue; a single number stands for all three."""
-    values = (value,) * 3 if _is_number(value) else value
-    if (
-        not isinstance(values, list | tuple)
-        or len(values) != 3
-        or not all(_is_number(number) and (number > 0 or not positive) for number in values)
-    ):
-        raise bad_option(name, value, "three numbers" + " above 0" * positive + ", in RGB order")
-    red, green, blue = values
-    return float(red), float(green), float(blue)
-
-
-def bad_option(name: str, value: object, wanted: str) -> ConfigError:
-    """Make the error that names an option, its value and what it may be."""
-    return ConfigError(f"image processor: {name} is {value!r}; it must be {wanted}")
-
-
-def _read_pair(value: object, name: str, wanted: str) -> tuple[int, int]:
+def _read_pair(name: str, value: object, requirement: str) -> tuple[int, int]:
     pair = value
     if isinstance(value, Mapping):
         edges = {key: edge for key, edge in value.items() if edge is not None}
         pair = (edges["height"], edges["width"]) if set(edges) == {"height", "width"} else None
     if isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_is_length, pair)):
         return int(pair[0]), int(pair[1])
-    raise bad_option(name, value, wanted)
+    raise bad_option(name, value, requirement)
+
+
+def _read_resample(name: str, value: object) -> Image.Resampling:
+    values = [int(filter_) for filter_ in Image.Resampling]
+    if not isinstance(value, int) or isinstance(value, bool) or value not in values:
+        filters = (f"{int(filter_)} ({filter_.name.lower()})" for filter_ in Image.Resampling)
+        raise bad_option(name, value, f"one of {', '.join(filters)}")
+    return Image.Resampling(value)
+
+
+def _read_factor(name: str, value: object) -> float:
+    if not _is_number(value) or value <= 0:
+        raise bad_option(name, value, "a number above 0")
+    return float(value)
+
+
+def _read_per_channel(name: str, value: object) -> tuple[float, float, float]:
+    values = (value,) * 3 if _is_number(value) else value
+    if isinstance(values, list | tuple) and len(values) == 3 and all(map(_is_number, values)):
+        red, green, blue = map(float, values)
+        if name != "image_std" or min(red, green, blue) > 0:
+            return red, green, blue
+    above = " above 0" if name == "image_std" else ""
+    raise bad_option(name, value, f"three numbers{above}, in RGB order")
+
+
+_READERS: dict[str, Callable[[str, object], Any]] = {
+    "size": _read_size,
+    "crop_size": _read_crop_size,
+    "resample": _read_resample,
+    "rescale_factor": _read_factor,
+    "image_mean": _read_per_channel,
+    "image_std": _read_per_channel,
+}
+
+
+def bad_option(name: str, value: object, requirement: str) -> ConfigError:
+    """Make the error that names an option, its value and what it may be."""
+    return ConfigError(f"image processor: {name} is {value!r}; it must be {requirement}")
 
 
 def _is_length(value: object) -> TypeGuard[int]:

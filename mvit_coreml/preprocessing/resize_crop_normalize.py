@@ -1,4 +1,4 @@
-"""The steps of an image processor, as functions from array to array.
+"""Resizing, cropping and normalising of images: the steps of an image processor.
 
 Images are (H, W, C); every function leaves its argument as it was. The arithmetic, down to the
 dtype of each step, is that of the published processors, so results are bit-identical to theirs.
@@ -12,11 +12,8 @@ import numpy as np
 from PIL import Image
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.preprocessing.arrays import Array
 from mvit_coreml.preprocessing.geometry import crop_offset
-
-REDUCED_BACKGROUND = 255
-"""Label of the background after :func:`reduce_labels`, the one that losses and scores ignore."""
+from mvit_coreml.preprocessing.image_arrays import Array
 
 
 def resize(image: Array, size: tuple[int, int], resample: int) -> Array:
@@ -35,19 +32,11 @@ def resize(image: Array, size: tuple[int, int], resample: int) -> Array:
         InputError: values outside those ranges, or a result that would not fit in memory.
     """
     pixels, is_fraction = _to_uint8(image)
-    _check_area(image.shape[:2], size)
+    check_area(image.shape[:2], size)
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     resized = np.array(picture.resize(size[::-1], Image.Resampling(resample)))
     resized = resized.reshape(*size, pixels.shape[-1])
     return rescale(resized, 1 / 255) if is_fraction else resized
-
-
-def resize_map(labels: Array, size: tuple[int, int]) -> Array:
-    """Resize (H, W) class indices to (height, width) by nearest neighbour; int64."""
-    _check_area(labels.shape, size)
-    # Thirty-two bits, because label sets may have more than 256 classes and negative fillers.
-    picture = Image.fromarray(labels.astype(np.int32))
-    return np.array(picture.resize(size[::-1], Image.Resampling.NEAREST)).astype(np.int64)
 
 
 def center_crop(image: Array, size: tuple[int, int]) -> Array:
@@ -90,12 +79,6 @@ def flip_channel_order(image: Array) -> Array:
     return image[..., ::-1]
 
 
-def reduce_labels(labels: Array) -> Array:
-    """Lower every class index by one; the background, 0, becomes 255, and 255 stays."""
-    is_background = (labels == 0) | (labels == REDUCED_BACKGROUND)
-    return np.where(is_background, REDUCED_BACKGROUND, labels - 1)
-
-
 def to_uint8(image: Array) -> Array:
     """Return an image as the 8-bit pixels that :func:`resize` works on."""
     return _to_uint8(image)[0]
@@ -118,7 +101,16 @@ def _to_uint8(image: Array) -> tuple[Array, bool]:
     )
 
 
-def _check_area(image_size: tuple[int, ...], size: tuple[int, int]) -> None:
+def check_area(image_size: tuple[int, ...], size: tuple[int, int]) -> None:
+    """Refuse a resize whose result would not fit in memory.
+
+    Args:
+        image_size: (height, width, …) of the image.
+        size: (height, width) to resize it to.
+
+    Raises:
+        InputError: more pixels than Pillow accepts in a file.
+    """
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 2**31)
     if size[0] * size[1] > limit:
         raise InputError(

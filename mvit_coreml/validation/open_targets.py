@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +19,8 @@ from mvit_coreml.evaluation.targets import OutputRole, PackageTarget, ReferenceT
 from mvit_coreml.export.atomic_package import SUFFIX
 from mvit_coreml.mil.predictor import Engine, Predictor
 from mvit_coreml.models.config import Task
-from mvit_coreml.preprocessing.fitting import FittedImage
 from mvit_coreml.preprocessing.geometry import Fit
-
-ColorOrder = Literal["RGB", "BGR"]
+from mvit_coreml.preprocessing.image_processor import ColorOrder, FittedImage
 
 # How to reach the hub changes nothing about a package.
 _HARMLESS = ("token", "cache_dir", "local_files_only")
@@ -218,8 +216,7 @@ def _open_checkpoint(
         color_order=color_order,
     )
     labels = tuple(checkpoint.id2label.values())
-    flips = checkpoint.image_processor.do_flip_channel_order
-    declared: ColorOrder = "BGR" if flips else "RGB"
+    declared = checkpoint.image_processor.color_order
     return OpenTarget(
         target=target,
         task=checkpoint.task,

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from mvit_coreml.evaluation.metrics import softmax, top_k
 from mvit_coreml.evaluation.targets import Answer
-from mvit_coreml.preprocessing.fitting import unfit_map
+from mvit_coreml.preprocessing.segmentation_maps import (
+    post_process_semantic_segmentation,
+    unfit_map,
+)
 from mvit_coreml.visualization.legend import LegendEntry, add_legend
-from mvit_coreml.visualization.segmentation_maps import overlay, post_process_semantic_segmentation
+from mvit_coreml.visualization.segmentation_colors import overlay
 
 # In a photo's class map: a pixel that the fit cut off, which the package never saw.
 NOT_SEEN = -1

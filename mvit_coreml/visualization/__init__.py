@@ -1,1 +1,1 @@
-"""Class maps and what they look like: colours, overlays, legends."""
+"""What segmentation maps look like: colours, overlays, legends."""

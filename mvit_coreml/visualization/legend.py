@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mvit_coreml.preprocessing.arrays import Array, ImageLike, image_array
+from mvit_coreml.preprocessing.image_arrays import Array, ImageLike, image_array
 from mvit_coreml.preprocessing.resize_crop_normalize import to_uint8
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont

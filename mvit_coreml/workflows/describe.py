@@ -107,8 +107,7 @@ def notes(
             f"the segmenter's photos are brought to its input by {_FITS[fit_of(options)]} "
             f"(--fit {options.fit})"
         )
-    flips = checkpoint.image_processor.do_flip_channel_order
-    if options.color_order != ("BGR" if flips else "RGB"):
+    if options.color_order != checkpoint.image_processor.color_order:
         notes.append(f"the colour order is {options.color_order}, not the checkpoint's")
     if options.precision == "mixed":
         kept = ", ".join(map(str, unsafe)) or ", ".join(options.fp32_operations or ())

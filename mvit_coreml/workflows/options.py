@@ -11,10 +11,10 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.allocation.promise import Promise
 from mvit_coreml.compression.choices import Choice
 from mvit_coreml.errors import InputError
-from mvit_coreml.export.image_input import ColorOrder
 from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK, MapSize, OutputKind
 from mvit_coreml.export.torch_to_mil import IOS_TARGETS, Precision
 from mvit_coreml.preprocessing.geometry import Fit
+from mvit_coreml.preprocessing.image_processor import ColorOrder
 
 # First target whose packages may hold several functions.
 MULTIFUNCTION_IOS = 18
@@ -144,7 +144,6 @@ def fill_in(options: ConvertOptions, checkpoint: Checkpoint) -> ConvertOptions:
             f"a map size does not apply to the {output} of a model for {checkpoint.task}; "
             "only the classes, probabilities and logits of a segmenter are maps"
         )
-    flips = checkpoint.image_processor.do_flip_channel_order
     return replace(
         options,
         output=output,
@@ -153,7 +152,7 @@ def fill_in(options: ConvertOptions, checkpoint: Checkpoint) -> ConvertOptions:
         else None,
         image_sizes=options.image_sizes or (input_size(checkpoint),),
         fit=options.fit or ("pad" if segments else "crop"),
-        color_order=options.color_order or ("BGR" if flips else "RGB"),
+        color_order=options.color_order or checkpoint.image_processor.color_order,
     )
 
 

@@ -13,11 +13,11 @@ from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.preparation import Preparation, image_input, read_preparation
 from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
 from mvit_coreml.export import metadata as meta
-from mvit_coreml.export.image_input import ColorOrder
 from mvit_coreml.mil.compiler import Arithmetic
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Engine, Predictor
 from mvit_coreml.mil.program import Package
+from mvit_coreml.preprocessing.image_processor import ColorOrder
 from mvit_coreml.validation.answer_comparison import LayerError, ParityReport, validate_target
 from mvit_coreml.validation.engines import compare_engines
 from mvit_coreml.validation.layer_errors import layer_errors

@@ -20,7 +20,8 @@ from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint
 from mvit_coreml.errors import MvitCoremlError
 from mvit_coreml.evaluation.accuracy import Evaluation, evaluate
 from mvit_coreml.evaluation.labeled_datasets import read_labeled_images, read_masked_images
-from mvit_coreml.validation.open_targets import ColorOrder, OpenOptions, open_targets
+from mvit_coreml.preprocessing.image_processor import ColorOrder
+from mvit_coreml.validation.open_targets import OpenOptions, open_targets
 from mvit_coreml.workflows.convert import convert
 from mvit_coreml.workflows.options import ConvertOptions
 
@@ -47,7 +48,7 @@ def measure(checkpoint: Path, count: int = COUNT) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         table = write_pictures(draw("held-out", count), Path(folder) / "pictures")
         loaded = load_checkpoint(checkpoint)
-        declared: ColorOrder = "BGR" if loaded.image_processor.do_flip_channel_order else "RGB"
+        declared = loaded.image_processor.color_order
         swapped: ColorOrder = "RGB" if declared == "BGR" else "BGR"
         wrong = _evaluate([checkpoint], table, swapped)
         package = convert(

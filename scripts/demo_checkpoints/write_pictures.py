@@ -17,7 +17,7 @@ from digit_pictures import CLASS_LABELS, DIGITS, Pictures, draw
 from PIL import Image
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.visualization.masks import paletted_mask
+from mvit_coreml.visualization.segmentation_colors import paletted_mask
 
 TABLE = "pictures.csv"
 _MASK_COLORS = np.array([(0, 0, 0), (220, 40, 40), (40, 70, 220)], np.uint8)

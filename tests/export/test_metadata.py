@@ -14,7 +14,7 @@ from mvit_coreml import ImageProcessor, convert
 from mvit_coreml.checkpoints.class_names import voc_names
 from mvit_coreml.export.image_input import bake_preprocessing
 from mvit_coreml.export.metadata import describe_preprocessing, label_colors, preview, unique_labels
-from mvit_coreml.preprocessing.fitting import fit_image
+from mvit_coreml.preprocessing.image_processor import fit_image
 
 SEGMENTER = "semantic-segmentation"
 # The first colours of the VOC devkit's colour map.

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mvit_coreml.export.metadata import label_colors
-from mvit_coreml.preprocessing.fitting import unfit_map
 from mvit_coreml.preprocessing.geometry import Fit, place
-from mvit_coreml.visualization.segmentation_maps import distinct_colors, voc_colors
+from mvit_coreml.preprocessing.segmentation_maps import unfit_map
+from mvit_coreml.visualization.segmentation_colors import distinct_colors, voc_colors
 
 # What stands in the gaps between rows; larger than any score, so that reading it shows.
 GAP = 999.0

@@ -16,9 +16,8 @@ from golden.pictures import picture
 from golden.preprocessing_cases import shrinks_height_first
 from PIL import Image, ImageOps
 
-from mvit_coreml.preprocessing.fitting import fit_image
-from mvit_coreml.preprocessing.image_processor import ImageProcessor
-from mvit_coreml.visualization.segmentation_maps import colorize, distinct_colors
+from mvit_coreml.preprocessing.image_processor import ImageProcessor, fit_image
+from mvit_coreml.visualization.segmentation_colors import colorize, distinct_colors
 
 LARGEST = 2_000_000
 

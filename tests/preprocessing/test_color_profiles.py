@@ -3,7 +3,7 @@ import pytest
 from PIL import Image, ImageCms
 from profiles import DISPLAY_P3, SRGB, gray_profile, p3_to_srgb, rgb_profile
 
-from mvit_coreml.preprocessing.color_profiles import foreign_profile, to_srgb
+from mvit_coreml.preprocessing.image_loading import foreign_profile, to_srgb
 
 P3 = rgb_profile(DISPLAY_P3, "Display P3 by hand")
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mvit_coreml.evaluation.targets import Answer
-from mvit_coreml.preprocessing.fitting import FittedImage
 from mvit_coreml.preprocessing.geometry import Placement
+from mvit_coreml.preprocessing.image_processor import FittedImage
 from mvit_coreml.validation.samples import SampleRecorder
 
 PLACE = Placement(image_size=(4, 8), resized_size=(4, 8), input_size=(8, 8))

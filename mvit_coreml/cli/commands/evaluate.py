@@ -134,7 +134,8 @@ def _save_report(
 
 def _open(source: str, given: dict[str, Any]) -> tuple[OpenTarget, ...]:
     """Open what is compared: two sources, or one in both colour orders."""
-    from mvit_coreml.validation.open_targets import ColorOrder, OpenOptions, open_targets
+    from mvit_coreml.preprocessing.image_processor import ColorOrder
+    from mvit_coreml.validation.open_targets import OpenOptions, open_targets
 
     loading = loading_arguments(given)
 

@@ -86,7 +86,7 @@ def image_array(
         pixels = np.array(load_image(image) if convert_rgb else image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     else:
-        pixels = _channels_last(_as_array(image, "image"), input_data_format)
+        pixels = _channels_last(as_array(image, "image"), input_data_format)
         if convert_rgb:
             pixels = np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels[..., :3]
     if pixels.size == 0:
@@ -94,37 +94,6 @@ def image_array(
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise InputError("image holds values that are not finite numbers")
     return pixels
-
-
-def map_array(segmentation_map: ImageLike) -> Array:
-    """Return one segmentation map as class indices.
-
-    Args:
-        segmentation_map: a path or Pillow image with one band (a palette's indices are taken, not
-            its colours), or an (H, W) array or tensor of whole numbers.
-
-    Returns:
-        (H, W) int64 array.
-
-    Raises:
-        InputError: unreadable file, several channels, or values that are not whole numbers.
-    """
-    if isinstance(segmentation_map, str | os.PathLike):
-        segmentation_map = open_image(segmentation_map)
-    if isinstance(segmentation_map, Image.Image):
-        labels = np.array(segmentation_map)
-    else:
-        labels = _as_array(segmentation_map, "segmentation map")
-    if labels.ndim != 2:
-        raise InputError(
-            f"segmentation map has shape {labels.shape}; it must be (height, width): one class "
-            "index a pixel, not a colour"
-        )
-    if labels.size == 0:
-        raise InputError(f"segmentation map of shape {labels.shape} has no pixels")
-    if labels.dtype.kind == "f" and not np.array_equal(labels, np.rint(labels)):
-        raise InputError("segmentation map holds values that are not whole numbers")
-    return labels.astype(np.int64)
 
 
 def to_batch(arrays: list[Array], return_tensors: str | None) -> Batch:
@@ -166,7 +135,16 @@ def warn_if_already_rescaled(image: Array) -> None:
         )
 
 
-def _as_array(value: object, what: str) -> Array:
+def as_array(value: object, what: str) -> Array:
+    """Return an array or tensor of real numbers as an array.
+
+    Args:
+        value: what the caller passed.
+        what: name of it, for the error.
+
+    Raises:
+        InputError: anything else.
+    """
     if is_tensor(value):
         array = _tensor_to_numpy(cast("torch.Tensor", value))
     elif isinstance(value, np.ndarray):

@@ -1,70 +1,17 @@
-"""From segmentation logits to class maps, and class maps to colours."""
+"""Colours of segmentation maps: palettes, overlays on images, masks as picture files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import numpy as np
+from PIL import Image
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.preprocessing.arrays import Array, ImageLike, image_array
+from mvit_coreml.preprocessing.image_arrays import Array, ImageLike, image_array
 from mvit_coreml.preprocessing.resize_crop_normalize import to_uint8
 
+# PASCAL VOC marks pixels without a class by this index, in this colour.
+VOID, VOID_COLOR = 255, (224, 224, 192)
 _LEVELS_PER_CHANNEL = 16
-
-
-def post_process_semantic_segmentation(
-    outputs: Any, target_sizes: Sequence[tuple[int, int]] | None = None
-) -> list[Any]:
-    """Turn a segmenter's logits into class maps.
-
-    The logits of each image are resized bilinearly to its target size before the highest is taken:
-    edges come out smoother than those of a resized class map.
-
-    Args:
-        outputs: an object or mapping with ``logits``, or the logits: a (B, num_labels, h, w) torch
-            tensor or NumPy array.
-        target_sizes: (height, width) for each image, usually the original's; ``None`` keeps the
-            size of the logits.
-
-    Returns:
-        An (H, W) int64 class map for each image; tensors, or arrays if the logits were an array.
-
-    Raises:
-        InputError: logits of another shape, or not one target size an image.
-    """
-    import torch
-
-    logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs
-    logits = getattr(logits, "logits", logits)
-    is_array = isinstance(logits, np.ndarray)
-    logits = torch.from_numpy(logits) if is_array else logits
-    if not isinstance(logits, torch.Tensor) or logits.ndim != 4:
-        shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise InputError(f"logits are {shape}; they must be (batch, num_labels, height, width)")
-    if target_sizes is None:
-        maps = list(logits.argmax(dim=1))
-    else:
-        if len(target_sizes) != len(logits):
-            raise InputError(
-                f"there are {len(target_sizes)} target_sizes for {len(logits)} images; "
-                "pass one (height, width) an image"
-            )
-        maps = [
-            _resize_logits(image_logits, size).argmax(dim=0)
-            for image_logits, size in zip(logits, target_sizes, strict=True)
-        ]
-    return [class_map.numpy() for class_map in maps] if is_array else maps
-
-
-def _resize_logits(logits: Any, size: Sequence[int]) -> Any:
-    import torch
-
-    height, width = (int(edge) for edge in size)
-    return torch.nn.functional.interpolate(
-        logits[None], size=(height, width), mode="bilinear", align_corners=False
-    )[0]
 
 
 def voc_colors(count: int) -> Array:
@@ -181,6 +128,26 @@ def overlay(
     if background is None:
         return blended
     return np.where(np.asarray(class_map)[..., None] == background, pixels, blended)
+
+
+def paletted_mask(classes: Array, colors: Array) -> Image.Image:
+    """Return a class map as an image whose pixel values are class indices, shown in colours.
+
+    Args:
+        classes: (H, W) class indices; negative ones stand for no class and become 255.
+        colors: (num_labels, 3) uint8 RGB, at most 255 of them.
+
+    Raises:
+        InputError: more classes than a palette holds.
+    """
+    if len(colors) > VOID:
+        raise InputError(f"a mask holds up to {VOID} classes, not {len(colors)}")
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(colors)] = colors
+    palette[VOID] = VOID_COLOR
+    image = Image.fromarray(np.where(classes < 0, VOID, classes).astype(np.uint8))
+    image.putpalette(palette.tobytes())
+    return image
 
 
 def _check_count(count: int, limit: int) -> None:

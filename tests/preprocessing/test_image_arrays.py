@@ -130,7 +130,8 @@ def test_tensors_that_need_a_gradient_are_processed() -> None:
 def test_arrays_are_processed_without_importing_torch() -> None:
     script = (
         "import sys, numpy as np\n"
-        "from mvit_coreml.preprocessing import ImageProcessor, colorize, fit_image, voc_colors\n"
+        "from mvit_coreml.preprocessing.image_processor import ImageProcessor, fit_image\n"
+        "from mvit_coreml.visualization.segmentation_colors import colorize, voc_colors\n"
         "processor = ImageProcessor.for_mobilevit(image_size=32)\n"
         "image = np.zeros((40, 50, 3), np.uint8)\n"
         "processor(image, image[..., 0], return_tensors='np')\n"

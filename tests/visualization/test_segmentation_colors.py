@@ -1,66 +1,23 @@
-"""Class maps against transformers, colours against VOC's own files and by hand."""
+"""Colours of class maps against VOC's own files and by hand."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import (
-    MobileNetV2ImageProcessorPil,
-)
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.preprocessing.image_processor import ImageProcessor
-from mvit_coreml.visualization.segmentation_maps import (
+from mvit_coreml.visualization.segmentation_colors import (
     colorize,
     distinct_colors,
     overlay,
-    post_process_semantic_segmentation,
+    paletted_mask,
     voc_colors,
 )
-
-LOGITS = torch.randn(3, 21, 17, 13, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.parametrize(
-    "target_sizes",
-    [None, [(50, 70), (17, 13), (8, 6)], torch.tensor([[50, 70], [5, 5], [1, 1]])],
-    ids=["own size", "pairs", "tensor"],
-)
-def test_class_maps_are_the_published_ones(target_sizes: Any) -> None:
-    outputs = SimpleNamespace(logits=LOGITS)
-    expected = MobileNetV2ImageProcessorPil().post_process_semantic_segmentation(
-        outputs, target_sizes
-    )
-    processor = ImageProcessor.for_mobilevit()
-    for given in (outputs, LOGITS, {"logits": LOGITS}):
-        actual = processor.post_process_semantic_segmentation(given, target_sizes)
-        assert len(actual) == 3
-        for ours, theirs in zip(actual, expected, strict=True):
-            assert ours.dtype == torch.int64
-            assert torch.equal(ours, theirs)
-    for ours, theirs in zip(
-        post_process_semantic_segmentation(LOGITS.numpy(), target_sizes), expected, strict=True
-    ):
-        assert isinstance(ours, np.ndarray)
-        assert ours.dtype == np.int64
-        assert np.array_equal(ours, theirs)
-
-
-def test_target_sizes_are_counted() -> None:
-    with pytest.raises(InputError, match="2 target_sizes for 3 images; pass one"):
-        post_process_semantic_segmentation(LOGITS, [(4, 4), (5, 5)])
-
-
-@pytest.mark.parametrize("outputs", [LOGITS[0], None, SimpleNamespace(logits=None), [1.0]])
-def test_logits_of_another_shape_are_refused(outputs: Any) -> None:
-    with pytest.raises(InputError, match=r"must be \(batch, num_labels, height, width\)"):
-        post_process_semantic_segmentation(outputs)
 
 
 def test_voc_colours_are_the_published_ones() -> None:
@@ -167,3 +124,22 @@ def test_an_overlay_needs_an_alpha_from_0_to_1() -> None:
 def test_a_map_with_channels_is_not_painted() -> None:
     with pytest.raises(InputError, match=r"class map has shape \(1, 2, 2\)"):
         colorize(CLASSES[None], COLORS)
+
+
+def test_a_saved_mask_reads_back_as_indices_and_as_colours():
+    classes = np.array([[0, 1, 15], [20, -1, -7]])
+    buffer = io.BytesIO()
+    paletted_mask(classes, voc_colors(21)).save(buffer, "PNG")
+    read = Image.open(buffer)
+    assert read.mode == "P"
+    assert np.asarray(read).tolist() == [[0, 1, 15], [20, 255, 255]]
+    # VOC's own colours of aeroplane, person and border.
+    rgb = read.convert("RGB")
+    assert rgb.getpixel((1, 0)) == (128, 0, 0)
+    assert rgb.getpixel((2, 0)) == (192, 128, 128)
+    assert rgb.getpixel((1, 1)) == (224, 224, 192)
+
+
+def test_more_classes_than_a_palette_holds_are_refused():
+    with pytest.raises(InputError, match="up to 255 classes, not 256"):
+        paletted_mask(np.zeros((2, 2), int), np.zeros((256, 3), np.uint8))
