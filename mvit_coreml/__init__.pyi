@@ -15,9 +15,9 @@ from .models.config import MobileViTConfig as MobileViTConfig
 from .models.config import MobileViTV2Config as MobileViTV2Config
 from .models.folding import prepare_for_export as prepare_for_export
 from .preprocessing.image_processor import ImageProcessor as ImageProcessor
-from .reports.build_report import build_report as build_report
-from .reports.contents import Report as Report
-from .reports.write import write_report as write_report
+from .reports.report import Report as Report
+from .reports.report import build_report as build_report
+from .reports.write_report import write_report as write_report
 from .validation.answer_comparison import ParityReport as ParityReport
 from .validation.open_targets import OpenOptions as OpenOptions
 from .validation.open_targets import open_targets as open_targets

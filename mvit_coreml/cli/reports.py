@@ -34,7 +34,7 @@ def check_report(path: Path | None) -> None:
         InputError: another ending, or a folder that does not exist.
     """
     if path is not None:
-        from mvit_coreml.reports.write import check_report_path
+        from mvit_coreml.reports.write_report import check_report_path
 
         check_report_path(path)
 
@@ -76,14 +76,14 @@ def save_report(path: Path | None, **parts: Any) -> None:
 
     Args:
         path: the file, ``None`` for no report.
-        parts: what it is about, see :func:`~mvit_coreml.reports.build_report.build_report`.
+        parts: what it is about, see :func:`~mvit_coreml.reports.report.build_report`.
 
     Raises:
         InputError: it cannot be written.
     """
     if path is not None:
-        from mvit_coreml.reports.build_report import build_report
-        from mvit_coreml.reports.write import write_report
+        from mvit_coreml.reports.report import build_report
+        from mvit_coreml.reports.write_report import write_report
 
         write_report(build_report(command=typed_command(), **parts), path)
 

@@ -18,9 +18,8 @@ from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, evaluate
 from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
 from mvit_coreml.preprocessing.image_processor import ColorOrder
-from mvit_coreml.reports.build_report import build_report, plain_sizes
-from mvit_coreml.reports.contents import Report
-from mvit_coreml.reports.write import write_report
+from mvit_coreml.reports.report import Report, build_report, plain_sizes
+from mvit_coreml.reports.write_report import write_report
 from mvit_coreml.validation.answer_comparison import ParityReport
 from mvit_coreml.validation.open_targets import OpenOptions, open_targets
 from mvit_coreml.validation.samples import REPORT_SAMPLES

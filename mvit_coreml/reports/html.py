@@ -1,57 +1,60 @@
-"""The HTML report: one file that needs nothing else."""
+"""The HTML report: one file that needs nothing else, made from ``templates/report.html.j2``."""
 
 from __future__ import annotations
 
-from mvit_coreml.reports import sections
-from mvit_coreml.reports.contents import Report
-from mvit_coreml.reports.images import images_section
-from mvit_coreml.reports.markup import Html, breakable, element, join
-from mvit_coreml.reports.style import STYLE
-from mvit_coreml.reports.wording import count, verdict
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-# The file asks for nothing, not even when a label slips through as markup.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+from mvit_coreml.reports import text_tables, wording
+from mvit_coreml.reports.report import Report
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+# What browsers and XML alike refuse, whatever its escaping.
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# Where a long name may break: after its separators rather than anywhere.
+_SEAMS = re.compile(r"(?<=\w\w[_/])(?=\w)|(?<=\w\w\w)(?=\.[a-z])")
 
 
 def as_html(report: Report) -> str:
-    """Return a report as a page: the verdict first, what it rests on below."""
-    found = verdict(report)
-    body = element(
-        "main",
-        element("p", "mvit-coreml report", class_="kicker"),
-        element("h1", breakable(report.title)),
-        element("p", subject(report), class_="subject"),
-        sections.verdict_section(report),
-        sections.notes_section(report),
-        sections.differences_section(report),
-        images_section(report),
-        sections.evaluation_section(report),
-        sections.closeness_section(report),
-        sections.layers_section(report),
-        sections.package_section(report),
-        sections.size_section(report),
-        sections.operations_section(report),
-        sections.reproduction_section(report),
-    )
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("title", f"{found.status}: {report.title}"),
-        element("style", Html(STYLE)),
-    )
-    document = element("html", head, element("body", body), lang="en")
-    return str(join(Html("<!DOCTYPE html>\n"), document, Html("\n")))
+    """Return a report as a page: the verdict first, what it rests on below.
+
+    Every text that a template shows is escaped, in elements and in attributes.
+    """
+    from mvit_coreml.reports import plots, thumbnails
+
+    environment = template_environment(autoescape=True)
+    environment.filters["breakable"] = breakable
+    template = environment.get_template("report.html.j2")
+    page = template.render(report=report, plots=plots, thumbnails=thumbnails)
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
-def subject(report: Report) -> str:
-    """Say what was compared with what."""
-    parity = report.parity
-    if parity is None:
-        found = report.evaluation
-        return f"{count(found.images, 'image')} of {found.dataset}" if found is not None else ""
-    images = count(parity.images, "synthetic picture" if parity.synthetic else "photo")
-    engine = "Core ML" if parity.engine == "coreml" else f"{parity.engine} runtime"
-    return f"against {parity.source} in PyTorch · {images} · {engine}"
+def breakable(name: str) -> Markup:
+    """Return escaped text whose long names may break after their separators."""
+    from markupsafe import Markup
+
+    return Markup("<wbr>").join(piece for piece in _SEAMS.split(name) if piece)
+
+
+def template_environment(**options: Any) -> Environment:
+    """Return what renders the templates of a report, which may use all tables and words.
+
+    Args:
+        options: further ones of :class:`jinja2.Environment`.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **options,
+    )
+    environment.globals |= {"tables": text_tables, "wording": wording}
+    return environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -11,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation
-from mvit_coreml.reports.contents import PackageFacts, Report
-from mvit_coreml.reports.evaluation_tables import confusion_classes
+from mvit_coreml.reports.report import PackageFacts, Report
+from mvit_coreml.reports.text_tables import confusion_classes
 from mvit_coreml.reports.wording import verdict
 from mvit_coreml.validation.answer_comparison import ParityReport
 from mvit_coreml.validation.samples import Ranking, Sample
@@ -21,21 +22,27 @@ from mvit_coreml.validation.samples import Ranking, Sample
 VERSION = 1
 
 
+def as_json(report: Report) -> str:
+    """Return a report as the text of a JSON file."""
+    document = as_document(report)
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def as_document(report: Report) -> dict[str, Any]:
     """Return a report as JSON values.
 
     Shares are from 0 to 1, sizes in bytes, ratios in dB. What is not a finite number is ``null``,
     as is what the report does not have. Pictures are left out.
     """
-    found = verdict(report)
+    outcome = verdict(report)
     parity = report.parity
     recording = parity.recording if parity is not None else None
     return {
         "report_version": VERSION,
         "title": report.title,
-        "status": found.status,
+        "status": outcome.status,
         "passed": None if parity is None else parity.passed,
-        "meaning": found.meaning,
+        "meaning": outcome.meaning,
         "parity": None if parity is None else _parity(parity),
         "images": None
         if recording is None
@@ -73,10 +80,10 @@ def _parity(parity: ParityReport) -> dict[str, Any]:
 
 
 def _sample(report: Report, sample: Sample) -> dict[str, Any]:
-    def ranking(found: Ranking) -> list[dict[str, Any]]:
+    def ranking(classes: Ranking) -> list[dict[str, Any]]:
         return [
             {"class": index, "label": report.label(index), "probability": share}
-            for index, share in found
+            for index, share in classes
         ]
 
     return {
@@ -129,7 +136,7 @@ def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
         "figures": plain(accuracy.figures),
         "confusion": {"classes": classes, "counts": counts.tolist()} if classes else None,
         "most_confused": [
-            {"true": true, "predicted": found, "count": number}
-            for true, found, number in accuracy.confused_pairs()
+            {"true": true, "predicted": predicted, "count": number}
+            for true, predicted, number in accuracy.confused_pairs()
         ],
     }

@@ -1,18 +1,19 @@
-"""The plots of a report, drawn by matplotlib: the same bytes from the same figures."""
+"""The plots of a report: SVG drawn by matplotlib, the same bytes from the same figures."""
 
 from __future__ import annotations
 
 import io
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup, escape
+
 from mvit_coreml.evaluation.metrics import MAX_DB
-from mvit_coreml.reports.contents import SizeBar
-from mvit_coreml.reports.markup import Html
-from mvit_coreml.reports.svg import FAINT, INK, SERIES, inline_svg
+from mvit_coreml.reports.report import SizeBar
 from mvit_coreml.reports.wording import byte_size
 from mvit_coreml.validation.answer_comparison import LayerError
 
@@ -26,6 +27,54 @@ _UNITS_PER_INCH = 72
 _BADGE = 15  # height and width of a number on a plot, in its units
 _STEEP = 0.03  # share of a line's range that is seen as a fall
 
+# Colours that plots are drawn in, each standing for one of the page's: the text's own, or a
+# variable with what is drawn where nothing sets it. No plot uses these for anything else.
+INK = "#010203"
+FAINT = "#010204"
+SERIES = ("#010211", "#010212", "#010213", "#010214", "#010215", "#010216")
+# Okabe and Ito (2008), Color Universal Design: told apart with any colour vision.
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
+_COLORS = {
+    INK: "currentColor",
+    FAINT: "var(--faint, #888888)",
+    **{
+        color: f"var(--series-{number}, {default})"
+        for number, (color, default) in enumerate(zip(SERIES, PALETTE, strict=True), 1)
+    },
+}
+# Depending on its version, matplotlib writes ``font: 700 11px 'DejaVu Sans'`` or every part apart.
+_FONT = re.compile(r"font: (?:([0-9]+) )?([0-9.]+)px [^;\"]*")
+_FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
+_ID = re.compile(r'\sid="([^"]*)"')
+_REFERENCE = re.compile(r'(?:xlink:)?href="#([^"]*)"|url\(#([^)]*)\)')
+_VIEW_BOX = re.compile(r'viewBox="([^"]*)"')
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    # Bundled with matplotlib: the same metrics everywhere. The page shows a font of the system.
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "text.parse_math": False,
+    "path.simplify": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": FAINT,
+    "grid.alpha": 0.35,
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.handlelength": 1.0,
+    "legend.handleheight": 1.0,
+    "legend.columnspacing": 1.4,
+    "legend.borderpad": 0.0,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Canvas:
@@ -35,7 +84,7 @@ class _Canvas:
     height: int
 
 
-def size_chart(bars: Sequence[SizeBar], width: int, name: str) -> Html:
+def size_chart(bars: Sequence[SizeBar], width: int, name: str) -> Markup:
     """Draw the sizes of packages as bars, each divided into what its bytes are for.
 
     Args:
@@ -85,7 +134,7 @@ def size_chart(bars: Sequence[SizeBar], width: int, name: str) -> Html:
 
 def layer_plot(
     layers: Sequence[LayerError], marked: Sequence[LayerError], width: int, name: str
-) -> Html:
+) -> Markup:
     """Draw the signal-to-noise ratio of every operation, in order of execution.
 
     The line passes over operations without any error: their ratio has no bound.
@@ -118,7 +167,7 @@ def layer_plot(
         )
 
 
-def score_scatter(pairs: Sequence[tuple[float, float]], width: int, name: str) -> Html:
+def score_scatter(pairs: Sequence[tuple[float, float]], width: int, name: str) -> Markup:
     """Draw the package's scores over the reference's, with the line on which they are equal.
 
     Args:
@@ -225,38 +274,42 @@ def _canvas(width: int, height: int) -> Iterator[_Canvas]:
         yield _Canvas(figure=figure, axes=axes, width=width, height=height)
 
 
-def _finish(canvas: _Canvas, name: str, label: str) -> Html:
+def _finish(canvas: _Canvas, name: str, label: str) -> Markup:
     import matplotlib
 
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         canvas.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return inline_svg(text.getvalue(), name, label, "narrow" if canvas.width == NARROW else "wide")
+    return _inline_svg(text.getvalue(), name, label, "narrow" if canvas.width == NARROW else "wide")
 
 
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    # Bundled with matplotlib: the same metrics everywhere. The page shows a font of the system.
-    "font.family": "DejaVu Sans",
-    "font.size": 11,
-    "text.parse_math": False,
-    "path.simplify": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": FAINT,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.handlelength": 1.0,
-    "legend.handleheight": 1.0,
-    "legend.columnspacing": 1.4,
-    "legend.borderpad": 0.0,
-}
+def _inline_svg(source: str, name: str, label: str, shown: str) -> Markup:
+    """Return a figure that stands inside a page.
+
+    What only a file needs goes: the prologue, metadata, comments, styles for every element, and ids
+    that nothing refers to. The others get the figure's name before them, as ids are the page's.
+
+    Args:
+        source: an SVG file of matplotlib's, with its text as text.
+        name: the figure's, different from all others on the page.
+        label: what a reader who does not see it is told.
+        shown: at which widths of the page: ``narrow`` or ``wide``.
+    """
+    opening = re.search(r"<svg\b[^>]*>", source)
+    assert opening is not None
+    view_box = _VIEW_BOX.search(opening[0])
+    assert view_box is not None
+    body = source[opening.end() : source.rindex("</svg>")]
+    body = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style\b.*?</style>", "", body, flags=re.S)
+    used = {first or second for first, second in _REFERENCE.findall(body)}
+    body = _ID.sub(lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
+    body = body.replace('xlink:href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
+    body = _FONT.sub(lambda m: f"font-weight: {m[1] or 400}; font-size: {m[2]}px", body)
+    body = _FAMILY.sub("", body)
+    for color, shade in _COLORS.items():
+        body = body.replace(color, shade)
+    body = re.sub(r"\s*\n\s*", " ", body).replace("> <", "><").strip()
+    return Markup(
+        f'<svg class="plot {shown}" viewBox="{view_box[1]}" role="img" '
+        f'aria-label="{escape(label)}" stroke-linejoin="round">{body}</svg>'
+    )

@@ -18,7 +18,7 @@ _SHADES = 32
 _PALE = np.vstack(
     [np.linspace(150, 247, _SHADES)[:, None].repeat(3, axis=1), [(213, 94, 0)]]
 ).astype(np.uint8)
-_UNKNOWN = (128, 128, 128)
+_UNKNOWN = "#808080"
 
 
 def photo_uri(pixels: NDArray[np.uint8]) -> str:
@@ -39,7 +39,8 @@ def map_uri(class_map: NDArray[Any], colors: Sequence[str]) -> str:
     columns = (np.arange(width) + 0.5) * class_map.shape[1] / width
     small = class_map[np.ix_(rows.astype(np.intp), columns.astype(np.intp))]
     classes, places = np.unique(small, return_inverse=True)
-    table = np.array([_color(int(index), colors) for index in classes], np.uint8)
+    shades = [class_color(int(index), colors) for index in classes]
+    table = np.array([tuple(bytes.fromhex(shade[1:])) for shade in shades], np.uint8)
     if len(classes) > 256:
         return _png(Image.fromarray(table[places.reshape(small.shape)]))
     image = Image.fromarray(places.reshape(small.shape).astype(np.uint8))
@@ -75,11 +76,9 @@ def difference_uri(pixels: NDArray[np.uint8], maps: tuple[NDArray[Any], NDArray[
     return _png(image)
 
 
-def _color(index: int, colors: Sequence[str]) -> tuple[int, int, int]:
-    if not 0 <= index < len(colors):
-        return _UNKNOWN
-    red, green, blue = bytes.fromhex(colors[index].removeprefix("#"))
-    return red, green, blue
+def class_color(index: int, colors: Sequence[str]) -> str:
+    """Return ``#rrggbb`` of a class: gray for one that has no colour."""
+    return colors[index] if 0 <= index < len(colors) else _UNKNOWN
 
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
@@ -93,12 +92,14 @@ def _size(size: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _jpeg(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return _data_uri(image, "jpeg", quality=85)
 
 
 def _png(image: Image.Image) -> str:
+    return _data_uri(image, "png")
+
+
+def _data_uri(image: Image.Image, image_format: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.save(buffer, image_format, optimize=True, **options)
+    return f"data:image/{image_format};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,15 +1,17 @@
-"""Numbers and verdicts in words."""
+"""The words of a report: its verdict, its gates, and numbers with their units."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from mvit_coreml.evaluation.accuracy import Metric, Share
 from mvit_coreml.evaluation.metrics import MAX_DB
-from mvit_coreml.reports.contents import Report
+from mvit_coreml.reports.report import Report
 from mvit_coreml.validation.answer_comparison import ParityReport
 from mvit_coreml.validation.gates import Gate
+from mvit_coreml.validation.samples import Sample
 
 Status = Literal["PASSED", "FAILED", "MEASURED", "NOT COMPARED"]
 
@@ -18,6 +20,18 @@ METRICS: dict[Metric, str] = {
     "top5": "top-5",
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
+}
+AGREEMENTS = {
+    "top1": "same top class",
+    "top5": "top five classes in common",
+    "kl": "Kullback-Leibler divergence",
+    "pixels": "pixels of the same class",
+    "miou": "mean IoU with PyTorch's maps",
+}
+FITS = {
+    "crop": "resized and centre-cropped (crop)",
+    "stretch": "stretched to the input (stretch)",
+    "pad": "fitted into the input and padded (pad)",
 }
 _GATE_NAMES = {
     "snr": "signal to noise of the scores",
@@ -55,8 +69,8 @@ def verdict(report: Report) -> Verdict:
         return Verdict(status="PASSED" if parity.passed else "FAILED", meaning=meaning)
     if evaluation is not None:
         figures = ", ".join(
-            f"{METRICS[next(iter(found.figures))]} {percent(found.main.value)} of {found.target}"
-            for found in evaluation.accuracies
+            f"{METRICS[next(iter(one.figures))]} {percent(one.main.value)} of {one.target}"
+            for one in evaluation.accuracies
         )
         meaning = f"{evaluation.images} images of {evaluation.dataset}: {figures}."
         return Verdict(status="MEASURED", meaning=meaning)
@@ -66,8 +80,37 @@ def verdict(report: Report) -> Verdict:
     )
 
 
+def subject(report: Report) -> str:
+    """Say what was compared with what."""
+    parity, evaluation = report.parity, report.evaluation
+    if parity is not None:
+        engine = "Core ML" if parity.engine == "coreml" else f"{parity.engine} runtime"
+        return f"against {parity.source} in PyTorch · {_images(parity)} · {engine}"
+    if evaluation is not None:
+        return f"{count(evaluation.images, 'image')} of {evaluation.dataset}"
+    return ""
+
+
+def samples_caption(parity: ParityReport, samples: Sequence[Sample]) -> str:
+    """Say which images are shown of all those that were compared, and in what order."""
+    total = count(parity.images, "image")
+    shown = f"{len(samples)} of {total}" if len(samples) < parity.images else f"All {total}"
+    shown = shown if parity.images > 1 else "The only image"
+    shown += ", as the model sees them"
+    if samples[0].maps is not None:
+        return f"{shown}. The maps that differ most come first; differing pixels are orange."
+    differing = sum(sample.agrees < 1 for sample in samples)
+    if not differing:
+        return f"{shown}. Both give the same top class to every one of them."
+    return f"{shown}. Those with different top classes come first: {differing} of the ones shown."
+
+
+def _images(parity: ParityReport) -> str:
+    return count(parity.images, "synthetic picture" if parity.synthetic else "photo")
+
+
 def _agreement(parity: ParityReport) -> str:
-    images = count(parity.images, "synthetic picture" if parity.synthetic else "photo")
+    images = _images(parity)
     off = off_by(parity.scores.snr)
     if not {"top1", "pixels"} & set(parity.agreement):
         return f"On {images} the features are {off}."
@@ -83,12 +126,12 @@ def _agreement(parity: ParityReport) -> str:
 
 def _failure(parity: ParityReport) -> str:
     failed = [gate for gate in parity.gates if not gate.passed]
-    said = "; ".join(
+    sentence = "; ".join(
         f"{gate_name(gate)}: {gate_value(gate)}, must be {gate_bound(gate)}"
         + (f" ({gate.advice})" if gate.advice else "")
         for gate in failed
     )
-    return f"{said[:1].upper()}{said[1:]}."
+    return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
 def gate_name(gate: Gate) -> str:

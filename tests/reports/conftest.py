@@ -13,8 +13,7 @@ from mvit_coreml.evaluation.accuracy import Accuracy, Agreement, Evaluation, Sha
 from mvit_coreml.evaluation.metrics import Closeness, ConfusionMatrix
 from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.reports.build_report import build_report
-from mvit_coreml.reports.contents import Report
+from mvit_coreml.reports.report import Report, build_report
 from mvit_coreml.validation.answer_comparison import (
     ImageResult,
     LayerError,

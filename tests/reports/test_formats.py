@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.reports.contents import Report
 from mvit_coreml.reports.json_report import as_document
 from mvit_coreml.reports.markdown import as_markdown
-from mvit_coreml.reports.write import check_report_path, write_report
+from mvit_coreml.reports.report import Report
+from mvit_coreml.reports.write_report import check_report_path, write_report
 
 
 def cells(line: str) -> list[str]:
@@ -129,8 +129,8 @@ def test_another_suffix_a_folder_and_a_missing_folder_are_refused(parity, tmp_pa
 def test_plotting_is_imported_for_html_alone():
     code = (
         "import sys\n"
-        "from mvit_coreml.reports.build_report import build_report\n"
-        "from mvit_coreml.reports.write import write_report\n"
+        "from mvit_coreml.reports.report import build_report\n"
+        "from mvit_coreml.reports.write_report import write_report\n"
         "assert 'matplotlib' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

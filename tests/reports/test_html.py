@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvit_coreml.reports.build_report import build_report
-from mvit_coreml.reports.contents import Report
 from mvit_coreml.reports.html import as_html
+from mvit_coreml.reports.report import Report, build_report
 from mvit_coreml.validation.samples import Recording
 
 VOID = {"meta", "img", "br", "wbr"}

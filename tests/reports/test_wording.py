@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mvit_coreml.reports.contents import Report
+from mvit_coreml.reports.report import Report
 from mvit_coreml.reports.wording import decibels, nats, off_by, percent, probability, verdict
 
 

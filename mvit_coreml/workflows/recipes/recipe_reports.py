@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.reports.build_report import build_report
-from mvit_coreml.reports.write import write_report
+from mvit_coreml.reports.report import build_report
+from mvit_coreml.reports.write_report import write_report
 from mvit_coreml.validation.answer_comparison import ParityReport
 from mvit_coreml.validation.gates import Gate
 from mvit_coreml.validation.samples import REPORT_SAMPLES

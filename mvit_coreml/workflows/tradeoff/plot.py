@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvit_coreml.errors import InputError
 from mvit_coreml.files import write_atomically
-from mvit_coreml.reports.plots import plot_style
-from mvit_coreml.reports.svg import PALETTE
+from mvit_coreml.reports.plots import PALETTE, plot_style
 from mvit_coreml.reports.wording import METRICS
 from mvit_coreml.workflows.tradeoff.curve import Tradeoff, TradeoffPoint
 

@@ -11,7 +11,7 @@ from packages import converted
 
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.inspection.package_contents import WeightGroup, inspect_package
-from mvit_coreml.reports.build_report import build_report, plain_sizes
+from mvit_coreml.reports.report import build_report, plain_sizes
 
 
 def test_the_parts_of_this_package_add_up_to_its_size(classified):

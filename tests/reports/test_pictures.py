@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from mvit_coreml.reports import plots
-from mvit_coreml.reports.contents import SizeBar
-from mvit_coreml.reports.svg import INK, SERIES
+from mvit_coreml.reports.plots import INK, SERIES
+from mvit_coreml.reports.report import SizeBar
 from mvit_coreml.reports.thumbnails import EDGE, difference_uri, map_uri, photo_uri
 from mvit_coreml.validation.answer_comparison import LayerError
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mvit_coreml.errors import InputError
 from mvit_coreml.files import write_atomically
-from mvit_coreml.reports.contents import Report
-from mvit_coreml.reports.html import as_html
-from mvit_coreml.reports.json_report import as_document
-from mvit_coreml.reports.markdown import as_markdown
+
+if TYPE_CHECKING:
+    from mvit_coreml.reports.report import Report
+
+_SUFFIXES = (".html", ".md", ".json")
 
 
 def write_report(report: Report, path: str | Path) -> None:
@@ -21,7 +21,7 @@ def write_report(report: Report, path: str | Path) -> None:
     is replaced.
 
     Args:
-        report: from :func:`~mvit_coreml.reports.build_report.build_report`.
+        report: from :func:`~mvit_coreml.reports.report.build_report`.
         path: a file that ends in ``.html``, ``.md`` or ``.json``, in an existing folder.
 
     Raises:
@@ -29,7 +29,7 @@ def write_report(report: Report, path: str | Path) -> None:
     """
     path = Path(path)
     check_report_path(path)
-    content = _FORMATS[path.suffix.lower()](report).encode("utf-8", "backslashreplace")
+    content = _content(report, path.suffix.lower()).encode("utf-8", "backslashreplace")
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -43,21 +43,24 @@ def check_report_path(path: str | Path) -> None:
         InputError: another ending, or a folder that does not exist.
     """
     path = Path(path)
-    if path.suffix.lower() not in _FORMATS:
-        raise InputError(f"{path}: a report's name must end in {', '.join(_FORMATS)}")
+    if path.suffix.lower() not in _SUFFIXES:
+        raise InputError(f"{path}: a report's name must end in {', '.join(_SUFFIXES)}")
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file for the report")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
 
 
-def _as_json(report: Report) -> str:
-    document = as_document(report)
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+def _content(report: Report, suffix: str) -> str:
+    # Each format loads what the others do without.
+    if suffix == ".html":
+        from mvit_coreml.reports.html import as_html
 
+        return as_html(report)
+    if suffix == ".md":
+        from mvit_coreml.reports.markdown import as_markdown
 
-_FORMATS: dict[str, Callable[[Report], str]] = {
-    ".html": as_html,
-    ".md": as_markdown,
-    ".json": _as_json,
-}
+        return as_markdown(report)
+    from mvit_coreml.reports.json_report import as_json
+
+    return as_json(report)

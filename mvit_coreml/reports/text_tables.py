@@ -1,0 +1,391 @@
+"""The figures of a report as tables and lists of text, which HTML and Markdown both show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation
+from mvit_coreml.evaluation.metrics import MAX_DB, Closeness
+from mvit_coreml.inspection.package_contents import FunctionFacts
+from mvit_coreml.mil.program import ArrayInput, ImageInput, Output
+from mvit_coreml.reports.report import PackageFacts, Report, Reproduction
+from mvit_coreml.reports.wording import (
+    AGREEMENTS,
+    FITS,
+    METRICS,
+    byte_size,
+    count,
+    decibels,
+    gate_bound,
+    gate_name,
+    gate_value,
+    interval,
+    nats,
+    percent,
+    probability,
+)
+from mvit_coreml.validation.answer_comparison import LayerError, ParityReport
+from mvit_coreml.validation.samples import Ranking, Sample
+
+Facts = list[tuple[str, str]]
+"""Names with their values."""
+
+# Rows of the longer tables; the rest is counted.
+_DIFFERENCES = 20
+_MARKED_LAYERS = 6
+_CONFUSED = 8
+# More classes than this make a table of confusions that nobody reads.
+_CONFUSION_CLASSES = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTable:
+    """A table of texts.
+
+    Attributes:
+        header: names of the columns.
+        rows: a text for each column.
+        right: columns of numbers.
+        marks: what is to be thought of each row; none for the whole table if empty.
+        rest: a sentence about what the table leaves out.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    right: tuple[int, ...] = ()
+    marks: tuple[Literal["good", "bad", ""], ...] = ()
+    rest: str = ""
+
+
+def key_figures(report: Report) -> Facts:
+    """Return the few numbers that come first: (value, what it is)."""
+    parity, package = report.parity, report.package
+    figures: Facts = []
+    if parity is not None:
+        if not parity.synthetic:
+            for key, name in (("top1", "same top class"), ("pixels", "same class of pixels")):
+                if key in parity.agreement:
+                    figures.append((percent(parity.agreement[key]), name))
+        figures.append((decibels(parity.scores.snr), "signal to noise"))
+    elif report.evaluation is not None:
+        for accuracy in report.evaluation.accuracies:
+            metric = METRICS[next(iter(accuracy.figures))]
+            figures.append((percent(accuracy.main.value), f"{metric}, {accuracy.target}"))
+    if package is not None:
+        figures.append((byte_size(package.inspection.size), "on disk"))
+        if package.palettes:
+            figures.append((f"{package.palettes}-bit", f"palettes, {package.precision}"))
+        else:
+            figures.append((package.precision, "weights"))
+    return figures
+
+
+def gates_table(parity: ParityReport) -> TextTable:
+    """Return every gate with what was measured and what is demanded."""
+    return TextTable(
+        header=("", "gate", "measured", "bound"),
+        rows=tuple(
+            ("✓" if gate.passed else "✗", gate_name(gate), gate_value(gate), gate_bound(gate))
+            for gate in parity.gates
+        ),
+        right=(2, 3),
+        marks=tuple("good" if gate.passed else "bad" for gate in parity.gates),
+    )
+
+
+def differences_table(parity: ParityReport) -> TextTable | None:
+    """Return what the package stores otherwise than its checkpoint converts to."""
+    differences = parity.differences or ()
+    if not differences:
+        return None
+    more = len(differences) - _DIFFERENCES
+    return TextTable(
+        header=("kind", "place", "difference"),
+        rows=tuple((d.aspect, d.place, d.detail) for d in differences[:_DIFFERENCES]),
+        rest=f"and {count(more, 'more difference')}" if more > 0 else "",
+    )
+
+
+def samples_table(report: Report, samples: Sequence[Sample]) -> TextTable:
+    """Return the answers of both sides to each image."""
+
+    def ranking(classes: Ranking) -> str:
+        return ", ".join(f"{report.label(index)} {probability(share)}" for index, share in classes)
+
+    if not any(sample.reference for sample in samples):
+        return TextTable(
+            header=("image", "agreement", "SNR"),
+            rows=tuple((s.image, percent(s.agrees), decibels(s.snr)) for s in samples),
+            right=(1, 2),
+        )
+    return TextTable(
+        header=("image", "PyTorch", "package", "SNR"),
+        rows=tuple(
+            (s.image, ranking(s.reference), ranking(s.package), decibels(s.snr)) for s in samples
+        ),
+        right=(3,),
+        marks=tuple("bad" if sample.agrees < 1 else "" for sample in samples),
+    )
+
+
+def classes_seen(sample: Sample) -> list[int]:
+    """Return the classes in either map of a sample, the largest first."""
+    counts: Counter[int] = Counter()
+    for class_map in sample.maps or ():
+        classes, numbers = np.unique(class_map, return_counts=True)
+        counts.update(dict(zip(classes.tolist(), numbers.tolist(), strict=True)))
+    return sorted(counts, key=lambda index: (-counts[index], index))
+
+
+def evaluation_table(evaluation: Evaluation) -> TextTable:
+    """Return the accuracy of every target, with 95 % intervals."""
+    metrics = list(evaluation.accuracies[0].figures)
+    return TextTable(
+        header=("", *(METRICS[metric] for metric in metrics)),
+        rows=tuple(
+            (accuracy.target, *(interval(accuracy.figures[metric]) for metric in metrics))
+            for accuracy in evaluation.accuracies
+        ),
+        right=tuple(range(1, len(metrics) + 1)),
+    )
+
+
+def evaluation_facts(evaluation: Evaluation) -> Facts:
+    """Return how far the targets of an evaluation agree, and on what they were measured."""
+    facts: Facts = [("data", f"{evaluation.dataset}, {count(evaluation.images, 'image')}")]
+    if evaluation.coverage is not None and evaluation.coverage < 1:
+        facts.append(("scored pixels", f"{percent(evaluation.coverage)} of the photos'"))
+    agreement = evaluation.agreement
+    if agreement is None:
+        return facts
+    unit = "pixels" if evaluation.coverage is not None else "images"
+    return [
+        *facts,
+        (f"{unit} of the same class", interval(agreement.share)),
+        (f"{unit} right in both", f"{agreement.both_right:,}"),
+        ("only in the first", f"{agreement.only_first:,}"),
+        ("only in the second", f"{agreement.only_second:,}"),
+        ("in neither", f"{agreement.both_wrong:,}"),
+    ]
+
+
+def confusion_classes(accuracy: Accuracy) -> list[int]:
+    """Return the classes of a table of confusions; empty where there are too many."""
+    counts = accuracy.confusion.counts
+    present = np.flatnonzero(counts.sum(0) + counts.sum(1)).tolist()
+    return present if len(present) <= _CONFUSION_CLASSES else []
+
+
+def unfolded_accuracy(evaluation: Evaluation) -> Accuracy:
+    """Return the accuracy whose confusions are shown at once: the first one with any."""
+    accuracies = evaluation.accuracies
+    return next((one for one in accuracies if one.confused_pairs(1)), accuracies[0])
+
+
+def confused_table(report: Report, accuracy: Accuracy) -> TextTable | None:
+    """Return the classes that are taken for each other most."""
+    pairs = accuracy.confused_pairs(_CONFUSED)
+    if not pairs:
+        return None
+    return TextTable(
+        header=("is", "taken for", "count"),
+        rows=tuple((report.label(a), report.label(b), f"{number:,}") for a, b, number in pairs),
+        right=(2,),
+    )
+
+
+def closeness_table(parity: ParityReport) -> TextTable:
+    """Return how close the scores, every output, and on request the engines are."""
+    # Differences of class numbers mean nothing.
+    compared = [(name, value) for name, value in parity.outputs.items() if name != "classes"]
+    if parity.scores not in parity.outputs.values():
+        compared.insert(0, ("scores before softmax or argmax", parity.scores))
+    engines = parity.engines or {}
+    compared += [(f"{name}, Core ML to portable", value) for name, value in engines.items()]
+    return TextTable(
+        header=("output", "SNR", "PSNR", "largest error", "largest value", "cosine"),
+        rows=tuple((name, *_closeness(value)) for name, value in compared),
+        right=(1, 2, 3, 4, 5),
+    )
+
+
+def _closeness(value: Closeness) -> tuple[str, ...]:
+    return (
+        decibels(value.snr),
+        decibels(value.psnr),
+        f"{value.max_error:.3g}",
+        f"{value.max_reference:.3g}",
+        f"{value.cosine:.6f}",
+    )
+
+
+def agreement_facts(parity: ParityReport) -> Facts:
+    """Return how far the answers agree."""
+    return [
+        (AGREEMENTS.get(key, key), nats(value) if key == "kl" else percent(value))
+        for key, value in parity.agreement.items()
+    ]
+
+
+def worst_table(parity: ParityReport) -> TextTable:
+    """Return the images that fared worst."""
+    classifies = "top1" in parity.agreement
+
+    def agreement(share: float) -> str:
+        if classifies:
+            return "same class" if share == 1 else "other class"
+        return percent(share)
+
+    return TextTable(
+        header=("image", "agreement", "SNR"),
+        rows=tuple((w.image, agreement(w.agrees), decibels(w.snr)) for w in parity.worst),
+        right=(1, 2),
+    )
+
+
+def marked_layers(parity: ParityReport) -> list[LayerError]:
+    """Return the operations at which the ratio drops most, the largest drop first."""
+    falling = [layer for layer in parity.layers if layer.drop > 0]
+    return sorted(falling, key=lambda layer: -layer.drop)[:_MARKED_LAYERS]
+
+
+def layers_table(parity: ParityReport) -> TextTable:
+    """Return the operations at which the ratio drops most, numbered."""
+    rows = []
+    for number, layer in enumerate(marked_layers(parity), 1):
+        exact = layer.snr + layer.drop >= MAX_DB
+        drop = "input exact" if exact else f"{layer.drop:.1f} dB"
+        rows.append((str(number), layer.operation, layer.op_type, decibels(layer.snr), drop))
+    return TextTable(
+        header=("", "operation", "type", "SNR", "below its inputs"),
+        rows=tuple(rows),
+        right=(3, 4),
+    )
+
+
+def package_facts(package: PackageFacts) -> Facts:
+    """Return what a package is."""
+    inspection, function = package.inspection, package.function
+    metadata = inspection.metadata
+    ios = f"iOS {inspection.ios}" if inspection.ios else "unknown"
+    functions = ", ".join(other.name for other in inspection.functions)
+    several = len(inspection.functions) > 1
+    orders = [i.color_order.upper() for i in function.inputs if isinstance(i, ImageInput)]
+    facts = [
+        ("size", byte_size(inspection.size)),
+        ("target", f"{ios} (specification {inspection.specification_version})"),
+        ("precision", package.precision),
+        ("palettes", f"{package.palettes} bits" if package.palettes else "none"),
+        ("function", f"{function.name} of {functions}" if several else ""),
+        *(("input", _input(feature)) for feature in function.inputs),
+        ("photos are", FITS.get(package.fit, package.fit) if package.fit is not None else ""),
+        ("colour order", orders[0] if orders else ""),
+        *(("output", _output(output)) for output in function.outputs),
+        ("classes", f"{len(function.labels):,}" if function.labels is not None else ""),
+        ("author", metadata.author),
+        ("licence", metadata.license),
+        ("version", metadata.version),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _input(feature: ImageInput | ArrayInput) -> str:
+    if isinstance(feature, ImageInput):
+        return f"{feature.name}: image, {feature.width}x{feature.height} pixels"
+    return f"{feature.name}: {feature.data_type} {_shape(feature.shape)}"
+
+
+def _output(output: Output) -> str:
+    if output.kind != "array":
+        return f"{output.name}: {output.kind}"
+    return f"{output.name}: {output.data_type} {_shape(output.shape)}".rstrip()
+
+
+def _shape(shape: Sequence[Any]) -> str:
+    return "x".join(map(str, shape))
+
+
+def sizes_table(package: PackageFacts) -> TextTable:
+    """Return the sizes of the package and of plain weights, and how they compare."""
+    own = package.sizes[0]
+    return TextTable(
+        header=("weights", "on disk", "this package takes"),
+        rows=tuple(
+            (bar.label, byte_size(bar.size), percent(own.size / bar.size) if bar is not own else "")
+            for bar in package.sizes
+        ),
+        right=(1, 2),
+    )
+
+
+def weights_table(package: PackageFacts) -> TextTable:
+    """Return how the weights are stored."""
+    return TextTable(
+        header=("stored as", "tensors", "elements", "on disk"),
+        rows=tuple(
+            (g.scheme, f"{g.tensors:,}", f"{g.elements:,}", byte_size(g.stored_bytes))
+            for g in package.inspection.weights
+        ),
+        right=(1, 2, 3),
+    )
+
+
+def operations_table(function: FunctionFacts) -> TextTable:
+    """Return the census of a function's operations, those that only move values marked."""
+    return TextTable(
+        header=("operation", "count", ""),
+        rows=tuple(
+            (name, str(number), "layout" if name in function.layout_operations else "")
+            for name, number in function.operations.items()
+        ),
+        right=(1,),
+    )
+
+
+def cautions_table(package: PackageFacts) -> TextTable | None:
+    """Return what to beware of."""
+
+    def some(operations: Sequence[str]) -> str:
+        more = len(operations) - 3
+        return ", ".join(operations[:3]) + (f" and {more} more" if more > 0 else "")
+
+    cautions = package.inspection.cautions
+    if not cautions:
+        return None
+    return TextTable(
+        header=("concerns", "what", "operations"),
+        rows=tuple((c.kind, c.message, some(c.operations)) for c in cautions),
+    )
+
+
+def reproduction_facts(reproduction: Reproduction) -> Facts:
+    """Return what the figures depend on."""
+    facts = [
+        ("computed with", _versions(reproduction.versions)),
+        ("converted with", _versions(reproduction.made_with)),
+        ("checkpoint", reproduction.checkpoint),
+        ("revision", reproduction.revision),
+        ("its weights, SHA-256", reproduction.weights_sha256),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def files_table(package: PackageFacts) -> TextTable:
+    """Return the files of a package with their digests."""
+    return TextTable(
+        header=("file", "size", "SHA-256"),
+        rows=tuple(
+            (name, f"{size:,}", package.sha256.get(name, ""))
+            for name, size in package.inspection.files.items()
+        ),
+        right=(1,),
+    )
