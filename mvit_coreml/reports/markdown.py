@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mvit_coreml.reports.html import template_environment
@@ -39,10 +40,14 @@ def as_table(table: TextTable) -> Markup:
     """Return a table with columns of numbers to the right."""
     from markupsafe import Markup
 
+    lines = [_row([escape(cell) for cell in row]) for row in (table.header, *table.rows)]
     rules = ["--:" if place in table.right else "---" for place in range(len(table.header))]
-    header, *rows = ([escape(cell) for cell in row] for row in (table.header, *table.rows))
-    lines = [f"| {' | '.join(cells)} |" for cells in (header, rules, *rows)]
+    lines.insert(1, _row(rules))
     return Markup("\n".join(lines) + (f"\n\n{escape(table.rest)}" if table.rest else ""))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def as_list(facts: Facts) -> Markup:

@@ -230,6 +230,7 @@ def _package_facts(package: Package, function: Function) -> PackageFacts:
     precision, bits = stored_precision(function)
     stated = package.metadata.user_defined.get(KEY_PREFIX + "precision", "")
     takes_image = len(function.inputs) == 1 and hasattr(function.inputs[0], "color_order")
+    preparation = read_preparation(package, function) if takes_image else None
     return PackageFacts(
         name=package.path.name,
         inspection=inspection,
@@ -237,7 +238,7 @@ def _package_facts(package: Package, function: Function) -> PackageFacts:
         # That some operations stay in fp32 shows in the metadata alone.
         precision="mixed" if stated == "mixed" else precision,
         bits=bits,
-        fit=read_preparation(package, function).fit if takes_image else None,
+        fit=None if preparation is None else preparation.fit,
         sizes=plain_sizes(inspection),
         colors=_class_colors(package, function),
         sha256={name: _sha256(package.path / name) for name in inspection.files},
