@@ -14,7 +14,7 @@ from mvit_coreml.export.coremltools_import import load_coremltools
 from mvit_coreml.export.torch_to_mil import save_program
 from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.mil.program import ArrayInput
+from mvit_coreml.mil.program import ArrayFeature
 
 FAMILIES = ("mobilevit", "mobilevitv2", "mobilenet_v2")
 
@@ -97,7 +97,7 @@ def logits(package: Path) -> np.ndarray:
     loaded = load_package(package)
     (feature,) = loaded.inputs
     given = image()
-    if isinstance(feature, ArrayInput):
+    if isinstance(feature, ArrayFeature):
         given = np.random.default_rng(0).standard_normal(feature.shape).astype(np.float32)
     (result,) = Runtime(loaded).run({feature.name: given}).values()
     return np.asarray(result)

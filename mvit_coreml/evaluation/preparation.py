@@ -10,7 +10,7 @@ from typing import Any, get_args
 from PIL import Image
 
 from mvit_coreml.errors import PackageError
-from mvit_coreml.mil.program import Function, ImageInput, Package
+from mvit_coreml.mil.program import Function, ImageFeature, Package
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcessor, fit_image
 from mvit_coreml.preprocessing.processor_config import MOBILEVIT
@@ -37,13 +37,13 @@ class Preparation:
         return fit_image(image, self.processor, self.fit)
 
 
-def image_input(package: Package, function: Function) -> ImageInput:
+def image_input(package: Package, function: Function) -> ImageFeature:
     """Return the one image input of a function.
 
     Raises:
         PackageError: the function takes something else.
     """
-    if len(function.inputs) != 1 or not isinstance(function.inputs[0], ImageInput):
+    if len(function.inputs) != 1 or not isinstance(function.inputs[0], ImageFeature):
         raise PackageError(f"{package.path}: function {function.name!r} does not take one image")
     return function.inputs[0]
 

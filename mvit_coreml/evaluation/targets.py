@@ -21,8 +21,7 @@ from mvit_coreml.evaluation.preparation import Preparation, image_input, read_pr
 from mvit_coreml.mil.fp16_headroom import HeadroomRecorder
 from mvit_coreml.mil.parallel import map_images, spread
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.mil.program import Function, Output
-from mvit_coreml.mil.raw_scores import raw_scores_name
+from mvit_coreml.mil.program import Function, OutputFeature, raw_scores_name
 from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
 from mvit_coreml.models.build import build_model
 from mvit_coreml.preprocessing.geometry import Fit, Placement
@@ -205,7 +204,9 @@ def output_roles(function: Function, num_labels: int | None = None) -> tuple[Out
     return tuple(role for role in roles if role is not None)
 
 
-def _output_role(output: Output, function: Function, num_labels: int | None) -> OutputRole | None:
+def _output_role(
+    output: OutputFeature, function: Function, num_labels: int | None
+) -> OutputRole | None:
     if output.kind == "dictionary":
         return OutputRole(name=output.name, role="probabilities", kind="probabilities", shape=())
     if output.kind != "array":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_coreml.mil.program import Argument, Function, ImageInput, Operation, Reference
+from mvit_coreml.mil.program import Argument, Function, ImageFeature, Operation, Reference
 from mvit_coreml.mil.stored_weights import Constants
 
 _ARITHMETIC = ("mul", "add", "sub", "real_div")
@@ -47,7 +47,9 @@ def read_baked_preprocessing(function: Function, constants: Constants) -> BakedP
     Returns:
         ``None`` for a function without an image input.
     """
-    image = next((feature for feature in function.inputs if isinstance(feature, ImageInput)), None)
+    image = next(
+        (feature for feature in function.inputs if isinstance(feature, ImageFeature)), None
+    )
     if image is None:
         return None
     channels = 1 if image.color_order == "grayscale" else 3

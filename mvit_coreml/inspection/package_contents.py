@@ -12,7 +12,14 @@ from mvit_coreml.evaluation.class_labels import class_labels
 from mvit_coreml.inspection.baked_preprocessing import BakedPreprocessing, read_baked_preprocessing
 from mvit_coreml.inspection.cautions import Caution, function_cautions, package_cautions
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.mil.program import ArrayInput, Function, ImageInput, Metadata, Output, Package
+from mvit_coreml.mil.program import (
+    ArrayFeature,
+    Function,
+    ImageFeature,
+    Metadata,
+    OutputFeature,
+    Package,
+)
 from mvit_coreml.mil.stored_weights import Constants, Part, Weight
 from mvit_coreml.mil.value_types import TensorType
 
@@ -92,8 +99,8 @@ class FunctionFacts:
 
     name: str
     ios: int
-    inputs: tuple[ImageInput | ArrayInput, ...]
-    outputs: tuple[Output, ...]
+    inputs: tuple[ImageFeature | ArrayFeature, ...]
+    outputs: tuple[OutputFeature, ...]
     preprocessing: BakedPreprocessing | None
     labels: tuple[str, ...] | None = field(repr=False)
     repeated_labels: tuple[str, ...]

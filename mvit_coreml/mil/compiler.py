@@ -93,8 +93,8 @@ class Step:
 
 
 @dataclass
-class Plan:
-    """A compiled function.
+class CompiledFunction:
+    """A function as steps over numbered values.
 
     Attributes:
         function: what was compiled.
@@ -135,7 +135,7 @@ def first_line(error: BaseException) -> str:
 
 def compile_function(
     function: Function, arithmetic: Arithmetic = "program", *, decode: bool = True
-) -> Plan:
+) -> CompiledFunction:
     """Turn a function into steps, with its constants decoded, decompressed and prepared.
 
     Args:
@@ -155,12 +155,12 @@ class _Compiler:
         self.function = function
         self.arithmetic: Arithmetic = arithmetic
         self.decode = decode
-        self.plan = Plan(function, [], {}, [], {})
+        self.compiled = CompiledFunction(function, [], {}, [], {})
         self.constant_operations: dict[str, tuple[Operation, int]] = {}
         self.arrays: dict[str, Any] = {}
         self.constant_numbers: dict[tuple[str, bool], int] = {}
 
-    def compile(self) -> Plan:
+    def compile(self) -> CompiledFunction:
         for argument in self.function.arguments:
             self._define(argument.name, argument.type)
         for operation in self.function.operations:
@@ -173,38 +173,38 @@ class _Compiler:
                 raise PackageError(f"{place(self.function, operation)}: {error}") from None
         for name in self.function.results:
             if name in self.constant_operations:
-                self.plan.numbers[name] = self._constant_number(name, widened=False)
-            elif name not in self.plan.numbers:
+                self.compiled.numbers[name] = self._constant_number(name, widened=False)
+            elif name not in self.compiled.numbers:
                 raise PackageError(
                     f"function {self.function.name!r} returns {name!r}, which nothing defines"
                 )
-        return self.plan
+        return self.compiled
 
     def _define(self, name: str, value_type: ValueType) -> int:
-        if name in self.plan.numbers or name in self.constant_operations:
+        if name in self.compiled.numbers or name in self.constant_operations:
             raise PackageError(f"the value {name!r} is defined twice")
         number = self._new_value(None)
-        self.plan.numbers[name] = number
-        self.plan.types[name] = value_type
+        self.compiled.numbers[name] = number
+        self.compiled.types[name] = value_type
         return number
 
     def _new_value(self, value: Any) -> int:
-        self.plan.values.append(value)
-        return len(self.plan.values) - 1
+        self.compiled.values.append(value)
+        return len(self.compiled.values) - 1
 
     def _register_constant(self, operation: Operation) -> None:
         for index, output in enumerate(operation.outputs):
-            if output.name in self.plan.numbers or output.name in self.constant_operations:
+            if output.name in self.compiled.numbers or output.name in self.constant_operations:
                 raise PackageError(f"the value {output.name!r} is defined twice")
             self.constant_operations[output.name] = (operation, index)
-            self.plan.types[output.name] = output.type
+            self.compiled.types[output.name] = output.type
         if operation.op_type != "const":
             self._kernel(operation)
         elif len(operation.inputs.get("val", ())) != 1:
             raise PackageError("it has no value")
         for arguments in operation.inputs.values():
             for argument in arguments:
-                if isinstance(argument, Reference) and argument.name not in self.plan.types:
+                if isinstance(argument, Reference) and argument.name not in self.compiled.types:
                     raise PackageError(f"{argument.name!r} is used before it is defined")
 
     def _kernel(self, operation: Operation) -> Kernel:
@@ -254,7 +254,7 @@ class _Compiler:
             else None
             for output in operation.outputs
         )
-        self.plan.steps.append(
+        self.compiled.steps.append(
             Step(
                 operation,
                 kernel.rounding,
@@ -276,15 +276,15 @@ class _Compiler:
             return self._new_value(self._tensor(self._array(argument), argument.type, widened))
         if argument.name in self.constant_operations:
             return self._constant_number(argument.name, widened)
-        if argument.name not in self.plan.numbers:
+        if argument.name not in self.compiled.numbers:
             raise PackageError(f"{argument.name!r} is used before it is defined")
-        return self.plan.numbers[argument.name]
+        return self.compiled.numbers[argument.name]
 
     def _constant_number(self, name: str, widened: bool) -> int:
         """Return the value of a constant, in fp32 where fp16 would have to be widened."""
         key = (name, widened)
         if key not in self.constant_numbers:
-            declared = self.plan.types[name]
+            declared = self.compiled.types[name]
             if (
                 not self.decode
                 and isinstance(declared, TensorType)
@@ -299,7 +299,7 @@ class _Compiler:
                 value = self._tensor(self._array(Reference(name)), declared, widened)
             number = self._new_value(value)
             self.constant_numbers[key] = number
-            self.plan.constants[name] = (*self.plan.constants.get(name, ()), number)
+            self.compiled.constants[name] = (*self.compiled.constants.get(name, ()), number)
         return self.constant_numbers[key]
 
     def _dtype(self, declared: TensorType, widened: bool) -> torch.dtype:
@@ -367,16 +367,23 @@ def as_python(value: Any) -> Any:
     return value
 
 
-def needed_steps(plan: Plan, wanted: Iterable[int]) -> list[tuple[Step, tuple[int, ...]]]:
-    """Return the steps that lead to ``wanted``, each with the values it is the last to use."""
-    needed = set(wanted)
+def needed_steps(
+    compiled: CompiledFunction, numbers: Iterable[int]
+) -> list[tuple[Step, tuple[int, ...]]]:
+    """Return the steps that lead to some values, each with the values that nothing needs after it.
+
+    Args:
+        compiled: the function.
+        numbers: of the values.
+    """
+    needed = set(numbers)
     kept = frozenset(needed)
     chosen = []
-    for step in reversed(plan.steps):
+    for step in reversed(compiled.steps):
         if needed.intersection(step.outputs):
             chosen.append(step)
             needed.update(step.sources())
-    constants = {number for number, value in enumerate(plan.values) if value is not None}
+    constants = {number for number, value in enumerate(compiled.values) if value is not None}
     last_use: dict[int, int] = {}
     for index, step in enumerate(reversed(chosen)):
         for number in (*step.sources(), *step.outputs):

@@ -17,13 +17,13 @@ from mvit_coreml.mil.program import (
     Argument,
     Constant,
     Function,
-    ImageInput,
+    ImageFeature,
     Operation,
     Package,
 )
 
 # Metadata key that holds the digest of the program as it was converted.
-SEAL_KEY = "mvit_coreml.program_sha256"
+DIGEST_KEY = "mvit_coreml.program_sha256"
 
 
 def program_digest(package: Package) -> str:
@@ -64,7 +64,7 @@ class _FunctionWriter:
         function = self.function
         yield ["function", function.name, function.opset, function.predicted]
         for feature in function.inputs:
-            if isinstance(feature, ImageInput):
+            if isinstance(feature, ImageFeature):
                 yield ["image", feature.name, feature.height, feature.width, feature.color_order]
             else:
                 yield ["array", feature.name, feature.shape, feature.data_type]

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.mil.compiler import (
     Arithmetic,
-    Plan,
+    CompiledFunction,
     Step,
     compile_function,
     needed_steps,
@@ -21,9 +22,8 @@ from mvit_coreml.mil.compiler import (
     torch_type,
 )
 from mvit_coreml.mil.fp16_headroom import HeadroomRecorder
-from mvit_coreml.mil.input_tensors import input_tensor
 from mvit_coreml.mil.package_check import check_package
-from mvit_coreml.mil.program import Function, Package
+from mvit_coreml.mil.program import ArrayFeature, Function, ImageFeature, Package
 from mvit_coreml.mil.value_types import TensorType
 
 
@@ -53,14 +53,14 @@ class Runtime:
         self.package = package
         self.function: Function = package.function(function)
         self.arithmetic: Arithmetic = arithmetic
-        self._plan: Plan = compile_function(self.function, arithmetic)
+        self._compiled: CompiledFunction = compile_function(self.function, arithmetic)
         self._schedules: dict[frozenset[int], list[tuple[Step, tuple[int, ...]]]] = {}
         self._lock = threading.Lock()
 
     @property
     def operations(self) -> tuple[str, ...]:
         """Names of the operations that are executed, in order; constants are not among them."""
-        return tuple(step.operation.name for step in self._plan.steps)
+        return tuple(step.operation.name for step in self._compiled.steps)
 
     def run(
         self,
@@ -94,9 +94,9 @@ class Runtime:
         wanted = self._wanted(outputs, intermediates)
         schedule = self._schedule(frozenset(n for numbers in wanted.values() for n in numbers))
         with torch.inference_mode():
-            values = list(self._plan.values)
+            values = list(self._compiled.values)
             for name, tensor in self._input_tensors(inputs).items():
-                values[self._plan.numbers[name]] = tensor
+                values[self._compiled.numbers[name]] = tensor
             for step, released in schedule:
                 self._execute(step, values, headroom)
                 for number in released:
@@ -143,13 +143,13 @@ class Runtime:
     ) -> dict[str, tuple[int, ...]]:
         """Map each wanted name to the numbers of its values."""
         known = [feature.name for feature in self.function.outputs]
-        numbers = self._plan.numbers
+        numbers = self._compiled.numbers
         wanted: dict[str, tuple[int, ...]] = {}
         for name in known if outputs is None else outputs:
             if name not in known:
                 raise InputError(f"unknown output {name!r}; the package has: {', '.join(known)}")
             wanted[name] = (numbers[name],)
-        by_operation = {step.operation.name: step.outputs for step in self._plan.steps}
+        by_operation = {step.operation.name: step.outputs for step in self._compiled.steps}
         for name in intermediates:
             if name in by_operation:
                 wanted[name] = by_operation[name]
@@ -162,7 +162,7 @@ class Runtime:
     def _schedule(self, wanted: frozenset[int]) -> list[tuple[Step, tuple[int, ...]]]:
         with self._lock:
             if wanted not in self._schedules:
-                self._schedules[wanted] = needed_steps(self._plan, wanted)
+                self._schedules[wanted] = needed_steps(self._compiled, wanted)
             return self._schedules[wanted]
 
 
@@ -177,3 +177,68 @@ def _fetch(argument: int | tuple[int, ...], values: list[Any], widen: bool) -> A
 
 def _as_array(value: Any) -> Any:
     return np.array(value.numpy(), order="C") if isinstance(value, Tensor) else value
+
+
+def input_tensor(feature: ImageFeature | ArrayFeature, declared: TensorType, value: Any) -> Tensor:
+    """Return an input as a tensor; images as (1, C, height, width) values from 0 to 255.
+
+    Raises:
+        InputError: the value is of the wrong kind, element type or shape.
+    """
+    if isinstance(feature, ImageFeature):
+        return _image_tensor(feature, value)
+    return _array_tensor(feature, declared, value)
+
+
+def image_pixels(feature: ImageFeature, value: Any) -> np.ndarray:
+    """Return an image input as (height, width, 3) RGB or (height, width) gray uint8 pixels.
+
+    Args:
+        feature: the input, which has one size.
+        value: Pillow image or uint8 array.
+
+    Raises:
+        InputError: the value is no 8-bit image of the declared size.
+    """
+    gray = feature.color_order == "grayscale"
+    if isinstance(value, Image.Image):
+        value = np.asarray(value.convert("L" if gray else "RGB"))
+    elif isinstance(value, Tensor):
+        value = value.numpy()
+    name, size = feature.name, f"{feature.width}x{feature.height}"
+    if not isinstance(value, np.ndarray) or value.dtype != np.uint8:
+        found = getattr(value, "dtype", type(value).__name__)
+        raise InputError(
+            f"the input {name!r} takes a Pillow image or a uint8 array of {size} pixels, "
+            f"not {found}"
+        )
+    if gray and value.ndim == 3 and value.shape[2] == 1:
+        value = value[:, :, 0]
+    expected = (feature.height, feature.width) if gray else (feature.height, feature.width, 3)
+    if value.shape != expected:
+        raise InputError(
+            f"the input {name!r} takes an array of shape {list(expected)}, "
+            f"not {list(value.shape)}; fit the image to {size} pixels first"
+        )
+    return value
+
+
+def _image_tensor(feature: ImageFeature, value: Any) -> Tensor:
+    pixels = image_pixels(feature, value)
+    if feature.color_order == "grayscale":
+        return torch.from_numpy(pixels.astype(np.float32))[None, None]
+    planes = np.moveaxis(pixels, -1, 0)
+    if feature.color_order == "bgr":
+        planes = planes[::-1]
+    return torch.from_numpy(np.ascontiguousarray(planes, np.float32))[None]
+
+
+def _array_tensor(feature: ArrayFeature, declared: TensorType, value: Any) -> Tensor:
+    tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    if not declared.accepts(tuple(tensor.shape)):
+        raise InputError(
+            f"the input {feature.name!r} takes an array of shape "
+            f"{['?' if size is None else size for size in declared.shape]}, "
+            f"not {list(tensor.shape)}"
+        )
+    return tensor

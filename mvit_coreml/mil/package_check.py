@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mvit_coreml.errors import PackageError
-from mvit_coreml.mil.compiler import Plan, Step, compile_function, first_line, place
-from mvit_coreml.mil.program import ArrayInput, Constant, Function, Package
+from mvit_coreml.mil.compiler import CompiledFunction, Step, compile_function, first_line, place
+from mvit_coreml.mil.program import ArrayFeature, Constant, Function, Package
 from mvit_coreml.mil.value_types import DictionaryType, TensorType, ValueType
 
 
@@ -86,13 +86,13 @@ def _kinds(value_type: ValueType | None) -> tuple[str, ...]:
     return ()
 
 
-def _check_shapes(plan: Plan) -> None:
+def _check_shapes(compiled: CompiledFunction) -> None:
     """Run the program on tensors without content and compare all shapes."""
-    values = list(plan.values)
-    for argument in plan.function.arguments:
-        values[plan.numbers[argument.name]] = _placeholder(plan.function, argument.name)
-    for step in plan.steps:
-        results = _shapes_of(plan.function, step, values)
+    values = list(compiled.values)
+    for argument in compiled.function.arguments:
+        values[compiled.numbers[argument.name]] = _placeholder(compiled.function, argument.name)
+    for step in compiled.steps:
+        results = _shapes_of(compiled.function, step, values)
         for number, output, result in zip(
             step.outputs, step.operation.outputs, results, strict=True
         ):
@@ -102,7 +102,7 @@ def _check_shapes(plan: Plan) -> None:
                 and not output.type.accepts(tuple(result.shape))
             ):
                 raise PackageError(
-                    f"{place(plan.function, step.operation)} gives shape "
+                    f"{place(compiled.function, step.operation)} gives shape "
                     f"{list(result.shape)} where {output.type} is declared"
                 )
             values[number] = result
@@ -114,7 +114,7 @@ def _placeholder(function: Function, name: str) -> Tensor | None:
     feature = next(feature for feature in function.inputs if feature.name == name)
     if not isinstance(argument.type, TensorType):
         raise PackageError(f"the argument {name!r} of {function.name!r} is no tensor")
-    if isinstance(feature, ArrayInput):
+    if isinstance(feature, ArrayFeature):
         shape = feature.shape
     else:
         channels = 1 if feature.color_order == "grayscale" else 3

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
+import sys
 from collections.abc import Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mvit_coreml.errors import PackageError
 from mvit_coreml.mil.program import (
     Argument,
-    ArrayInput,
-    ColorOrder,
+    ArrayFeature,
+    ColorLayout,
     Constant,
     Function,
-    ImageInput,
+    ImageFeature,
     Metadata,
     NamedValue,
     Operation,
-    Output,
+    OutputFeature,
     Package,
     Reference,
 )
-from mvit_coreml.mil.protobuf import parse_model
 from mvit_coreml.mil.value_types import (
     BY_CODE,
     DictionaryType,
@@ -36,9 +39,10 @@ from mvit_coreml.mil.weight_file import WeightFile
 # Opset name in the program to the iOS version that introduced it.
 OPSETS = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9": 26}
 # FeatureTypes.proto's ColorSpace and ArrayDataType.
-_COLOR_ORDERS: dict[int, ColorOrder] = {10: "grayscale", 20: "rgb", 30: "bgr", 40: "grayscale"}
+_COLOR_ORDERS: dict[int, ColorLayout] = {10: "grayscale", 20: "rgb", 30: "bgr", 40: "grayscale"}
 _ARRAY_TYPES = {65552: "fp16", 65568: "fp32", 65600: "fp64", 131104: "int32", 131080: "int8"}
 _MODEL_PATH = "@model_path/"
+_PRIVATE_PACKAGE = "mvit_coreml.mil._coremltools_proto"
 
 
 def load_package(path: str | Path) -> Package:
@@ -252,13 +256,13 @@ def _size(dimension: Any) -> int | None:
     return dimension.constant.size if dimension.WhichOneof("dimension") == "constant" else None
 
 
-def _input(feature: Any, place: str) -> ImageInput | ArrayInput:
+def _input(feature: Any, place: str) -> ImageFeature | ArrayFeature:
     kind = feature.type.WhichOneof("Type")
     if kind == "imageType":
         image = feature.type.imageType
         if image.colorSpace not in _COLOR_ORDERS:
             raise PackageError(f"{place}, {feature.name!r}, has no colour order")
-        return ImageInput(
+        return ImageFeature(
             feature.name,
             image.height,
             image.width,
@@ -268,23 +272,65 @@ def _input(feature: Any, place: str) -> ImageInput | ArrayInput:
     if kind == "multiArrayType":
         array = feature.type.multiArrayType
         data_type = _ARRAY_TYPES.get(array.dataType, "")
-        return ArrayInput(feature.name, tuple(array.shape), data_type, feature.shortDescription)
+        return ArrayFeature(feature.name, tuple(array.shape), data_type, feature.shortDescription)
     raise PackageError(f"{place}, {feature.name!r}, is of the unsupported kind {kind}")
 
 
-def _output(feature: Any, place: str) -> Output:
+def _output(feature: Any, place: str) -> OutputFeature:
     kind = feature.type.WhichOneof("Type")
     name, text = feature.name, feature.shortDescription
     if kind == "multiArrayType":
         array = feature.type.multiArrayType
         data_type = _ARRAY_TYPES.get(array.dataType, "")
-        return Output(name, "array", tuple(array.shape), data_type, text)
+        return OutputFeature(name, "array", tuple(array.shape), data_type, text)
     if kind == "imageType":
-        return Output(name, "image", description=text)
+        return OutputFeature(name, "image", description=text)
     if kind == "dictionaryType":
-        return Output(name, "dictionary", description=text)
+        return OutputFeature(name, "dictionary", description=text)
     if kind == "stringType":
-        return Output(name, "string", description=text)
+        return OutputFeature(name, "string", description=text)
     if kind == "int64Type":
-        return Output(name, "int64", description=text)
+        return OutputFeature(name, "int64", description=text)
     raise PackageError(f"{place}, {name!r}, is of the unsupported kind {kind}")
+
+
+@cache
+def model_messages() -> Any:
+    """Return the module that defines the ``Model`` message (Model.proto).
+
+    Raises:
+        PackageError: coremltools is not installed.
+    """
+    if "coremltools.proto.Model_pb2" in sys.modules:
+        return sys.modules["coremltools.proto.Model_pb2"]
+    return importlib.import_module(f"{_folder_package()}.Model_pb2")
+
+
+def parse_model(data: bytes) -> Any:
+    """Return the ``Model`` message that ``data`` encodes.
+
+    Raises:
+        ValueError: ``data`` is no such message.
+        PackageError: coremltools is not installed.
+    """
+    decode_error: type[Exception] = importlib.import_module("google.protobuf.message").DecodeError
+    model = model_messages().Model()
+    try:
+        model.ParseFromString(data)
+    except decode_error as error:
+        raise ValueError(str(error)) from None
+    return model
+
+
+def _folder_package() -> str:
+    """Register coremltools' proto folder as a package, without running any ``__init__``."""
+    if _PRIVATE_PACKAGE not in sys.modules:
+        found = importlib.util.find_spec("coremltools")
+        if found is None or found.origin is None:
+            raise PackageError(
+                "reading a Core ML package needs coremltools; run: pip install coremltools"
+            )
+        package = ModuleType(_PRIVATE_PACKAGE)
+        package.__path__ = [str(Path(found.origin).parent / "proto")]
+        sys.modules[_PRIVATE_PACKAGE] = package
+    return _PRIVATE_PACKAGE

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.mil.compiler import Arithmetic, first_line
-from mvit_coreml.mil.input_tensors import image_pixels
-from mvit_coreml.mil.interpreter import Runtime
+from mvit_coreml.mil.interpreter import Runtime, image_pixels
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.mil.program import Function, ImageInput, Package
+from mvit_coreml.mil.program import Function, ImageFeature, Package
 
 Engine = Literal["auto", "coreml", "portable"]
 COMPUTE_UNITS = ("all", "cpu_only", "cpu_and_gpu", "cpu_and_ne")
@@ -111,7 +110,7 @@ class Predictor:
             if name not in inputs:
                 raise InputError(f"the input {name!r} is missing")
             value = inputs[name]
-            if isinstance(feature, ImageInput):
+            if isinstance(feature, ImageFeature):
                 prepared[name] = Image.fromarray(image_pixels(feature, value))
             else:
                 prepared[name] = value.numpy() if isinstance(value, Tensor) else np.asarray(value)

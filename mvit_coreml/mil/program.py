@@ -13,7 +13,12 @@ from mvit_coreml.errors import PackageError
 from mvit_coreml.mil.value_types import ListType, TensorType, ValueType, unpack_bits
 from mvit_coreml.mil.weight_file import WeightFile
 
-ColorOrder = Literal["rgb", "bgr", "grayscale"]
+ColorLayout = Literal["rgb", "bgr", "grayscale"]
+
+# What may stand between the scores' softmax or argmax and the outputs.
+_FINISHING = ("classify", "cast", "squeeze", "const", "identity")
+# What may stand between the scores of a map's own size and those of the output's.
+_ENLARGING = ("upsample_bilinear", "resize_bilinear", "upsample_nearest_neighbor", "cast")
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class ImageInput:
+class ImageFeature:
     """An image that the caller hands over as 8-bit pixels.
 
     The program receives (1, C, height, width) values from 0 to 255 in ``color_order``; the scale
@@ -134,12 +139,12 @@ class ImageInput:
     name: str
     height: int
     width: int
-    color_order: ColorOrder
+    color_order: ColorLayout
     description: str = ""
 
 
 @dataclass(frozen=True)
-class ArrayInput:
+class ArrayFeature:
     """An array that the caller hands over."""
 
     name: str
@@ -149,7 +154,7 @@ class ArrayInput:
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputFeature:
     """One output as apps see it.
 
     Attributes:
@@ -184,8 +189,8 @@ class Function:
 
     name: str
     opset: int
-    inputs: tuple[ImageInput | ArrayInput, ...]
-    outputs: tuple[Output, ...]
+    inputs: tuple[ImageFeature | ArrayFeature, ...]
+    outputs: tuple[OutputFeature, ...]
     arguments: tuple[NamedValue, ...]
     results: tuple[str, ...]
     operations: tuple[Operation, ...] = field(repr=False)
@@ -246,12 +251,12 @@ class Package:
         return self.functions[chosen]
 
     @property
-    def inputs(self) -> tuple[ImageInput | ArrayInput, ...]:
+    def inputs(self) -> tuple[ImageFeature | ArrayFeature, ...]:
         """Inputs of the default function."""
         return self.function().inputs
 
     @property
-    def outputs(self) -> tuple[Output, ...]:
+    def outputs(self) -> tuple[OutputFeature, ...]:
         """Outputs of the default function."""
         return self.function().outputs
 
@@ -260,3 +265,59 @@ class Package:
         for function in self.functions.values():
             for operation in function.operations:
                 yield function, operation
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What to compare of a function with another that should answer alike.
+
+    Attributes:
+        name: of the value.
+        of_classes: whether it holds a score for each class along axis 1; features otherwise.
+    """
+
+    name: str
+    of_classes: bool
+
+
+def raw_scores_name(function: Function) -> str | None:
+    """Name of the value that a function's last softmax or argmax is taken of, if it has one."""
+    for operation in reversed(function.operations):
+        if operation.op_type in ("softmax", "reduce_argmax"):
+            return _source(operation)
+        if operation.op_type not in _FINISHING:
+            return None
+    return None
+
+
+def find_scores(function: Function) -> Scores:
+    """Return a function's scores, or its first array where it gives no scores.
+
+    Maps of scores are taken before they are enlarged to the size of the output.
+
+    Raises:
+        PackageError: it has neither.
+    """
+    name, of_classes = raw_scores_name(function), True
+    if name is None:
+        arrays = {
+            result: output.name
+            for result, output in zip(function.results, function.outputs, strict=True)
+            if output.kind == "array"
+        }
+        if not arrays:
+            raise PackageError(f"function {function.name!r} returns neither scores nor arrays")
+        name = next(iter(arrays))
+        of_classes = arrays[name] == "logits"
+    makers = {value.name: op for op in function.operations for value in op.outputs}
+    while name in makers and makers[name].op_type in _ENLARGING:
+        source = _source(makers[name])
+        if source is None:
+            break
+        name = source
+    return Scores(name, of_classes)
+
+
+def _source(operation: Operation) -> str | None:
+    argument = operation.inputs["x"][0]
+    return argument.name if isinstance(argument, Reference) else None

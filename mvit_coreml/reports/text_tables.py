@@ -12,7 +12,7 @@ import numpy as np
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation
 from mvit_coreml.evaluation.metrics import MAX_DB, Closeness
 from mvit_coreml.inspection.package_contents import FunctionFacts
-from mvit_coreml.mil.program import ArrayInput, ImageInput, Output
+from mvit_coreml.mil.program import ArrayFeature, ImageFeature, OutputFeature
 from mvit_coreml.reports.report import PackageFacts, Report, Reproduction
 from mvit_coreml.reports.wording import (
     AGREEMENTS,
@@ -275,7 +275,7 @@ def package_facts(package: PackageFacts) -> Facts:
     ios = f"iOS {inspection.ios}" if inspection.ios else "unknown"
     functions = ", ".join(other.name for other in inspection.functions)
     several = len(inspection.functions) > 1
-    orders = [i.color_order.upper() for i in function.inputs if isinstance(i, ImageInput)]
+    orders = [i.color_order.upper() for i in function.inputs if isinstance(i, ImageFeature)]
     facts = [
         ("size", byte_size(inspection.size)),
         ("target", f"{ios} (specification {inspection.specification_version})"),
@@ -294,13 +294,13 @@ def package_facts(package: PackageFacts) -> Facts:
     return [(name, value) for name, value in facts if value]
 
 
-def _input(feature: ImageInput | ArrayInput) -> str:
-    if isinstance(feature, ImageInput):
+def _input(feature: ImageFeature | ArrayFeature) -> str:
+    if isinstance(feature, ImageFeature):
         return f"{feature.name}: image, {feature.width}x{feature.height} pixels"
     return f"{feature.name}: {feature.data_type} {_shape(feature.shape)}"
 
 
-def _output(output: Output) -> str:
+def _output(output: OutputFeature) -> str:
     if output.kind != "array":
         return f"{output.name}: {output.kind}"
     return f"{output.name}: {output.data_type} {_shape(output.shape)}".rstrip()

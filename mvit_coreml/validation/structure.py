@@ -13,7 +13,7 @@ from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, get_args
 
 from mvit_coreml.errors import PackageError
-from mvit_coreml.mil.digest import SEAL_KEY, program_digest
+from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.program import (
     Argument,
     Function,
@@ -21,8 +21,7 @@ from mvit_coreml.mil.program import (
     Operation,
     Package,
 )
-from mvit_coreml.mil.stored_palettes import palette_bits, read_palette
-from mvit_coreml.mil.stored_weights import Constants, is_weight
+from mvit_coreml.mil.stored_weights import Constants, is_weight, palette_bits, read_palette
 from mvit_coreml.validation.weight_comparison import Values, compare_constants, short
 
 Aspect = Literal["interface", "graph", "attribute", "weight", "label", "metadata", "seal"]
@@ -83,10 +82,10 @@ def _differences(package: Package, expected: Package) -> Iterator[Difference]:
     for name in sorted(set(package.functions) & set(expected.functions)):
         yield from _compare_functions(package.functions[name], expected.functions[name], values)
     yield from _check_bits(package)
-    sealed = package.metadata.user_defined.get(SEAL_KEY)
+    sealed = package.metadata.user_defined.get(DIGEST_KEY)
     if sealed is not None and sealed != program_digest(package):
         yield Difference(
-            aspect="seal", place=SEAL_KEY, detail="the package was changed after it was converted"
+            aspect="seal", place=DIGEST_KEY, detail="the package was changed after it was converted"
         )
 
 

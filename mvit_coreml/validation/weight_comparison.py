@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvit_coreml.evaluation.metrics import snr
-from mvit_coreml.mil.stored_palettes import StoredPalette
+from mvit_coreml.mil.stored_weights import StoredPalette
 
 Array = NDArray[Any]
 # How the entries of palettes came about. ``means`` are the means of their elements, all elements

@@ -26,7 +26,7 @@ from mvit_coreml.export.torch_to_mil import (
     save_program,
     trace,
 )
-from mvit_coreml.mil.digest import SEAL_KEY, program_digest
+from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.models.base import Model
@@ -248,7 +248,7 @@ class PackageBuilder:
         meta.write_metadata(spec, described)
         finish_package(package, spec)
         # The seal is of what is on disk, and tells whether that is changed later.
-        spec.description.metadata.userDefined[SEAL_KEY] = program_digest(load_package(package))
+        spec.description.metadata.userDefined[DIGEST_KEY] = program_digest(load_package(package))
         finish_package(package, spec)
         return BuiltPackage(
             package=package,

@@ -29,7 +29,7 @@ from mvit_coreml.export.atomic_package import (
 from mvit_coreml.export.metadata import KEY_PREFIX, PREPROCESSING_KEY
 from mvit_coreml.export.saved_program import read_program, save_again
 from mvit_coreml.export.torch_to_mil import IOS_TARGETS
-from mvit_coreml.mil.digest import SEAL_KEY, program_digest
+from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.mil.program import Package
@@ -233,7 +233,7 @@ class _Palettizer:
         for key, value in palette_metadata(palettes[0]).items():
             own[KEY_PREFIX + key] = value
         finish_package(package, spec)
-        own[SEAL_KEY] = program_digest(load_package(package))
+        own[DIGEST_KEY] = program_digest(load_package(package))
         finish_package(package, spec)
         return package
 
@@ -302,7 +302,7 @@ def _open(path: Path) -> tuple[Package, Preparation]:
             f"{path}: has {len(package.functions)} functions, which would no longer share their"
             " weights; convert its checkpoint with --bits instead"
         )
-    if own.get(SEAL_KEY) != program_digest(package):
+    if own.get(DIGEST_KEY) != program_digest(package):
         # A seal of the result would hide it.
         raise InputError(
             f"{path}: was changed after it was converted; convert its checkpoint again"

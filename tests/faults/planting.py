@@ -14,7 +14,7 @@ from foreign import new_path
 from packages import small_checkpoint
 
 from mvit_coreml import Checkpoint, ConvertOptions, convert, load_checkpoint
-from mvit_coreml.mil.digest import SEAL_KEY, program_digest
+from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows.options import fill_in
 
@@ -98,7 +98,7 @@ def convert_base(base: str, checkpoint: Checkpoint) -> Path:
 def seal(path: Path) -> Path:
     """Store a package's digest in it, as if it had been converted like this."""
     editor = PackageEditor(path, copy=False)
-    editor.metadata[SEAL_KEY] = program_digest(load_package(path))
+    editor.metadata[DIGEST_KEY] = program_digest(load_package(path))
     return editor.save()
 
 

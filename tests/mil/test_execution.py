@@ -20,7 +20,7 @@ from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.parallel import map_images
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.mil.program import ArrayInput, ImageInput
+from mvit_coreml.mil.program import ArrayFeature, ImageFeature
 
 
 @pytest.fixture(scope="module")
@@ -298,5 +298,5 @@ def test_inputs_of_a_package_with_arrays_are_described(
 ) -> None:
     path = convert(nn.ReLU(), torch.zeros(1, 3, 4, 5), precision="fp32")
     (feature,) = load_package(path).inputs
-    assert feature == ArrayInput("x", (1, 3, 4, 5), "fp32")
-    assert not isinstance(feature, ImageInput)
+    assert feature == ArrayFeature("x", (1, 3, 4, 5), "fp32")
+    assert not isinstance(feature, ImageFeature)

@@ -18,11 +18,11 @@ import torch
 from torch import nn, zeros
 
 from mvit_coreml.errors import PackageError
-from mvit_coreml.mil import protobuf
+from mvit_coreml.mil import package_reader
 from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.package_check import check_package
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.mil.program import ArrayInput, Constant, ImageInput
+from mvit_coreml.mil.program import ArrayFeature, Constant, ImageFeature
 from mvit_coreml.mil.value_types import DATA_TYPES, TensorType, unpack_bits
 from mvit_coreml.mil.weight_file import WeightFile
 
@@ -33,7 +33,7 @@ WEIGHTS = Path("Data/com.apple.CoreML/weights/weight.bin")
 def test_package_tells_inputs_outputs_labels_and_target(classifier_package: Path) -> None:
     package = load_package(classifier_package)
     assert package.specification_version == 8
-    assert package.inputs == (ImageInput("image", 24, 32, "bgr"),)
+    assert package.inputs == (ImageFeature("image", 24, 32, "bgr"),)
     assert [(o.name, o.kind) for o in package.outputs] == [
         ("classLabel", "string"),
         ("classLabel_probs", "dictionary"),
@@ -98,7 +98,7 @@ def test_functions_of_a_package_share_its_weights(
     ct.utils.save_multifunction(descriptor, str(tmp_path / "both.mlpackage"))
     package = load_package(tmp_path / "both.mlpackage")
     assert package.default_function == "size_16"
-    assert package.inputs == (ArrayInput("x", (1, 3, 16, 16), "fp16"),)
+    assert package.inputs == (ArrayFeature("x", (1, 3, 16, 16), "fp16"),)
     offsets = {
         operation.inputs["val"][0].offset  # type: ignore[union-attr]
         for _, operation in package.walk()
@@ -137,7 +137,7 @@ def test_narrow_integers_are_packed_as_coremltools_packs_them(
 def test_message_classes_load_without_coremltools_and_are_shared_with_a_later_import() -> None:
     code = """
 import sys
-from mvit_coreml.mil.protobuf import model_messages
+from mvit_coreml.mil.package_reader import model_messages
 mine = model_messages()
 print("coremltools" in sys.modules)
 import coremltools
@@ -150,7 +150,7 @@ print(again.specificationVersion, type(again) is type(model))
 
 
 def test_message_classes_are_shared_with_an_earlier_import_of_coremltools(ct: Any) -> None:
-    private = importlib.import_module(f"{protobuf._folder_package()}.Model_pb2")
+    private = importlib.import_module(f"{package_reader._folder_package()}.Model_pb2")
     assert private is not ct.proto.Model_pb2
     assert private.Model is ct.proto.Model_pb2.Model
 

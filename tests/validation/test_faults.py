@@ -17,7 +17,7 @@ from faults.planting import checkpoint_of, options_of, sound_package
 from foreign import new_path
 
 from mvit_coreml import MvitCoremlError, validate
-from mvit_coreml.mil.digest import SEAL_KEY, program_digest
+from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows import validate as stage
 
@@ -86,7 +86,7 @@ def assert_sound(base):
     report = judge(base, sound_package(base))
     assert report.passed, [str(gate) for gate in failed_gates(report)]
     assert report.differences == ()
-    assert SEAL_KEY in load_package(sound_package(base)).metadata.user_defined
+    assert DIGEST_KEY in load_package(sound_package(base)).metadata.user_defined
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[f"{f.base}: {f.name}" for f in FAULTS])

@@ -11,7 +11,7 @@ from foreign import compressed, edited, operations, program_package, random_weig
 from packages import converted
 
 from mvit_coreml.errors import PackageError
-from mvit_coreml.mil.digest import SEAL_KEY, program_digest
+from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.validation.structure import (
     VALUES_KEY,
@@ -26,7 +26,7 @@ FAMILY = "mobilenet_v2"
 def unsealed(path):
     """Load a package without its seal, which every change here would break."""
     package = load_package(path)
-    described = {k: v for k, v in package.metadata.user_defined.items() if k != SEAL_KEY}
+    described = {k: v for k, v in package.metadata.user_defined.items() if k != DIGEST_KEY}
     return replace(package, metadata=replace(package.metadata, user_defined=described))
 
 
@@ -218,10 +218,10 @@ def test_trained_values_may_be_moved_but_only_if_the_package_says_so(palettized,
     trained = with_metadata(package, **{VALUES_KEY: "trained"})
     assert compare_structure(trained, plain) == []
     # Nothing but the seal can tell such a change from training.
-    sealed = with_metadata(trained, **{SEAL_KEY: program_digest(load_package(palettized))})
+    sealed = with_metadata(trained, **{DIGEST_KEY: program_digest(load_package(palettized))})
     (found,) = compare_structure(sealed, plain)
-    assert (found.aspect, found.place) == ("seal", SEAL_KEY)
-    resealed = with_metadata(trained, **{SEAL_KEY: program_digest(package)})
+    assert (found.aspect, found.place) == ("seal", DIGEST_KEY)
+    resealed = with_metadata(trained, **{DIGEST_KEY: program_digest(package)})
     assert compare_structure(resealed, plain) == []
 
 

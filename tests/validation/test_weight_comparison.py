@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mvit_coreml.mil.stored_palettes import StoredPalette
+from mvit_coreml.mil.stored_weights import StoredPalette
 from mvit_coreml.validation.weight_comparison import compare_constants
 
 HALF = np.array([[1.0, -2.0, 0.5], [0.25, 100.0, -0.001]], np.float16)

@@ -91,10 +91,10 @@ def _lines(inspection: Inspection, everything: bool) -> Iterator[str]:
 
 
 def _function_lines(function: FunctionFacts) -> Iterator[str]:
-    from mvit_coreml.mil.program import ImageInput
+    from mvit_coreml.mil.program import ImageFeature
 
     for feature in function.inputs:
-        if isinstance(feature, ImageInput):
+        if isinstance(feature, ImageFeature):
             what = f"image, {feature.height}x{feature.width} pixels, {feature.color_order.upper()}"
         else:
             what = f"{feature.data_type} {_shape(feature.shape)}"

@@ -19,8 +19,7 @@ from mvit_coreml.compression.choices import BLOCKWISE_IOS, UNCOMPRESSED, Choice,
 from mvit_coreml.compression.packing import packed_size
 from mvit_coreml.compression.palettizable_weights import WeightInfo, palettizable_weights
 from mvit_coreml.errors import InputError
-from mvit_coreml.mil.package_reader import OPSETS, load_package
-from mvit_coreml.mil.protobuf import parse_model
+from mvit_coreml.mil.package_reader import OPSETS, load_package, parse_model
 from mvit_coreml.mil.value_types import BY_CODE, DATA_TYPES
 
 # A blob in the weight file is a descriptor of this many bytes and its data, filled up to a

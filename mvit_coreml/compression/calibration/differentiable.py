@@ -13,16 +13,15 @@ from torch import Tensor
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.mil.compiler import (
     Arithmetic,
-    Plan,
+    CompiledFunction,
     Step,
     compile_function,
     needed_steps,
     place,
 )
-from mvit_coreml.mil.input_tensors import input_tensor
+from mvit_coreml.mil.interpreter import input_tensor
 from mvit_coreml.mil.package_check import check_package
-from mvit_coreml.mil.program import Function, ImageInput, Package
-from mvit_coreml.mil.raw_scores import find_scores
+from mvit_coreml.mil.program import Function, ImageFeature, Package, find_scores
 from mvit_coreml.mil.value_types import TensorType, ValueType
 
 Schedule = list[tuple[Step, tuple[int, ...]]]
@@ -89,20 +88,20 @@ class DifferentiableFunction:
         check_package(package)
         self.function: Function = package.function(function)
         inputs = self.function.inputs
-        if len(inputs) != 1 or not isinstance(inputs[0], ImageInput):
+        if len(inputs) != 1 or not isinstance(inputs[0], ImageFeature):
             raise PackageError(f"{package.path}: {self.function.name!r} does not take one image")
-        self.image: ImageInput = inputs[0]
+        self.image: ImageFeature = inputs[0]
         found = find_scores(self.function)
         self.scores, self.of_classes = found.name, found.of_classes
-        self._plan: Plan = compile_function(self.function, arithmetic)
+        self._compiled: CompiledFunction = compile_function(self.function, arithmetic)
         self._rounds = arithmetic == "program"
-        self._input = self._plan.numbers[self.function.arguments[0].name]
+        self._input = self._compiled.numbers[self.function.arguments[0].name]
         self._schedules: dict[tuple[str, ...], Schedule] = {}
-        self._names = {n: name for name, ns in self._plan.constants.items() for n in ns}
+        self._names = {n: name for name, ns in self._compiled.constants.items() for n in ns}
         used = {number for step, _ in self.schedule() for number in step.sources()}
         stored: dict[str, Tensor] = {}
-        for name, numbers in self._plan.constants.items():
-            value = self._plan.values[numbers[0]]
+        for name, numbers in self._compiled.constants.items():
+            value = self._compiled.values[numbers[0]]
             if isinstance(value, Tensor) and value.is_floating_point() and used & {*numbers}:
                 stored[name] = value.float()
         order = [op.outputs[0].name for op in self.function.operations if op.outputs]
@@ -110,7 +109,7 @@ class DifferentiableFunction:
             {name: stored[name] for name in order if name in stored}
         )
         self.dtypes: Mapping[str, np.dtype[Any]] = MappingProxyType(
-            {name: _stored_type(self._plan.types[name]) for name in self.constants}
+            {name: _stored_type(self._compiled.types[name]) for name in self.constants}
         )
 
     def pixels(self, images: Sequence[Any]) -> Tensor:
@@ -168,7 +167,7 @@ class DifferentiableFunction:
         execution = self.start(batch, constants)
         for step, released in schedule:
             execution.advance(step, released)
-        found = {name: execution.values[self._plan.numbers[name]] for name in wanted}
+        found = {name: execution.values[self._compiled.numbers[name]] for name in wanted}
         return {
             name: value.squeeze(1) if value.dim() > 1 and value.shape[1] == 1 else value
             for name, value in found.items()
@@ -184,11 +183,11 @@ class DifferentiableFunction:
         """
         names = tuple(wanted)
         if names not in self._schedules:
-            unknown = [name for name in names if name not in self._plan.numbers]
+            unknown = [name for name in names if name not in self._compiled.numbers]
             if unknown:
                 raise InputError(f"the program has no value {unknown[0]!r}")
-            numbers = [self._plan.numbers[name] for name in (self.scores, *names)]
-            self._schedules[names] = needed_steps(self._plan, numbers)
+            numbers = [self._compiled.numbers[name] for name in (self.scores, *names)]
+            self._schedules[names] = needed_steps(self._compiled, numbers)
         return self._schedules[names]
 
     def live_bytes(self, pixels: Tensor) -> list[int]:
@@ -209,7 +208,7 @@ class DifferentiableFunction:
 
     def start(self, pixels: Tensor, constants: Mapping[str, Tensor] | None = None) -> Execution:
         """Return an execution that stands before the first step; arguments as for a call."""
-        values = list(self._plan.values)
+        values = list(self._compiled.values)
         for name, tensor in (constants or {}).items():
             self.replace(values, name, tensor)
         return Execution(self.function, values, self._input, pixels, rounds=self._rounds)
@@ -225,13 +224,13 @@ class DifferentiableFunction:
         expected = self.constants[name].shape
         if tensor.shape != expected:
             raise InputError(f"{name!r} has shape {list(tensor.shape)}, not {list(expected)}")
-        for number in self._plan.constants[name]:
-            half = self._plan.values[number].dtype is torch.float16
+        for number in self._compiled.constants[name]:
+            half = self._compiled.values[number].dtype is torch.float16
             values[number] = tensor.half() if half else tensor
 
     def number(self, name: str) -> int:
         """Number of a named value of the program."""
-        return self._plan.numbers[name]
+        return self._compiled.numbers[name]
 
     def constant_name(self, number: int) -> str | None:
         """Name of the constant that has a number, None for another value."""

@@ -1,4 +1,4 @@
-"""Where a function's raw scores are found, whatever it makes of them."""
+"""Where a function's raw scores are, whatever it makes of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from packages import converted, image
 from mvit_coreml.errors import PackageError
 from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.mil.program import Function, NamedValue, Operation, Output, Reference
-from mvit_coreml.mil.raw_scores import Scores, find_scores, raw_scores_name
+from mvit_coreml.mil.program import (
+    Function,
+    NamedValue,
+    Operation,
+    OutputFeature,
+    Reference,
+    Scores,
+    find_scores,
+    raw_scores_name,
+)
 from mvit_coreml.mil.value_types import DATA_TYPES, TensorType
 
 
@@ -32,7 +40,7 @@ def function(chain: str, outputs: dict[str, str], kind: str = "array") -> Functi
         name="main",
         opset=17,
         inputs=(),
-        outputs=tuple(Output(output, kind) for output in outputs),  # type: ignore[arg-type]
+        outputs=tuple(OutputFeature(output, kind) for output in outputs),  # type: ignore[arg-type]
         arguments=(),
         results=tuple(outputs.values()),
         operations=tuple(operations),
@@ -83,7 +91,7 @@ def test_a_function_without_scores_or_arrays_is_refused() -> None:
 
 def test_the_first_array_counts_where_there_are_no_scores() -> None:
     mixed = function("a=conv b=relu", {"picture": "a", "features": "b"})
-    outputs = (Output("picture", "image"), Output("features", "array"))
+    outputs = (OutputFeature("picture", "image"), OutputFeature("features", "array"))
     changed = Function(**{**vars(mixed), "outputs": outputs})
     assert find_scores(changed) == Scores("b", False)
 
