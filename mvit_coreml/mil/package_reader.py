@@ -92,7 +92,8 @@ def load_package(path: str | Path) -> Package:
             license=metadata.license,
             short_description=metadata.shortDescription,
             version=metadata.versionString,
-            user_defined=dict(metadata.userDefined),
+            # A protobuf's map has another order in every process.
+            user_defined=dict(sorted(metadata.userDefined.items())),
         ),
         weights=reader.weights,
     )

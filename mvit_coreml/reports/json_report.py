@@ -34,49 +34,47 @@ def as_document(report: Report) -> dict[str, Any]:
     Shares are from 0 to 1, sizes in bytes, ratios in dB. What is not a finite number is ``null``,
     as is what the report does not have. Pictures are left out.
     """
-    outcome = verdict(report)
-    parity = report.parity
-    recording = parity.recording if parity is not None else None
-    return {
+    outcome, parity = verdict(report), report.parity
+    recording = parity and parity.recording
+    document = {
         "report_version": VERSION,
         "title": report.title,
         "status": outcome.status,
-        "passed": None if parity is None else parity.passed,
+        "passed": parity and parity.passed,
         "meaning": outcome.meaning,
-        "parity": None if parity is None else _parity(parity),
-        "images": None
-        if recording is None
-        else [_sample(report, sample) for sample in recording.samples],
-        "package": None if report.package is None else _package(report.package),
-        "evaluation": None if report.evaluation is None else _evaluation(report.evaluation),
-        "notes": list(report.all_notes),
-        "reproduce": plain(report.reproduction),
+        "parity": parity and _parity(parity),
+        "images": recording and [_sample(report, sample) for sample in recording.samples],
+        "package": report.package and _package(report.package),
+        "evaluation": report.evaluation and _evaluation(report.evaluation),
+        "notes": report.all_notes,
+        "reproduce": report.reproduction,
     }
+    return {key: json_value(value) for key, value in document.items()}
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Return dataclasses, mappings and NumPy's numbers as JSON values.
 
     A path is its last part: where a file lies on this machine is nobody's business.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        return {field.name: json_value(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     if isinstance(value, Path):
         return value.name
     if isinstance(value, np.generic):
-        return plain(value.item())
+        return json_value(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
 
 
 def _parity(parity: ParityReport) -> dict[str, Any]:
-    kept = (field.name for field in fields(parity) if field.name not in ("recording", "notes"))
-    return {name: plain(getattr(parity, name)) for name in kept}
+    left_out = ("recording", "notes")  # they stand elsewhere
+    return {name: value for name, value in vars(parity).items() if name not in left_out}
 
 
 def _sample(report: Report, sample: Sample) -> dict[str, Any]:
@@ -88,32 +86,34 @@ def _sample(report: Report, sample: Sample) -> dict[str, Any]:
 
     return {
         "image": sample.image,
-        "agrees": plain(sample.agrees),
-        "snr": plain(sample.snr),
+        "agrees": sample.agrees,
+        "snr": sample.snr,
         "reference": ranking(sample.reference),
         "package": ranking(sample.package),
     }
 
 
-def _package(facts: PackageFacts) -> dict[str, Any]:
+def _package(package: PackageFacts) -> dict[str, Any]:
+    inspection = package.inspection
     return {
-        "name": facts.name,
-        "size": facts.inspection.size,
-        "precision": facts.precision,
-        "bits": facts.bits,
-        "fit": facts.fit,
+        "name": package.name,
+        "size": inspection.size,
+        "precision": package.precision,
+        "bits": package.bits,
+        "fit": package.fit,
         "sizes": [
-            {"label": bar.label, "size": bar.size, "parts": dict(bar.parts)} for bar in facts.sizes
+            {"label": bar.label, "size": bar.size, "parts": dict(bar.parts)}
+            for bar in package.sizes
         ],
-        "function": plain(facts.function),
-        "weights": plain(facts.inspection.weights),
-        "ios": facts.inspection.ios,
-        "specification_version": facts.inspection.specification_version,
-        "metadata": plain(facts.inspection.metadata),
-        "cautions": plain(facts.inspection.cautions),
+        "function": package.function,
+        "weights": inspection.weights,
+        "ios": inspection.ios,
+        "specification_version": inspection.specification_version,
+        "metadata": inspection.metadata,
+        "cautions": inspection.cautions,
         "files": [
-            {"path": name, "size": size, "sha256": facts.sha256.get(name)}
-            for name, size in facts.inspection.files.items()
+            {"path": name, "size": size, "sha256": package.sha256.get(name)}
+            for name, size in inspection.files.items()
         ],
     }
 
@@ -122,9 +122,9 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "dataset": evaluation.dataset,
         "images": evaluation.images,
-        "coverage": plain(evaluation.coverage),
+        "coverage": evaluation.coverage,
         "targets": [_accuracy(accuracy) for accuracy in evaluation.accuracies],
-        "agreement": plain(evaluation.agreement),
+        "agreement": evaluation.agreement,
     }
 
 
@@ -133,8 +133,8 @@ def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
     counts = accuracy.confusion.counts[np.ix_(classes, classes)]
     return {
         "name": accuracy.target,
-        "figures": plain(accuracy.figures),
-        "confusion": {"classes": classes, "counts": counts.tolist()} if classes else None,
+        "figures": accuracy.figures,
+        "confusion": {"classes": classes, "counts": counts} if classes else None,
         "most_confused": [
             {"true": true, "predicted": predicted, "count": number}
             for true, predicted, number in accuracy.confused_pairs()

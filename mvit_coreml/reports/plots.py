@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
@@ -48,6 +47,8 @@ _FAMILY = re.compile(r"font-family: [^;\"]*;? ?")
 _ID = re.compile(r'\sid="([^"]*)"')
 _REFERENCE = re.compile(r'(?:xlink:)?href="#([^"]*)"|url\(#([^)]*)\)')
 _VIEW_BOX = re.compile(r'viewBox="([^"]*)"')
+_INK_PARTS = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor")
+_FAINT_PARTS = ("axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     # Bundled with matplotlib: the same metrics everywhere. The page shows a font of the system.
@@ -55,17 +56,9 @@ _STYLE: dict[str, Any] = {
     "font.size": 11,
     "text.parse_math": False,
     "path.simplify": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": FAINT,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "grid.color": FAINT,
     "grid.alpha": 0.35,
     "grid.linewidth": 0.7,
     "legend.frameon": False,
@@ -74,14 +67,6 @@ _STYLE: dict[str, Any] = {
     "legend.columnspacing": 1.4,
     "legend.borderpad": 0.0,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Canvas:
-    figure: Figure
-    axes: Axes
-    width: int
-    height: int
 
 
 def size_chart(bars: Sequence[SizeBar], width: int, name: str) -> Markup:
@@ -98,8 +83,8 @@ def size_chart(bars: Sequence[SizeBar], width: int, name: str) -> Markup:
     shades[other] = FAINT
     kinds.append(other)
     rows = -(-len(kinds) // (2 if width == NARROW else 4))
-    with _canvas(width, 44 + 34 * len(bars) + 20 * rows) as canvas:
-        axes, largest = canvas.axes, max(bar.size for bar in bars) / 1e6
+    with _canvas(width, 44 + 34 * len(bars) + 20 * rows, name) as (figure, axes):
+        largest = max(bar.size for bar in bars) / 1e6
         swatches = {}
         for place, bar in enumerate(bars):
             left = 0.0
@@ -122,14 +107,14 @@ def size_chart(bars: Sequence[SizeBar], width: int, name: str) -> Markup:
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
         axes.spines["bottom"].set_visible(False)
-        canvas.figure.legend(
+        figure.legend(
             [swatches[kind] for kind in kinds],
             kinds,
             loc="outside lower left",
             ncols=2 if width == NARROW else 4,
         )
         sizes = ", ".join(f"{bar.label} {byte_size(bar.size)}" for bar in bars)
-        return _finish(canvas, name, f"Bar chart of sizes on disk: {sizes}")
+        return _finish(figure, width, name, f"Bar chart of sizes on disk: {sizes}")
 
 
 def layer_plot(
@@ -147,8 +132,7 @@ def layer_plot(
     """
     places = [place for place, layer in enumerate(layers) if layer.snr < MAX_DB]
     ratios = [layers[place].snr for place in places]
-    with _canvas(width, 230 if width == NARROW else 270) as canvas:
-        axes = canvas.axes
+    with _canvas(width, 230 if width == NARROW else 270, name) as (figure, axes):
         axes.plot(places, ratios, "-o", color=SERIES[0], linewidth=1.3, markersize=2.8, mew=0)
         axes.set_xlabel("operation, in order of execution")
         axes.set_ylabel("signal to noise (dB)")
@@ -157,14 +141,13 @@ def layer_plot(
         low, high = min(ratios), max(ratios)
         axes.set_ylim(low - 0.2 * (high - low) - 1, high + 0.12 * (high - low) + 1)
         order = {layer.operation: place for place, layer in enumerate(layers)}
-        _number(canvas, ratios, [places.index(order[layer.operation]) for layer in marked], places)
+        _number(figure, ratios, [places.index(order[layer.operation]) for layer in marked], places)
         worst = min(layers, key=lambda layer: layer.snr)
-        return _finish(
-            canvas,
-            name,
+        label = (
             f"Line plot of the signal-to-noise ratio of {len(layers)} operations; the lowest is "
-            f"{worst.snr:.1f} dB at {worst.operation}",
+            f"{worst.snr:.1f} dB at {worst.operation}"
         )
+        return _finish(figure, width, name, label)
 
 
 def score_scatter(pairs: Sequence[tuple[float, float]], width: int, name: str) -> Markup:
@@ -179,8 +162,7 @@ def score_scatter(pairs: Sequence[tuple[float, float]], width: int, name: str) -
     from matplotlib.path import Path
 
     values = [value for pair in pairs for value in pair]
-    with _canvas(width, width) as canvas:
-        axes = canvas.axes
+    with _canvas(width, width, name) as (figure, axes):
         low, high = min(values), max(values)
         margin = 0.04 * (high - low) or 1.0
         limits = low - margin, high + margin
@@ -196,28 +178,28 @@ def score_scatter(pairs: Sequence[tuple[float, float]], width: int, name: str) -
         axes.grid()
         axes.set_xlabel("PyTorch's score")
         axes.set_ylabel("package's score")
-        return _finish(
-            canvas, name, f"Scatter plot of {len(pairs)} scores of the package over PyTorch's"
-        )
+        label = f"Scatter plot of {len(pairs)} scores of the package over PyTorch's"
+        return _finish(figure, width, name, label)
 
 
 def _number(
-    canvas: _Canvas, values: Sequence[float], marked: Sequence[int], places: Sequence[int]
+    figure: Figure, values: Sequence[float], marked: Sequence[int], places: Sequence[int]
 ) -> None:
     """Number the ends of falls of a line, where it leaves room, clear of each other.
 
     Args:
-        canvas: with the line drawn.
+        figure: with the line drawn.
         values: of the line's points.
         marked: indices of the points, in the order of their numbers.
         places: x of the line's points.
     """
-    canvas.figure.draw_without_rendering()  # settles the layout, and with it where points are
+    (axes,) = figure.axes
+    figure.draw_without_rendering()  # settles the layout, and with it where points are
     spread = max(values) - min(values)
     taken: list[tuple[float, float]] = []
     for number, index in sorted(enumerate(marked, 1), key=lambda item: item[1]):
         x, y = places[index], values[index]
-        at_x, at_y = canvas.axes.transData.transform((x, y))
+        at_x, at_y = axes.transData.transform((x, y))
         # The line comes from above. Where it falls on, there is room at the upper right only.
         falls_on = index + 1 < len(values) and y - values[index + 1] > _STEEP * spread
         right, up, step = (9, 8, _BADGE) if falls_on else (0, -_BADGE + 1, -_BADGE)
@@ -227,8 +209,8 @@ def _number(
         ):
             up += step
         taken.append((at_x + right, at_y + up))
-        canvas.axes.plot(x, y, "o", color=SERIES[5], markersize=5.5, markeredgewidth=0)
-        canvas.axes.annotate(
+        axes.plot(x, y, "o", color=SERIES[5], markersize=5.5, markeredgewidth=0)
+        axes.annotate(
             str(number),
             (x, y),
             (right, up),
@@ -241,11 +223,13 @@ def _number(
 
 
 @contextmanager
-def plot_style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
+def plot_style(name: str, ink: str, faint: str) -> Iterator[None]:
     """Draw with matplotlib in the style of a report, whatever the user's own is.
 
     Args:
-        changes: parameters of matplotlib instead of the style's.
+        name: of the figure; its ids depend on nothing else.
+        ink: colour of texts.
+        faint: colour of axes and grids.
     """
     # The first import may build a cache of fonts, and says so.
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
@@ -254,33 +238,30 @@ def plot_style(changes: Mapping[str, Any] | None = None) -> Iterator[None]:
     with matplotlib.rc_context():
         # Whoever runs this may have a style of their own.
         matplotlib.rcdefaults()
-        style: Any = matplotlib.rcParams
-        style.update({**_STYLE, **(changes or {})})
+        parameters: Any = matplotlib.rcParams
+        parameters.update({**_STYLE, "svg.hashsalt": name})
+        parameters.update(dict.fromkeys(_INK_PARTS, ink))
+        parameters.update(dict.fromkeys(_FAINT_PARTS, faint))
         yield
 
 
 @contextmanager
-def _canvas(width: int, height: int) -> Iterator[_Canvas]:
-    with plot_style():
+def _canvas(width: int, height: int, name: str) -> Iterator[tuple[Figure, Axes]]:
+    with plot_style(name, INK, FAINT):
         from matplotlib.figure import Figure
 
-        figure = Figure(
-            figsize=(width / _UNITS_PER_INCH, height / _UNITS_PER_INCH),
-            dpi=_UNITS_PER_INCH,
-            layout="constrained",
-        )
+        size = width / _UNITS_PER_INCH, height / _UNITS_PER_INCH
+        figure = Figure(figsize=size, dpi=_UNITS_PER_INCH, layout="constrained")
         axes = figure.add_subplot()
         axes.set_axisbelow(True)
-        yield _Canvas(figure=figure, axes=axes, width=width, height=height)
+        yield figure, axes
 
 
-def _finish(canvas: _Canvas, name: str, label: str) -> Markup:
-    import matplotlib
-
+def _finish(figure: Figure, width: int, name: str, label: str) -> Markup:
     text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        canvas.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return _inline_svg(text.getvalue(), name, label, "narrow" if canvas.width == NARROW else "wide")
+    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    shown = "narrow" if width == NARROW else "wide"
+    return _inline_svg(text.getvalue(), name, label, shown)
 
 
 def _inline_svg(source: str, name: str, label: str, shown: str) -> Markup:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation
-from mvit_coreml.evaluation.metrics import MAX_DB, Closeness
+from mvit_coreml.evaluation.metrics import MAX_DB
 from mvit_coreml.inspection.package_contents import FunctionFacts
 from mvit_coreml.mil.program import ArrayFeature, ImageFeature, OutputFeature
 from mvit_coreml.reports.report import PackageFacts, Report, Reproduction
@@ -209,18 +209,18 @@ def closeness_table(parity: ParityReport) -> TextTable:
     compared += [(f"{name}, Core ML to portable", value) for name, value in engines.items()]
     return TextTable(
         header=("output", "SNR", "PSNR", "largest error", "largest value", "cosine"),
-        rows=tuple((name, *_closeness(value)) for name, value in compared),
+        rows=tuple(
+            (
+                name,
+                decibels(value.snr),
+                decibels(value.psnr),
+                f"{value.max_error:.3g}",
+                f"{value.max_reference:.3g}",
+                f"{value.cosine:.6f}",
+            )
+            for name, value in compared
+        ),
         right=(1, 2, 3, 4, 5),
-    )
-
-
-def _closeness(value: Closeness) -> tuple[str, ...]:
-    return (
-        decibels(value.snr),
-        decibels(value.psnr),
-        f"{value.max_error:.3g}",
-        f"{value.max_reference:.3g}",
-        f"{value.cosine:.6f}",
     )
 
 

@@ -86,3 +86,10 @@ def test_there_is_no_report_about_nothing_or_a_missing_package(tmp_path):
         build_report()
     with pytest.raises(PackageError):
         build_report(package=tmp_path / "missing.mlpackage")
+
+
+def test_metadata_stand_in_the_order_of_their_keys(classified):
+    # A protobuf's map has another order in every process.
+    keys = list(classified.package.inspection.metadata.user_defined)
+    assert len(keys) > 5
+    assert keys == sorted(keys)

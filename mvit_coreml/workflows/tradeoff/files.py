@@ -11,7 +11,7 @@ from typing import Any
 from mvit_coreml.compression.plan_file import write_plan
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.atomic_package import publish, staging_folder
-from mvit_coreml.reports.json_report import plain
+from mvit_coreml.reports.json_report import json_value
 from mvit_coreml.workflows.tradeoff.curve import Tradeoff, TradeoffPoint
 from mvit_coreml.workflows.tradeoff.plot import draw_tradeoff
 
@@ -26,13 +26,13 @@ def tradeoff_document(tradeoff: Tradeoff) -> dict[str, Any]:
     document: dict[str, Any] = {"tradeoff_version": VERSION}
     for name in vars(tradeoff):
         if name not in ("points", "sensitivities"):
-            document[name] = plain(getattr(tradeoff, name))
+            document[name] = json_value(getattr(tradeoff, name))
     document["points"] = [_point(point) for point in tradeoff.points]
     document["sensitivities"] = [
         {
             "name": weight.name,
             "elements": weight.elements,
-            "noise": {str(choice): plain(value) for choice, value in weight.noise.items()},
+            "noise": {str(choice): json_value(value) for choice, value in weight.noise.items()},
         }
         for weight in tradeoff.sensitivities
     ]
@@ -40,7 +40,7 @@ def tradeoff_document(tradeoff: Tradeoff) -> dict[str, Any]:
 
 
 def _point(point: TradeoffPoint) -> dict[str, Any]:
-    values = {name: plain(value) for name, value in vars(point).items() if name != "found"}
+    values = {name: json_value(value) for name, value in vars(point).items() if name != "found"}
     return {"series": point.series, **values}
 
 

@@ -63,10 +63,7 @@ def plot(tradeoff: Tradeoff, file_format: str) -> bytes:
         file_format: ``svg`` or ``png``.
     """
     panels = _panels(tradeoff)
-    colors = {"text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _FAINT}
-    colors |= {"xtick.color": _FAINT, "ytick.color": _FAINT, "grid.color": _FAINT}
-    colors |= {"xtick.labelcolor": _INK, "ytick.labelcolor": _INK}
-    with plot_style({**colors, "svg.hashsalt": "tradeoff"}):
+    with plot_style("tradeoff", _INK, _FAINT):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(_PANEL_INCHES * len(panels), _HEIGHT_INCHES), layout="constrained")
