@@ -27,7 +27,7 @@ SMALLEST = 2048
 def model_weights(name: str) -> list[NDArray[np.float16]]:
     from standins import PUBLISHED, enliven
 
-    from mvit_coreml.models.build import build_model
+    from mvit_coreml.models.build_model import build_model
     from mvit_coreml.models.folding import prepare_for_export
 
     config, task, size = PUBLISHED[name]

@@ -9,7 +9,7 @@ from .evaluation.labeled_datasets import read_labeled_images as read_labeled_ima
 from .evaluation.labeled_datasets import read_masked_images as read_masked_images
 from .inspection.diff import compare_packages as compare_packages
 from .inspection.package_contents import inspect_package as inspect_package
-from .models.build import build_model as build_model
+from .models.build_model import build_model as build_model
 from .models.config import MobileNetV2Config as MobileNetV2Config
 from .models.config import MobileViTConfig as MobileViTConfig
 from .models.config import MobileViTV2Config as MobileViTV2Config

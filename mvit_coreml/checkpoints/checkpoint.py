@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from safetensors.torch import save
 from torch import Tensor
 
-from mvit_coreml.errors import CheckpointError
-from mvit_coreml.models.config import ModelConfig, Task, architecture_name
+from mvit_coreml.errors import CheckpointError, ConfigError
+from mvit_coreml.models.base import save_pretrained
+from mvit_coreml.models.config import ModelConfig, Task
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 Format = Literal["huggingface", "timm", "cvnets"]
@@ -71,35 +69,17 @@ class Checkpoint:
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the checkpoint as transformers reads it.
 
-        ``config.json``, ``model.safetensors`` and ``preprocessor_config.json`` are written beside
-        their destinations and renamed once all are complete; other files stay as they are.
+        See :func:`~mvit_coreml.models.base.save_pretrained`; a ``preprocessor_config.json`` is
+        written as well.
 
         Raises:
             CheckpointError: transformers cannot express the model, or the folder cannot be written.
         """
-        reason = self.config.unsupported_by_transformers()
-        if reason is not None:
-            raise CheckpointError(
-                f"{self.provenance.name}: cannot be written for transformers: {reason}"
-            )
-        config = self.config.to_dict() | {
-            "architectures": [architecture_name(self.config, self.task)],
-            "dtype": "float32",
-        }
-        folder = Path(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
-                staged = Path(staging)
-                _write_json(staged / "config.json", config)
-                _write_json(staged / "preprocessor_config.json", self.image_processor.to_dict())
-                weights = {name: weight.contiguous() for name, weight in self.weights.items()}
-                (staged / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
-                for path in sorted(staged.iterdir()):
-                    path.replace(folder / path.name)
+            save_pretrained(
+                folder, self.config, self.task, self.weights, self.image_processor.to_dict()
+            )
+        except ConfigError as error:
+            raise CheckpointError(f"{self.provenance.name}: {error}") from None
         except OSError as error:
             raise CheckpointError(f"{folder}: cannot be written: {error.strerror}") from None
-
-
-def _write_json(path: Path, data: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from mvit_coreml.checkpoints.formats.reading import Reading
 from mvit_coreml.checkpoints.sources import Source, open_source
 from mvit_coreml.checkpoints.weight_files import as_json, read_weights
 from mvit_coreml.errors import CheckpointError, ConfigError, InputError
-from mvit_coreml.models.build import MODEL_CLASSES
+from mvit_coreml.models.build_model import model_class
 from mvit_coreml.models.config import ModelConfig, Task, architecture_name
 from mvit_coreml.preprocessing.image_processor import ColorOrder, ImageProcessor
 
@@ -160,7 +160,7 @@ def _fit(config: ModelConfig, reading: Reading) -> dict[str, Tensor]:
     model = architecture_name(config, reading.task)
     # On the meta device a model has shapes but no storage.
     with torch.device("meta"):
-        expected = MODEL_CLASSES[model](config).state_dict()
+        expected = model_class(config, reading.task)(config).state_dict()
     weights = dict(reading.weights)
     for name, wanted in expected.items():
         # Older files lack this counter, which only training reads.

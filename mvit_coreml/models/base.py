@@ -1,24 +1,83 @@
-"""What all models share: the configuration, initialisation, saving, and the two task heads."""
+"""What all models share: outputs, initialisation, saving, the two task heads and their losses."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvit_coreml.errors import ConfigError
+from mvit_coreml.errors import ConfigError, InputError
 from mvit_coreml.models.config import ModelConfig, Task, architecture_name
-from mvit_coreml.models.layers import classification_loss, segmentation_loss
-from mvit_coreml.models.outputs import (
-    BackboneOutput,
-    ImageClassifierOutput,
-    SemanticSegmenterOutput,
-)
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
+
+
+@dataclass
+class ModelOutput:
+    """Fields by attribute, by name (``out["logits"]``) or by position among those that are set."""
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """Return the fields that are set, in order of declaration."""
+        values = (getattr(self, spec.name) for spec in dataclasses.fields(self))
+        return tuple(value for value in values if value is not None)
+
+    def keys(self) -> list[str]:
+        """Return the names of the fields that are set."""
+        names = (spec.name for spec in dataclasses.fields(self))
+        return [name for name in names if getattr(self, name) is not None]
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, str):
+            if key not in self.keys():
+                raise KeyError(key)
+            return getattr(self, key)
+        return self.to_tuple()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+
+@dataclass
+class BackboneOutput(ModelOutput):
+    """Features of a backbone.
+
+    Attributes:
+        last_hidden_state: (B, C, H, W) feature map.
+        pooler_output: (B, C) mean of the feature map over its pixels.
+        hidden_states: a (B, C, H, W) map per stage (MobileNetV2: per block), on request.
+    """
+
+    last_hidden_state: Tensor
+    pooler_output: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class HeadOutput(ModelOutput):
+    """Scores of a classifier or segmenter.
+
+    Attributes:
+        loss: scalar, when labels were given.
+        logits: scores before softmax: (B, num_labels) of a classifier, (B, num_labels,
+            H / output_stride, W / output_stride) of a segmenter.
+        hidden_states: see :class:`BackboneOutput`.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 class Model(nn.Module, Generic[ConfigT]):
@@ -49,22 +108,55 @@ class Model(nn.Module, Generic[ConfigT]):
 
         Raises:
             ConfigError: the configuration holds something transformers cannot express.
+            OSError: the folder cannot be written.
         """
-        from safetensors.torch import save
+        save_pretrained(folder, self.config, self.task, self.state_dict())
 
-        reason = self.config.unsupported_by_transformers()
-        if reason is not None:
-            raise ConfigError(f"transformers cannot load this model: {reason}")
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = self.config.to_dict() | {
-            "architectures": [architecture_name(self.config, self.task)]
-        }
-        (folder / "config.json").write_text(
-            json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-        )
-        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
+
+def save_pretrained(
+    folder: str | Path,
+    config: ModelConfig,
+    task: Task,
+    weights: Mapping[str, Tensor],
+    preprocessor_config: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model as transformers reads it.
+
+    The files are written beside their destinations and renamed once all are complete; other files
+    of the folder stay as they are.
+
+    Args:
+        folder: made if it is missing.
+        config: content of ``config.json``.
+        task: what the model is for.
+        weights: tensors by parameter name.
+        preprocessor_config: content of ``preprocessor_config.json``, if there is to be one.
+
+    Raises:
+        ConfigError: the configuration holds something transformers cannot express.
+        OSError: the folder cannot be written.
+    """
+    from safetensors.torch import save
+
+    reason = config.unsupported_by_transformers()
+    if reason is not None:
+        raise ConfigError(f"cannot be written for transformers: {reason}")
+    extra = {"architectures": [architecture_name(config, task)], "dtype": "float32"}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as staging:
+        staged = Path(staging)
+        _write_json(staged / "config.json", config.to_dict() | extra)
+        if preprocessor_config is not None:
+            _write_json(staged / "preprocessor_config.json", preprocessor_config)
+        contiguous = {name: weight.contiguous() for name, weight in weights.items()}
+        (staged / "model.safetensors").write_bytes(save(contiguous, metadata={"format": "pt"}))
+        for path in sorted(staged.iterdir()):
+            path.replace(folder / path.name)
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 class Backbone(Model[ConfigT], ABC):
@@ -127,19 +219,64 @@ def backbone_of(model: Model[ConfigT]) -> Backbone[ConfigT]:
     """Return a model's feature extractor; a backbone is its own."""
     if isinstance(model, Backbone):
         return model
-    assert isinstance(model, ImageClassifier | SemanticSegmenter)
+    assert isinstance(model, ModelWithHead)
     return model.backbone
 
 
-class ImageClassifier(Model[ConfigT]):
+class ModelWithHead(Model[ConfigT], ABC):
+    """A backbone and a head that scores its features."""
+
+    def __init__(self, config: ConfigT, backbone: Backbone[ConfigT]) -> None:
+        super().__init__(config)
+        # transformers names the backbone after the family.
+        self.add_module(config.model_type, backbone)
+
+    @property
+    def backbone(self) -> Backbone[ConfigT]:
+        """The feature extractor."""
+        return getattr(self, self.config.model_type)
+
+    @abstractmethod
+    def score(self, features: Tensor) -> Tensor:
+        """Map the features of the last stage, (B, encoder_dim, H, W), to logits."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar that training lowers."""
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_hidden_states: bool = False,
+        return_dict: bool = True,
+    ) -> HeadOutput | tuple[Any, ...]:
+        """Score images.
+
+        Args:
+            pixel_values: (B, num_channels, H, W), at least 32 pixels on a side.
+            labels: for the loss: of a segmenter (B, H, W) class indices, of a classifier see
+                :func:`classification_loss`.
+            output_hidden_states: also return the map of every stage.
+            return_dict: return a :class:`HeadOutput`; otherwise a tuple of what is set.
+        """
+        hidden_states: list[Tensor] | None = [] if output_hidden_states else None
+        logits = self.score(self.backbone.forward_features(pixel_values, hidden_states))
+        output = HeadOutput(
+            loss=None if labels is None else self.loss(logits, labels),
+            logits=logits,
+            hidden_states=None if hidden_states is None else tuple(hidden_states),
+        )
+        return output if return_dict else output.to_tuple()
+
+
+class ImageClassifier(ModelWithHead[ConfigT]):
     """A backbone with a linear layer on its pooled features."""
 
     task: ClassVar[Task] = "image-classification"
 
     def __init__(self, config: ConfigT, backbone: Backbone[ConfigT], dropout: float) -> None:
-        super().__init__(config)
-        # transformers names the backbone after the family.
-        self.add_module(config.model_type, backbone)
+        super().__init__(config, backbone)
         self.dropout = nn.Dropout(dropout)
         self.classifier: nn.Module = (
             nn.Linear(backbone.feature_dim, config.num_labels)
@@ -147,73 +284,72 @@ class ImageClassifier(Model[ConfigT]):
             else nn.Identity()
         )
 
-    @property
-    def backbone(self) -> Backbone[ConfigT]:
-        """The feature extractor."""
-        return getattr(self, self.config.model_type)
+    def score(self, features: Tensor) -> Tensor:
+        """Map (B, encoder_dim, H, W) to (B, num_labels)."""
+        return self.classifier(self.dropout(self.backbone.expand(features).mean(dim=(-2, -1))))
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        labels: Tensor | None = None,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
-    ) -> ImageClassifierOutput | tuple[Any, ...]:
-        """Score images.
-
-        Args:
-            pixel_values: (B, num_channels, H, W), at least 32 pixels on a side.
-            labels: see :func:`~mvit_coreml.models.layers.classification_loss`.
-            output_hidden_states: also return the map of every stage.
-            return_dict: return an :class:`ImageClassifierOutput`; otherwise a tuple.
-        """
-        hidden_states: list[Tensor] | None = [] if output_hidden_states else None
-        backbone = self.backbone
-        features = backbone.expand(backbone.forward_features(pixel_values, hidden_states))
-        logits = self.classifier(self.dropout(features.mean(dim=(-2, -1))))
-        output = ImageClassifierOutput(
-            loss=None if labels is None else classification_loss(logits, labels, self.config),
-            logits=logits,
-            hidden_states=None if hidden_states is None else tuple(hidden_states),
-        )
-        return output if return_dict else output.to_tuple()
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the :func:`classification_loss`."""
+        return classification_loss(logits, labels, self.config)
 
 
-class SemanticSegmenter(Model[ConfigT]):
+class SemanticSegmenter(ModelWithHead[ConfigT]):
     """A backbone with a head that scores every position of its last stage."""
 
     task: ClassVar[Task] = "semantic-segmentation"
 
     def __init__(self, config: ConfigT, backbone: Backbone[ConfigT], head: nn.Module) -> None:
-        super().__init__(config)
-        self.add_module(config.model_type, backbone)
+        super().__init__(config, backbone)
         self.segmentation_head = head
 
-    @property
-    def backbone(self) -> Backbone[ConfigT]:
-        """The feature extractor."""
-        return getattr(self, self.config.model_type)
+    def score(self, features: Tensor) -> Tensor:
+        """Map (B, encoder_dim, H, W) to (B, num_labels, H, W)."""
+        return self.segmentation_head(features)
 
-    def forward(
-        self,
-        pixel_values: Tensor,
-        labels: Tensor | None = None,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
-    ) -> SemanticSegmenterOutput | tuple[Any, ...]:
-        """Score every position.
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the :func:`segmentation_loss`."""
+        return segmentation_loss(logits, labels, self.config)
 
-        Args:
-            pixel_values: (B, num_channels, H, W), at least 32 pixels on a side.
-            labels: (B, H, W) class indices, for the loss.
-            output_hidden_states: also return the map of every stage.
-            return_dict: return a :class:`SemanticSegmenterOutput`; otherwise a tuple.
-        """
-        hidden_states: list[Tensor] | None = [] if output_hidden_states else None
-        logits = self.segmentation_head(self.backbone.forward_features(pixel_values, hidden_states))
-        output = SemanticSegmenterOutput(
-            loss=None if labels is None else segmentation_loss(logits, labels, self.config),
-            logits=logits,
-            hidden_states=None if hidden_states is None else tuple(hidden_states),
-        )
-        return output if return_dict else output.to_tuple()
+
+def classification_loss(logits: Tensor, labels: Tensor, config: ModelConfig) -> Tensor:
+    """Cross entropy, or the loss that ``config.problem_type`` names.
+
+    Args:
+        logits: (B, num_labels).
+        labels: (B,) class indices, (B,) or (B, num_labels) targets of a regression, or
+            (B, num_labels) floating-point targets for several labels at once.
+        config: gives the number of classes and the kind of problem.
+    """
+    problem = config.problem_type
+    if problem is None:
+        if config.num_labels == 1:
+            problem = "regression"
+        elif labels.dtype in (torch.long, torch.int):
+            problem = "single_label_classification"
+        else:
+            problem = "multi_label_classification"
+    if problem == "regression":
+        if config.num_labels == 1:
+            return F.mse_loss(logits.squeeze(), labels.squeeze())
+        return F.mse_loss(logits, labels)
+    if problem == "single_label_classification":
+        return F.cross_entropy(logits.view(-1, config.num_labels), labels.view(-1).long())
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+def segmentation_loss(logits: Tensor, labels: Tensor, config: ModelConfig) -> Tensor:
+    """Cross entropy of the logits upsampled to the label map.
+
+    Args:
+        logits: (B, num_labels, h, w).
+        labels: (B, H, W) class indices.
+        config: its ``semantic_loss_ignore_index`` marks pixels to skip.
+
+    Raises:
+        InputError: the model has a single class.
+    """
+    if config.num_labels == 1:
+        raise InputError("labels were given but the segmenter has one class; it needs two or more")
+    size = (labels.shape[-2], labels.shape[-1])
+    logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return F.cross_entropy(logits, labels, ignore_index=config.semantic_loss_ignore_index)

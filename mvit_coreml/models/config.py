@@ -9,25 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 from mvit_coreml.errors import ConfigError
-from mvit_coreml.models.config_checks import (
-    is_bool,
-    is_int_from,
-    is_ints,
-    is_number_from,
-    is_positive,
-    is_probability,
-    is_size,
-)
 
 Task = Literal["backbone", "image-classification", "semantic-segmentation"]
-PatchGrid = Literal["truncate", "interpolate"]
 
 EXTENSION = {"extension": True}
 
@@ -56,8 +45,74 @@ ACTIVATIONS = (
     "swish",
     "tanh",
 )
-OUTPUT_STRIDES = (8, 16, 32)
-PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the values of a field may be, part of the field's type.
+
+    Attributes:
+        accepts: whether a value is one of them; may raise ``TypeError`` for others.
+        requirement: what a value must be, in words.
+    """
+
+    accepts: Callable[[Any], bool]
+    requirement: str
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_int(value: object, low: float = -math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= low
+
+
+def _is_ints(value: object, count: int, low: int) -> bool:
+    return isinstance(value, tuple) and len(value) == count and all(_is_int(v, low) for v in value)
+
+
+def _one_of(values: tuple[Any, ...]) -> Rule:
+    return Rule(values.__contains__, "one of " + ", ".join(str(v) for v in values if v is not None))
+
+
+Bool = Annotated[bool, Rule(lambda v: isinstance(v, bool), "true or false")]
+Int = Annotated[int, Rule(_is_int, "a whole number")]
+Count = Annotated[int, Rule(lambda v: _is_int(v, 1), "a whole number from 1")]
+OptionalCount = Annotated[
+    int | None, Rule(lambda v: v is None or _is_int(v, 1), "a whole number from 1, or null")
+]
+ThreeCounts = Annotated[
+    tuple[int, ...], Rule(lambda v: _is_ints(v, 3, 1), "three whole numbers from 1")
+]
+ThreeCountsFrom0 = Annotated[
+    tuple[int, ...], Rule(lambda v: _is_ints(v, 3, 0), "three whole numbers from 0")
+]
+SevenCounts = Annotated[
+    tuple[int, ...], Rule(lambda v: _is_ints(v, 7, 1), "seven whole numbers from 1")
+]
+Side = Annotated[
+    int | tuple[int, int],
+    Rule(
+        lambda v: _is_int(v, 1) or _is_ints(v, 2, 1),
+        "a whole number of pixels or a (height, width) pair",
+    ),
+]
+Probability = Annotated[
+    float, Rule(lambda v: _is_number(v) and 0 <= v <= 1, "a probability from 0 to 1")
+]
+PositiveNumber = Annotated[float, Rule(lambda v: _is_number(v) and v > 0, "a number above 0")]
+Deviation = Annotated[float, Rule(lambda v: _is_number(v) and v >= 0, "a number from 0")]
+Activation = Annotated[str, _one_of(ACTIVATIONS)]
+OutputStride = Annotated[int, Rule((8, 16, 32).__contains__, "8, 16 or 32")]
+PatchGrid = Annotated[
+    Literal["truncate", "interpolate"],
+    Rule(("truncate", "interpolate").__contains__, "truncate or interpolate"),
+]
+ProblemType = Annotated[
+    str | None,
+    _one_of((None, "regression", "single_label_classification", "multi_label_classification")),
+]
 
 
 def _default_id2label() -> dict[int, str]:
@@ -83,46 +138,47 @@ class ModelConfig:
 
     model_type: ClassVar[str]
     architecture_prefix: ClassVar[str]
+    _rules: ClassVar[tuple[tuple[str, Rule], ...]]
 
-    num_channels: int = 3
-    image_size: int | tuple[int, int] = 256
-    hidden_act: str = "silu"
-    output_stride: int = 32
-    classifier_dropout_prob: float = 0.1
-    initializer_range: float = 0.02
-    layer_norm_eps: float = 1e-5
-    semantic_loss_ignore_index: int = 255
+    num_channels: Count = 3
+    image_size: Side = 256
+    hidden_act: Activation = "silu"
+    output_stride: OutputStride = 32
+    classifier_dropout_prob: Probability = 0.1
+    initializer_range: Deviation = 0.02
+    layer_norm_eps: PositiveNumber = 1e-5
+    semantic_loss_ignore_index: Int = 255
     id2label: Mapping[int, str] = field(default_factory=_default_id2label)
-    problem_type: str | None = None
+    problem_type: ProblemType = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._rules = tuple(
+            (name, note)
+            for name, hint in get_type_hints(cls, include_extras=True).items()
+            for note in getattr(hint, "__metadata__", ())
+            if isinstance(note, Rule)
+        )
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             if isinstance(value, list):
                 object.__setattr__(self, spec.name, tuple(value))
-        self._check("num_channels", is_int_from(1), "a whole number from 1")
-        self._check("image_size", is_size, "a whole number of pixels or a (height, width) pair")
-        self._check("hidden_act", ACTIVATIONS.__contains__, "one of " + ", ".join(ACTIVATIONS))
-        self._check("output_stride", OUTPUT_STRIDES.__contains__, "8, 16 or 32")
-        self._check("classifier_dropout_prob", is_probability, "a probability from 0 to 1")
-        self._check("initializer_range", is_number_from(0), "a number from 0")
-        self._check("layer_norm_eps", is_positive, "a number above 0")
-        self._check("semantic_loss_ignore_index", is_int_from(None), "a whole number")
-        self._check(
-            "problem_type",
-            (None, *PROBLEM_TYPES).__contains__,
-            "one of " + ", ".join(PROBLEM_TYPES),
-        )
+        for name, rule in self._rules:
+            self._check(name, rule)
         object.__setattr__(self, "id2label", _read_id2label(self.id2label))
 
-    def _check(self, name: str, accepts: Callable[[Any], bool], wanted: str) -> None:
+    def _check(self, name: str, rule: Rule) -> None:
         value = getattr(self, name)
         try:
-            accepted = accepts(value)
+            accepted = rule.accepts(value)
         except TypeError:
             accepted = False
         if not accepted:
-            raise ConfigError(f"{self.model_type} config: {name} is {value!r}; it must be {wanted}")
+            raise ConfigError(
+                f"{self.model_type} config: {name} is {value!r}; it must be {rule.requirement}"
+            )
 
     @property
     def num_labels(self) -> int:
@@ -202,21 +258,12 @@ class _AsppConfig(ModelConfig):
         aspp_dropout_prob: dropout after ASPP, a probability.
     """
 
-    patch_size: int | tuple[int, int] = 2
-    expand_ratio: float = 2.0
-    conv_kernel_size: int = 3
-    aspp_out_channels: int = 256
-    atrous_rates: tuple[int, ...] = (6, 12, 18)
-    aspp_dropout_prob: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("patch_size", is_size, "a whole number of pixels or a (height, width) pair")
-        self._check("expand_ratio", is_positive, "a number above 0")
-        self._check("conv_kernel_size", is_int_from(1), "a whole number from 1")
-        self._check("aspp_out_channels", is_int_from(1), "a whole number from 1")
-        self._check("atrous_rates", is_ints(3, 1), "three whole numbers from 1")
-        self._check("aspp_dropout_prob", is_probability, "a probability from 0 to 1")
+    patch_size: Side = 2
+    expand_ratio: PositiveNumber = 2.0
+    conv_kernel_size: Count = 3
+    aspp_out_channels: Count = 256
+    atrous_rates: ThreeCounts = (6, 12, 18)
+    aspp_dropout_prob: Probability = 0.1
 
     @property
     def patch_hw(self) -> tuple[int, int]:
@@ -244,38 +291,30 @@ class MobileViTConfig(_AsppConfig):
     conv_stage_blocks: ClassVar[tuple[int, int]] = (1, 3)
     transformer_layers: ClassVar[tuple[int, int, int]] = (2, 4, 3)
 
-    hidden_sizes: tuple[int, ...] = (144, 192, 240)
-    neck_hidden_sizes: tuple[int, ...] = (16, 32, 64, 96, 128, 160, 640)
-    num_attention_heads: int = 4
-    mlp_ratio: float = 2.0
-    expand_ratio: float = 4.0
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.0
-    qkv_bias: bool = True
+    hidden_sizes: ThreeCounts = (144, 192, 240)
+    neck_hidden_sizes: SevenCounts = (16, 32, 64, 96, 128, 160, 640)
+    num_attention_heads: Count = 4
+    mlp_ratio: PositiveNumber = 2.0
+    expand_ratio: PositiveNumber = 4.0
+    hidden_dropout_prob: Probability = 0.1
+    attention_probs_dropout_prob: Probability = 0.0
+    qkv_bias: Bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("hidden_sizes", is_ints(3, 1), "three whole numbers from 1")
-        self._check("neck_hidden_sizes", is_ints(7, 1), "seven whole numbers from 1")
-        self._check("num_attention_heads", is_int_from(1), "a whole number from 1")
-        self._check("mlp_ratio", is_positive, "a number above 0")
-        self._check("hidden_dropout_prob", is_probability, "a probability from 0 to 1")
-        self._check("attention_probs_dropout_prob", is_probability, "a probability from 0 to 1")
-        self._check("qkv_bias", is_bool, "true or false")
-        self._check(
-            "conv_kernel_size",
-            lambda size: size % 2 == 1,
-            "odd: the local features are joined to the block's input at equal size",
-        )
+        heads = self.num_attention_heads
+        odd = "odd: the local features are joined to the block's input at equal size"
+        enough = "large enough to give the feed-forward network a channel"
+        self._check("conv_kernel_size", Rule(lambda size: size % 2 == 1, odd))
         self._check(
             "hidden_sizes",
-            lambda sizes: all(size % self.num_attention_heads == 0 for size in sizes),
-            f"divisible by num_attention_heads ({self.num_attention_heads})",
+            Rule(
+                lambda sizes: all(size % heads == 0 for size in sizes),
+                f"divisible by num_attention_heads ({heads})",
+            ),
         )
         self._check(
-            "mlp_ratio",
-            lambda ratio: int(min(self.hidden_sizes) * ratio) >= 1,
-            "large enough to give the feed-forward network a channel",
+            "mlp_ratio", Rule(lambda ratio: int(min(self.hidden_sizes) * ratio) >= 1, enough)
         )
 
 
@@ -300,34 +339,25 @@ class MobileViTV2Config(_AsppConfig):
     # Inverted residuals in the two convolutional stages.
     conv_stage_blocks: ClassVar[tuple[int, int]] = (1, 2)
 
-    hidden_act: str = "swish"
-    aspp_out_channels: int = 512
-    n_attn_blocks: tuple[int, ...] = (2, 4, 3)
-    base_attn_unit_dims: tuple[int, ...] = (128, 192, 256)
-    width_multiplier: float = 1.0
-    ffn_multiplier: int = 2
-    attn_dropout: float = 0.0
-    ffn_dropout: float = 0.0
+    hidden_act: Activation = "swish"
+    aspp_out_channels: Count = 512
+    n_attn_blocks: ThreeCountsFrom0 = (2, 4, 3)
+    base_attn_unit_dims: ThreeCounts = (128, 192, 256)
+    width_multiplier: PositiveNumber = 1.0
+    ffn_multiplier: Count = 2
+    attn_dropout: Probability = 0.0
+    ffn_dropout: Probability = 0.0
     patch_grid: PatchGrid = field(default="truncate", metadata=EXTENSION)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         multiplier: object = self.ffn_multiplier
         if isinstance(multiplier, float) and multiplier.is_integer():
             object.__setattr__(self, "ffn_multiplier", int(multiplier))
-        self._check("n_attn_blocks", is_ints(3, 0), "three whole numbers from 0")
-        self._check("base_attn_unit_dims", is_ints(3, 1), "three whole numbers from 1")
-        self._check("width_multiplier", is_positive, "a number above 0")
-        self._check("attn_dropout", is_probability, "a probability from 0 to 1")
-        self._check("ffn_dropout", is_probability, "a probability from 0 to 1")
-        self._check("ffn_multiplier", is_int_from(1), "a whole number from 1")
-        self._check(
-            "patch_grid", ("truncate", "interpolate").__contains__, "truncate or interpolate"
-        )
+        super().__post_init__()
+        enough = "large enough to give the feed-forward network 16 channels"
         self._check(
             "ffn_multiplier",
-            lambda ratio: all(self.ffn_dim(dim) >= 16 for dim in self.attn_unit_dims),
-            "large enough to give the feed-forward network 16 channels",
+            Rule(lambda _: all(self.ffn_dim(dim) >= 16 for dim in self.attn_unit_dims), enough),
         )
 
     def unsupported_by_transformers(self) -> str | None:
@@ -381,34 +411,20 @@ class MobileNetV2Config(ModelConfig):
     model_type: ClassVar[str] = "mobilenet_v2"
     architecture_prefix: ClassVar[str] = "MobileNetV2"
 
-    image_size: int | tuple[int, int] = 224
-    hidden_act: str = "relu6"
-    classifier_dropout_prob: float = 0.8
-    layer_norm_eps: float = 0.001
-    depth_multiplier: float = 1.0
-    depth_divisible_by: int = 8
-    min_depth: int = 8
-    expand_ratio: float = 6.0
-    first_layer_is_expansion: bool = True
-    finegrained_output: bool = True
-    tf_padding: bool = True
-    stage_depths: tuple[int, ...] = field(default=(1, 2, 3, 4, 3, 3, 1), metadata=EXTENSION)
-    stem_channels: int | None = field(default=None, metadata=EXTENSION)
-    head_channels: int | None = field(default=None, metadata=EXTENSION)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._check("depth_multiplier", is_positive, "a number above 0")
-        self._check("depth_divisible_by", is_int_from(1), "a whole number from 1")
-        self._check("min_depth", is_int_from(1), "a whole number from 1")
-        self._check("expand_ratio", is_positive, "a number above 0")
-        for name in ("first_layer_is_expansion", "finegrained_output", "tf_padding"):
-            self._check(name, is_bool, "true or false")
-        self._check("stage_depths", is_ints(7, 1), "seven whole numbers from 1")
-        for name in ("stem_channels", "head_channels"):
-            self._check(
-                name, lambda v: v is None or is_int_from(1)(v), "a whole number from 1, or null"
-            )
+    image_size: Side = 224
+    hidden_act: Activation = "relu6"
+    classifier_dropout_prob: Probability = 0.8
+    layer_norm_eps: PositiveNumber = 0.001
+    depth_multiplier: PositiveNumber = 1.0
+    depth_divisible_by: Count = 8
+    min_depth: Count = 8
+    expand_ratio: PositiveNumber = 6.0
+    first_layer_is_expansion: Bool = True
+    finegrained_output: Bool = True
+    tf_padding: Bool = True
+    stage_depths: SevenCounts = field(default=(1, 2, 3, 4, 3, 3, 1), metadata=EXTENSION)
+    stem_channels: OptionalCount = field(default=None, metadata=EXTENSION)
+    head_channels: OptionalCount = field(default=None, metadata=EXTENSION)
 
     def scaled(self, channels: int) -> int:
         """Channels of a layer that the paper gives ``channels``."""
@@ -457,17 +473,15 @@ def architecture_name(config: ModelConfig, task: Task) -> str:
     return config.architecture_prefix + _TASK_SUFFIXES[task]
 
 
-def read_config(data: Mapping[str, Any] | str | Path) -> tuple[ModelConfig, Task]:
+def read_config(data: Mapping[str, Any]) -> tuple[ModelConfig, Task]:
     """Read a Hugging Face configuration and the task its ``architectures`` names.
 
     Args:
-        data: the content of a ``config.json``, or the file's path.
+        data: the content of a ``config.json``.
 
     Raises:
-        ConfigError: unreadable file, unsupported ``model_type`` or architecture, bad field.
+        ConfigError: unsupported ``model_type`` or architecture, bad field.
     """
-    if isinstance(data, str | Path):
-        data = _read_json_object(Path(data))
     model_type = data.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_CLASSES:
         raise ConfigError(
@@ -483,16 +497,6 @@ def read_config(data: Mapping[str, Any] | str | Path) -> tuple[ModelConfig, Task
     raise ConfigError(
         f"config: architecture {architectures[0]!r} is not supported; supported are {supported}"
     )
-
-
-def _read_json_object(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: not a readable configuration: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: a configuration must be a JSON object")
-    return data
 
 
 def make_divisible(value: float, divisor: int = 8, min_value: int | None = None) -> int:

@@ -10,23 +10,27 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvit_coreml.models import mobilevit, mobilevitv2
 from mvit_coreml.models.base import Model, SemanticSegmenter
+from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig, MobileViTV2Config
 from mvit_coreml.models.deeplab import ASPP, DeepLabV3Plus
 from mvit_coreml.models.layers import (
     ChannelNorm,
     ConvLayer,
     Stack,
+    map_size,
     normalize_channels,
+    pad_to,
     static_shape,
 )
-from mvit_coreml.models.mobilenetv2 import MobileNetV2Model
+
+if TYPE_CHECKING:
+    from mvit_coreml.models import mobilevit
 
 ModelT = TypeVar("ModelT", bound=Model[Any])
 
@@ -38,11 +42,10 @@ def prepare_for_export(model: ModelT) -> ModelT:
     is not changed.
     """
     folded = copy.deepcopy(model).eval().requires_grad_(False)
-    for module in list(folded.modules()):
-        if isinstance(module, mobilevit.MobileViTBlock):
-            _fold_mobilevit_block(module)
-        elif isinstance(module, mobilevitv2.MobileViTV2Block):
-            _fold_mobilevitv2_block(module)
+    if isinstance(folded.config, MobileViTConfig):
+        _fold_mobilevit(folded)
+    elif isinstance(folded.config, MobileViTV2Config):
+        _fold_mobilevitv2(folded)
     for module in list(folded.modules()):
         if isinstance(module, ConvLayer):
             _fold_batch_norm(module)
@@ -54,8 +57,8 @@ def prepare_for_export(model: ModelT) -> ModelT:
                 setattr(module, name, FoldedDeepLabV3Plus(child))
             elif isinstance(child, nn.Dropout | nn.Dropout2d):
                 setattr(module, name, nn.Identity())
-    if isinstance(folded, SemanticSegmenter) and isinstance(folded.backbone, MobileNetV2Model):
-        folded.backbone.conv_1x1 = None  # feeds nothing in a segmenter
+    if isinstance(folded, SemanticSegmenter) and isinstance(folded.config, MobileNetV2Config):
+        folded.backbone.register_module("conv_1x1", None)  # feeds nothing in a segmenter
     return folded
 
 
@@ -132,11 +135,11 @@ class FoldedProjection(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """Map (B, dim, h, w) to (B, out_channels, *size)."""
         x = self.convolution(x)
-        height, width = mobilevitv2.map_size(x)
+        height, width = map_size(x)
         if height >= size[0] and width >= size[1]:
             return x
         remainder = cast(Tensor, self.remainder)
-        return mobilevitv2.pad_to(x - remainder, size) + remainder
+        return pad_to(x - remainder, size) + remainder
 
 
 class FoldedASPP(nn.Module):
@@ -171,32 +174,40 @@ class FoldedDeepLabV3Plus(nn.Module):
         return self.classifier(F.relu(merged))
 
 
-def _fold_mobilevit_block(block: mobilevit.MobileViTBlock) -> None:
-    norm = cast(ChannelNorm, block.layernorm)
-    _fold_affine(norm, block.conv_projection.convolution)
-    block.layernorm = ChannelNormalization(norm.eps)
-    layers = (cast(mobilevit.TransformerLayer, layer) for layer in block.transformer.layer)
-    block.transformer = Stack(FoldedTransformerLayer(layer) for layer in layers)
+def _fold_mobilevit(model: Model[Any]) -> None:
+    from mvit_coreml.models.mobilevit import MobileViTBlock, TransformerLayer
+
+    for block in list(model.modules()):
+        if not isinstance(block, MobileViTBlock):
+            continue
+        norm = cast(ChannelNorm, block.layernorm)
+        _fold_affine(norm, block.conv_projection.convolution)
+        block.layernorm = ChannelNormalization(norm.eps)
+        layers = (cast(TransformerLayer, layer) for layer in block.transformer.layer)
+        block.transformer = Stack(FoldedTransformerLayer(layer) for layer in layers)
 
 
-def _fold_mobilevitv2_block(block: mobilevitv2.MobileViTV2Block) -> None:
-    for layer in block.transformer.layer:
-        assert isinstance(layer, mobilevitv2.TransformerLayer)
-        before, after = layer.layernorm_before, layer.layernorm_after
-        assert isinstance(before, nn.GroupNorm)
-        assert isinstance(after, nn.GroupNorm)
-        _fold_affine(before, layer.attention.qkv_proj.convolution)
-        _fold_affine(after, layer.ffn.conv1.convolution)
-        layer.layernorm_before = MapNormalization(before.eps)
-        layer.layernorm_after = MapNormalization(after.eps)
-    norm, projection = block.layernorm, block.conv_projection
-    assert isinstance(norm, nn.GroupNorm)
-    assert isinstance(projection, mobilevitv2.Projection)
-    _fold_batch_norm(projection)
-    unshifted = _bias(projection.convolution).clone()
-    _fold_affine(norm, projection.convolution)
-    block.layernorm = MapNormalization(norm.eps)
-    block.conv_projection = FoldedProjection(projection.convolution, unshifted)
+def _fold_mobilevitv2(model: Model[Any]) -> None:
+    from mvit_coreml.models.mobilevitv2 import MobileViTV2Block, SeparableTransformerLayer
+
+    for module in list(model.modules()):
+        if isinstance(module, SeparableTransformerLayer):
+            before, after = module.layernorm_before, module.layernorm_after
+            assert isinstance(before, nn.GroupNorm)
+            assert isinstance(after, nn.GroupNorm)
+            _fold_affine(before, module.attention.qkv_proj.convolution)
+            _fold_affine(after, module.ffn.conv1.convolution)
+            module.layernorm_before = MapNormalization(before.eps)
+            module.layernorm_after = MapNormalization(after.eps)
+        elif isinstance(module, MobileViTV2Block):
+            norm, projection = module.layernorm, module.conv_projection
+            assert isinstance(norm, nn.GroupNorm)
+            assert isinstance(projection, ConvLayer)
+            _fold_batch_norm(projection)
+            unshifted = _bias(projection.convolution).clone()
+            _fold_affine(norm, projection.convolution)
+            module.layernorm = MapNormalization(norm.eps)
+            module.conv_projection = FoldedProjection(projection.convolution, unshifted)
 
 
 def _fold_batch_norm(layer: ConvLayer) -> None:

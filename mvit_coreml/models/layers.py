@@ -1,4 +1,4 @@
-"""Layers that the three families share, and the losses of their heads.
+"""Layers that the three families share, and the patches that attention works across.
 
 Parameter names and shapes are those of transformers, so its checkpoints load without renaming.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -20,6 +21,8 @@ from mvit_coreml.models.config import (
     ModelConfig,
     make_divisible,
 )
+
+Size = tuple[int, int]
 
 # Five halvings must leave at least one pixel.
 MIN_IMAGE_SIDE = 32
@@ -140,15 +143,11 @@ class InvertedResidual(nn.Module):
     ) -> None:
         super().__init__()
         self.use_residual = stride == 1 and in_channels == out_channels
-        self.expand_1x1 = ConvLayer(
-            in_channels,
-            expanded_channels,
-            activation=activation,
-            norm_eps=norm_eps,
-            norm_momentum=norm_momentum,
-            tf_padding=tf_padding,
+        conv = partial(
+            ConvLayer, norm_eps=norm_eps, norm_momentum=norm_momentum, tf_padding=tf_padding
         )
-        self.conv_3x3 = ConvLayer(
+        self.expand_1x1 = conv(in_channels, expanded_channels, activation=activation)
+        self.conv_3x3 = conv(
             expanded_channels,
             expanded_channels,
             3,
@@ -156,17 +155,8 @@ class InvertedResidual(nn.Module):
             dilation=dilation,
             groups=expanded_channels,
             activation=activation,
-            norm_eps=norm_eps,
-            norm_momentum=norm_momentum,
-            tf_padding=tf_padding,
         )
-        self.reduce_1x1 = ConvLayer(
-            expanded_channels,
-            out_channels,
-            norm_eps=norm_eps,
-            norm_momentum=norm_momentum,
-            tf_padding=tf_padding,
-        )
+        self.reduce_1x1 = conv(expanded_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
@@ -285,6 +275,70 @@ def static_shape(x: Tensor) -> tuple[int, ...]:
     return tuple(int(size) for size in x.shape)
 
 
+# A map of N patches with P = patch height x patch width pixels each is regrouped so that attention
+# runs across patches, separately for each of the P pixel positions within a patch.
+
+
+def space_to_depth(features: Tensor, patch: Size) -> Tensor:
+    """Regroup (B, C, H, W) as (B, C, P, N); H and W are multiples of the patch size."""
+    batch, channels, height, width = static_shape(features)
+    rows, columns = height // patch[0], width // patch[1]
+    area, count = patch[0] * patch[1], rows * columns
+    if patch[0] == patch[1]:
+        if patch[0] > 1:
+            features = F.pixel_unshuffle(features, patch[0])  # (B, C * P, rows, columns)
+        return features.reshape(batch, channels, area, count)
+    # Core ML knows only square patches as one op and refuses a rank above 5: B and C share an axis.
+    features = features.reshape(batch * channels, rows, patch[0], columns, patch[1])
+    return features.permute(0, 2, 4, 1, 3).reshape(batch, channels, area, count)
+
+
+def depth_to_space(patches: Tensor, patch: Size, size: Size) -> Tensor:
+    """Undo :func:`space_to_depth`: (B, C, P, N) to (B, C, H, W) with (H, W) = ``size``."""
+    batch, channels = static_shape(patches)[:2]
+    rows, columns = size[0] // patch[0], size[1] // patch[1]
+    if patch[0] == patch[1]:
+        features = patches.reshape(batch, channels * patch[0] * patch[1], rows, columns)
+        return F.pixel_shuffle(features, patch[0]) if patch[0] > 1 else features
+    features = patches.reshape(batch * channels, patch[0], patch[1], rows, columns)
+    return features.permute(0, 3, 1, 4, 2).reshape(batch, channels, *size)
+
+
+def patches_to_batch(patches: Tensor) -> Tensor:
+    """Regroup (B, C, P, N) as (B * P, C, 1, N), so that attention sees P as a batch."""
+    batch, channels, area, count = static_shape(patches)
+    if batch == 1:  # one reshape less, which the exported graph of a single image keeps
+        return patches.reshape(channels, area, 1, count).transpose(0, 1)
+    return patches.transpose(1, 2).reshape(batch * area, channels, 1, count)
+
+
+def batch_to_patches(tokens: Tensor, batch: int) -> Tensor:
+    """Undo :func:`patches_to_batch`: (B * P, C, 1, N) to (B, C, P, N)."""
+    tokens_in_batch, channels, _, count = static_shape(tokens)
+    area = tokens_in_batch // batch
+    if batch == 1:
+        return tokens.transpose(0, 1).reshape(1, channels, area, count)
+    return tokens.reshape(batch, area, channels, count).transpose(1, 2)
+
+
+def round_up(size: Size, patch: Size) -> Size:
+    """Return the smallest multiple of the patch size that covers ``size``."""
+    return (-(-size[0] // patch[0]) * patch[0], -(-size[1] // patch[1]) * patch[1])
+
+
+def pad_to(x: Tensor, size: Size) -> Tensor:
+    """Pad (B, C, h, w) with zeros at the bottom right up to ``size``, where it is smaller."""
+    height, width = map_size(x)
+    rows, columns = max(size[0] - height, 0), max(size[1] - width, 0)
+    return F.pad(x, (0, columns, 0, rows)) if rows or columns else x
+
+
+def map_size(x: Tensor) -> Size:
+    """Return (H, W) of (B, C, H, W)."""
+    height, width = static_shape(x)[-2:]
+    return height, width
+
+
 def check_image(pixel_values: Tensor, config: ModelConfig) -> None:
     """Refuse an input that the model cannot process.
 
@@ -302,47 +356,3 @@ def check_image(pixel_values: Tensor, config: ModelConfig) -> None:
             f"image of {shape[2]}x{shape[3]} pixels is too small; "
             f"{config.model_type} needs at least {MIN_IMAGE_SIDE} on each side"
         )
-
-
-def classification_loss(logits: Tensor, labels: Tensor, config: ModelConfig) -> Tensor:
-    """Cross entropy, or the loss that ``config.problem_type`` names.
-
-    Args:
-        logits: (B, num_labels).
-        labels: (B,) class indices, (B,) or (B, num_labels) targets of a regression, or
-            (B, num_labels) floating-point targets for several labels at once.
-        config: gives the number of classes and the kind of problem.
-    """
-    problem = config.problem_type
-    if problem is None:
-        if config.num_labels == 1:
-            problem = "regression"
-        elif labels.dtype in (torch.long, torch.int):
-            problem = "single_label_classification"
-        else:
-            problem = "multi_label_classification"
-    if problem == "regression":
-        if config.num_labels == 1:
-            return F.mse_loss(logits.squeeze(), labels.squeeze())
-        return F.mse_loss(logits, labels)
-    if problem == "single_label_classification":
-        return F.cross_entropy(logits.view(-1, config.num_labels), labels.view(-1).long())
-    return F.binary_cross_entropy_with_logits(logits, labels)
-
-
-def segmentation_loss(logits: Tensor, labels: Tensor, config: ModelConfig) -> Tensor:
-    """Cross entropy of the logits upsampled to the label map.
-
-    Args:
-        logits: (B, num_labels, h, w).
-        labels: (B, H, W) class indices.
-        config: its ``semantic_loss_ignore_index`` marks pixels to skip.
-
-    Raises:
-        InputError: the model has a single class.
-    """
-    if config.num_labels == 1:
-        raise InputError("labels were given but the segmenter has one class; it needs two or more")
-    size = (labels.shape[-2], labels.shape[-1])
-    logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, labels, ignore_index=config.semantic_loss_ignore_index)

@@ -24,18 +24,16 @@ from mvit_coreml.models.layers import (
     ConvLayer,
     PointwiseLinear,
     Stack,
+    batch_to_patches,
     check_image,
     conv_stages,
-    downsampling,
-    stage_dilations,
-    static_shape,
-)
-from mvit_coreml.models.patches import (
-    batch_to_patches,
     depth_to_space,
+    downsampling,
     patches_to_batch,
     round_up,
     space_to_depth,
+    stage_dilations,
+    static_shape,
 )
 
 

@@ -20,11 +20,14 @@ from mvit_coreml.models.layers import (
     Stack,
     check_image,
     conv_stages,
+    depth_to_space,
     downsampling,
+    map_size,
+    pad_to,
+    round_up,
+    space_to_depth,
     stage_dilations,
-    static_shape,
 )
-from mvit_coreml.models.patches import depth_to_space, round_up, space_to_depth
 
 
 class LinearSelfAttention(nn.Module):
@@ -62,7 +65,7 @@ class FeedForward(nn.Module):
         return self.dropout(self.conv2(self.dropout(self.conv1(x))))
 
 
-class TransformerLayer(nn.Module):
+class SeparableTransformerLayer(nn.Module):
     """Pre-norm separable attention and feed-forward network."""
 
     def __init__(self, config: MobileViTV2Config, dim: int) -> None:
@@ -84,19 +87,6 @@ class Projection(ConvLayer):
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:  # type: ignore[override]
         """Map (B, dim, h, w) to (B, out_channels, *size)."""
         return super().forward(pad_to(x, size))
-
-
-def pad_to(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pad (B, C, h, w) with zeros at the bottom right up to ``size``, where it is smaller."""
-    height, width = map_size(x)
-    rows, columns = max(size[0] - height, 0), max(size[1] - width, 0)
-    return F.pad(x, (0, columns, 0, rows)) if rows or columns else x
-
-
-def map_size(x: Tensor) -> tuple[int, int]:
-    """Return (H, W) of (B, C, H, W)."""
-    height, width = static_shape(x)[-2:]
-    return height, width
 
 
 class MobileViTV2Block(nn.Module):
@@ -123,7 +113,7 @@ class MobileViTV2Block(nn.Module):
             activation=config.hidden_act,
         )
         self.conv_1x1 = ConvLayer(out_channels, dim, normalize=False)
-        self.transformer = Stack(TransformerLayer(config, dim) for _ in range(num_layers))
+        self.transformer = Stack(SeparableTransformerLayer(config, dim) for _ in range(num_layers))
         self.layernorm: nn.Module = nn.GroupNorm(1, dim, eps=config.layer_norm_eps)
         self.conv_projection: nn.Module = Projection(dim, out_channels)
 

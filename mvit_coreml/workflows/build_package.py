@@ -30,7 +30,7 @@ from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.models.base import Model
-from mvit_coreml.models.build import build_model
+from mvit_coreml.models.build_model import build_model
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 from mvit_coreml.validation.fp16_range import UnsafeOperation, unsafe_operations
 from mvit_coreml.validation.synthetic_images import synthetic_pictures

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from mvit_coreml.checkpoints.load import load_checkpoint
 from mvit_coreml.errors import CheckpointError, ConfigError
-from mvit_coreml.models.build import build_model
+from mvit_coreml.models.build_model import build_model
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 CLASSES = [
@@ -237,7 +237,7 @@ def test_a_failing_save_leaves_the_folder_as_it_was(build_hf, save_hf, monkeypat
         raise OSError(28, "No space left on device")
 
     checkpoint = load_checkpoint(folder)
-    monkeypatch.setattr("mvit_coreml.checkpoints.checkpoint.save", fail)
+    monkeypatch.setattr("safetensors.torch.save", fail)
     with pytest.raises(CheckpointError, match=r"cannot be written: No space left on device"):
         checkpoint.save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -111,15 +111,6 @@ def test_unsupported_families_and_architectures_name_what_is_supported() -> None
         read_config({"model_type": "mobilevit", "architectures": ["MobileViTForPose"]})
 
 
-def test_unreadable_configuration_names_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    with pytest.raises(ConfigError, match=r"config\.json"):
-        read_config(path)
-    path.write_text("{")
-    with pytest.raises(ConfigError, match=r"config\.json"):
-        read_config(path)
-
-
 def test_extension_fields_are_reported_as_beyond_transformers() -> None:
     assert MobileViTV2Config().unsupported_by_transformers() is None
     # At 256 pixels every patch grid is even, and both libraries compute the same.

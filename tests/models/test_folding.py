@@ -10,7 +10,7 @@ import torch
 from standins import PUBLISHED, SMALL, enliven, pictures, relative_error
 from torch import nn
 
-from mvit_coreml.models.build import build_model
+from mvit_coreml.models.build_model import build_model
 from mvit_coreml.models.config import (
     MobileNetV2Config,
     MobileViTConfig,

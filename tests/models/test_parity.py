@@ -11,7 +11,7 @@ import torch
 import transformers
 from standins import PUBLISHED, SMALL, enliven, pictures, reference, relative_error
 
-from mvit_coreml.models.build import build_model
+from mvit_coreml.models.build_model import build_model
 from mvit_coreml.models.config import (
     ACTIVATIONS,
     CONFIG_CLASSES,

@@ -14,8 +14,7 @@ from packages import converted, read_tree, small_checkpoint
 from mvit_coreml import ConvertOptions, ImageProcessor, MvitCoremlError, convert
 from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.errors import InputError
-from mvit_coreml.models.build import MODEL_CLASSES
-from mvit_coreml.models.config import architecture_name
+from mvit_coreml.models.build_model import model_class
 from mvit_coreml.workflows.convert import default_destination
 from mvit_coreml.workflows.options import input_size
 
@@ -214,9 +213,8 @@ def test_the_matrix_names_every_architecture_of_the_catalogue(matrix):
     """Numbers of parameters are those that were published."""
     for entry in CATALOGUE:
         with torch.device("meta"):
-            model = MODEL_CLASSES[architecture_name(matrix.configuration(entry), entry.task)](
-                matrix.configuration(entry)
-            )
+            config = matrix.configuration(entry)
+            model = model_class(config, entry.task)(config)
         count = sum(parameter.numel() for parameter in model.parameters())
         assert entry.parameters in (None, count), entry.id
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mvit_coreml.models.patches import (
+from mvit_coreml.models.layers import (
     batch_to_patches,
     depth_to_space,
     patches_to_batch,

@@ -1,9 +1,10 @@
-"""From a configuration or a checkpoint to a module."""
+"""Building a model from its configuration, or from a checkpoint with its weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from importlib import import_module
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,39 +12,8 @@ from torch import Tensor
 from mvit_coreml.errors import CheckpointError
 from mvit_coreml.models.base import Model
 from mvit_coreml.models.config import ModelConfig, Task, architecture_name
-from mvit_coreml.models.mobilenetv2 import (
-    MobileNetV2ForImageClassification,
-    MobileNetV2ForSemanticSegmentation,
-    MobileNetV2Model,
-)
-from mvit_coreml.models.mobilevit import (
-    MobileViTForImageClassification,
-    MobileViTForSemanticSegmentation,
-    MobileViTModel,
-)
-from mvit_coreml.models.mobilevitv2 import (
-    MobileViTV2ForImageClassification,
-    MobileViTV2ForSemanticSegmentation,
-    MobileViTV2Model,
-)
-
-MODEL_CLASSES: dict[str, type[Model[Any]]] = {
-    cls.__name__: cls
-    for cls in (
-        MobileViTModel,
-        MobileViTForImageClassification,
-        MobileViTForSemanticSegmentation,
-        MobileViTV2Model,
-        MobileViTV2ForImageClassification,
-        MobileViTV2ForSemanticSegmentation,
-        MobileNetV2Model,
-        MobileNetV2ForImageClassification,
-        MobileNetV2ForSemanticSegmentation,
-    )
-}
 
 
-@runtime_checkable
 class HasWeights(Protocol):
     """What :func:`build_model` needs of a checkpoint."""
 
@@ -73,12 +43,12 @@ def build_model(source: ModelConfig | HasWeights, task: Task | None = None) -> M
         CheckpointError: the checkpoint's weights do not fit its configuration.
     """
     if isinstance(source, ModelConfig):
-        model: Model[Any] = _model_class(source, task or "backbone")(source)
+        model: Model[Any] = model_class(source, task or "backbone")(source)
         model.initialize()
         return model.eval()
     # Without storage of its own the model costs neither time nor memory until it gets its weights.
     with torch.device("meta"):
-        model = _model_class(source.config, source.task)(source.config)
+        model = model_class(source.config, source.task)(source.config)
     try:
         model.load_state_dict(source.weights, strict=True, assign=True)
     except RuntimeError as error:
@@ -87,5 +57,7 @@ def build_model(source: ModelConfig | HasWeights, task: Task | None = None) -> M
     return model.eval().requires_grad_(True)
 
 
-def _model_class(config: ModelConfig, task: Task) -> type[Model[Any]]:
-    return MODEL_CLASSES[architecture_name(config, task)]
+def model_class(config: ModelConfig, task: Task) -> type[Model[Any]]:
+    """Return the class of a family's model for a task; only that family's module is imported."""
+    module = import_module(f"mvit_coreml.models.{config.architecture_prefix.lower()}")
+    return getattr(module, architecture_name(config, task))
