@@ -28,8 +28,8 @@ from .workflows.options import PaletteOptions as PaletteOptions
 from .workflows.palettize import PalettizedPackage as PalettizedPackage
 from .workflows.palettize import palettize_package as palettize_package
 from .workflows.tradeoff.curve import Tradeoff as Tradeoff
-from .workflows.tradeoff.files import write_tradeoff as write_tradeoff
-from .workflows.tradeoff.tradeoff import measure_tradeoff as measure_tradeoff
+from .workflows.tradeoff.measure_tradeoff import measure_tradeoff as measure_tradeoff
+from .workflows.tradeoff.write_tradeoff import write_tradeoff as write_tradeoff
 from .workflows.validate import validate as validate
 
 __version__: str

@@ -17,13 +17,13 @@ from mvit_coreml import ConvertOptions, Tradeoff
 from mvit_coreml.cli import cli
 from mvit_coreml.compression.choices import Choice
 from mvit_coreml.evaluation.accuracy import Share
-from mvit_coreml.workflows.tradeoff import tradeoff
+from mvit_coreml.workflows.tradeoff import measure_tradeoff as tradeoff_measurement
 from mvit_coreml.workflows.tradeoff.curve import TradeoffPoint, WeightSensitivity
 
 
 def curve() -> Tradeoff:
     def point(name: str, **given: Any) -> TradeoffPoint:
-        values: dict[str, Any] = {"bits": None, "average_bits": 16.0, "kl": 0.0, "found": None}
+        values: dict[str, Any] = {"bits": None, "average_bits": 16.0, "kl": 0.0, "applied": None}
         values |= {"plan": "uniform", "seconds": 1.25}
         return TradeoffPoint(name=name, **(values | given))
 
@@ -87,7 +87,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Tradeoff], dict[str, 
             asked.update(given, options=options, images=images)
             return found
 
-        monkeypatch.setattr(tradeoff, "measure_tradeoff", measure)
+        monkeypatch.setattr(tradeoff_measurement, "measure_tradeoff", measure)
         return asked
 
     return install

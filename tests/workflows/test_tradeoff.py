@@ -29,7 +29,7 @@ from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.targets import PackageTarget
 from mvit_coreml.export.coremltools_import import load_coremltools
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.workflows.tradeoff import measurement as tradeoff_measurement
+from mvit_coreml.workflows.tradeoff import measure_tradeoff as tradeoff_measurement
 
 LABELS = ("ant", "bee", "cat", "dog", "elk")
 
@@ -173,7 +173,7 @@ def test_a_mixed_plan_takes_no_more_than_the_uniform_one_and_is_closer(curve: Tr
 
 
 def test_sensitivities_are_of_all_weights_the_worst_first(curve: Tradeoff) -> None:
-    plan, _ = next(point.found for point in curve.points if point.found is not None)
+    plan, _ = next(point.applied for point in curve.points if point.applied is not None)
     shapes = {weight.name: weight.shape for weight in plan.weights}
     assert {w.name: w.elements for w in curve.sensitivities} == {
         name: int(np.prod(shape)) for name, shape in shapes.items()

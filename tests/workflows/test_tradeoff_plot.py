@@ -10,7 +10,7 @@ import pytest
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.accuracy import Share
 from mvit_coreml.workflows.tradeoff.curve import Tradeoff, TradeoffPoint
-from mvit_coreml.workflows.tradeoff.plot import draw_tradeoff
+from mvit_coreml.workflows.tradeoff.write_tradeoff import plot_tradeoff, write_tradeoff
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINK = "{http://www.w3.org/1999/xlink}href"
@@ -29,7 +29,7 @@ def point(palettes: str, plan: str, size: int, snr: float, share: float | None) 
         kl=None if share is None else 0.0,
         accuracy=None if share is None else Share.of(round(100 * share), 100),
         seconds=0.0,
-        found=None,
+        applied=None,
     )
 
 
@@ -62,11 +62,8 @@ def curve(labelled: bool = True) -> Tradeoff:
 @pytest.mark.parametrize(
     ("labelled", "panels"), [(True, ("snr", "agreement", "accuracy")), (False, ("snr",))]
 )
-def test_every_panel_has_a_mark_for_every_point(
-    tmp_path: Path, labelled: bool, panels: tuple[str, ...]
-) -> None:
-    draw_tradeoff(curve(labelled), tmp_path / "plot.svg")
-    root = ElementTree.parse(tmp_path / "plot.svg").getroot()
+def test_every_panel_has_a_mark_for_every_point(labelled: bool, panels: tuple[str, ...]) -> None:
+    root = ElementTree.fromstring(plot_tradeoff(curve(labelled), ".svg"))
     groups = {group.get("id", ""): group for group in root.iter(f"{SVG}g")}
     for panel in panels:
         lines = {name: group for name, group in groups.items() if name.startswith(f"{panel}-")}
@@ -92,9 +89,8 @@ def test_every_panel_has_a_mark_for_every_point(
     assert {name.split("-")[0] for name in groups if "fitted" in name} == set(panels)
 
 
-def test_larger_packages_stand_further_right_and_better_ones_higher(tmp_path: Path) -> None:
-    draw_tradeoff(curve(), tmp_path / "plot.svg")
-    root = ElementTree.parse(tmp_path / "plot.svg").getroot()
+def test_larger_packages_stand_further_right_and_better_ones_higher() -> None:
+    root = ElementTree.fromstring(plot_tradeoff(curve(), ".svg"))
     (line,) = (group for group in root.iter(f"{SVG}g") if group.get("id") == "snr-k-means")
     (left_x, left_y), (right_x, right_y) = (
         (float(use.get("x", "")), float(use.get("y", ""))) for use in line.iter(f"{SVG}use")
@@ -103,15 +99,14 @@ def test_larger_packages_stand_further_right_and_better_ones_higher(tmp_path: Pa
     assert left_y > right_y  # 10 dB lies below 30 dB
 
 
-def test_the_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
-    for name in ("plot.svg", "plot.png"):
-        draw_tradeoff(curve(), tmp_path / name)
-        first = (tmp_path / name).read_bytes()
-        draw_tradeoff(curve(), tmp_path / name)
-        assert (tmp_path / name).read_bytes() == first
+def test_the_same_figures_give_the_same_bytes() -> None:
+    for suffix in (".svg", ".png"):
+        first = plot_tradeoff(curve(), suffix)
+        assert plot_tradeoff(curve(), suffix) == first
     assert first.startswith(b"\x89PNG")
 
 
-def test_another_ending_is_refused(tmp_path: Path) -> None:
+def test_another_ending_is_refused_and_nothing_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must end in \.svg or \.png"):
-        draw_tradeoff(curve(), tmp_path / "plot.pdf")
+        write_tradeoff(curve(), tmp_path / "curve", plot_suffixes=(".svg", ".pdf"))
+    assert list(tmp_path.iterdir()) == []

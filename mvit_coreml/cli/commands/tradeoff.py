@@ -104,8 +104,12 @@ def command(ctx: click.Context, /, source: str, as_json: bool, quiet: bool, **gi
     from mvit_coreml.checkpoints.load import load_checkpoint
     from mvit_coreml.cli.commands.validate import find_images
     from mvit_coreml.workflows.options import ConvertOptions
-    from mvit_coreml.workflows.tradeoff.files import check_folder, tradeoff_document, write_tradeoff
-    from mvit_coreml.workflows.tradeoff.tradeoff import measure_tradeoff
+    from mvit_coreml.workflows.tradeoff.measure_tradeoff import measure_tradeoff
+    from mvit_coreml.workflows.tradeoff.write_tradeoff import (
+        check_folder,
+        tradeoff_document,
+        write_tradeoff,
+    )
 
     if given["destination"] is not None:
         check_folder(given["destination"], given["force"])

@@ -34,7 +34,7 @@ class TradeoffPoint:
         accuracy: main figure on the labelled images, ``None`` without them.
         seconds: that making the package took, from the traced model on; coremltools begins with
             the saved package without palettes.
-        found: the plan and its values, ``None`` where there is none.
+        applied: the plan and its values, ``None`` where there is none.
     """
 
     name: str
@@ -48,7 +48,7 @@ class TradeoffPoint:
     kl: float | None
     accuracy: Share | None
     seconds: float
-    found: Palettes | None = field(repr=False, compare=False)
+    applied: Palettes | None = field(repr=False, compare=False)
 
     @property
     def series(self) -> str:

@@ -1,23 +1,29 @@
-"""Making packages of many sizes, and measuring each as it lies on disk."""
+"""Measuring what packages of many sizes keep of a checkpoint's answers: ``mvit-coreml tradeoff``.
+
+Each package is made, saved, and judged as it lies on disk.
+"""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.apply_plan import uniform_reasons
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
+from mvit_coreml.compression.calibration.tuner import FEWEST_IMAGES
+from mvit_coreml.compression.choices import BLOCKWISE_IOS, UNCOMPRESSED, Choice
 from mvit_coreml.compression.coremltools_palettes import (
     missing_requirement,
     palettize_by_coremltools,
 )
 from mvit_coreml.compression.plan import PlanValues, Scalar, make_plan
-from mvit_coreml.errors import GateError
+from mvit_coreml.errors import GateError, InputError
+from mvit_coreml.evaluation.accuracy_drop import read_dataset
 from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
 from mvit_coreml.evaluation.preparation import read_preparation
 from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
@@ -27,7 +33,7 @@ from mvit_coreml.validation.judging import Judge, Judgement
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import PackageBuilder
 from mvit_coreml.workflows.fit_palettes import PaletteFitting
-from mvit_coreml.workflows.options import ConvertOptions, fit_of
+from mvit_coreml.workflows.options import ConvertOptions, fill_in, fit_of
 from mvit_coreml.workflows.palettization import Palettes, asked_for
 from mvit_coreml.workflows.tradeoff.curve import (
     PaletteKind,
@@ -37,6 +43,8 @@ from mvit_coreml.workflows.tradeoff.curve import (
     WeightSensitivity,
 )
 
+_BITS = (8, 6, 4, 2)
+_BITS_WITH_3 = (8, 6, 4, 3, 2)
 # Synthetic pictures to judge on where there are no images; palettes are fitted to others.
 _PICTURES = 24
 
@@ -48,19 +56,114 @@ class TradeoffProgress(Protocol):
         """Take note of what is begun, or with a detail of how it gets on."""
 
 
-@dataclass(frozen=True, kw_only=True)
+def _no_progress(stage: str, detail: str = "", /) -> None:
+    """Take note of nothing."""
+
+
+def measure_tradeoff(
+    checkpoint: Checkpoint,
+    options: ConvertOptions | None = None,
+    images: Sequence[Any] | None = None,
+    *,
+    bits: Sequence[int] | None = None,
+    steps: int | None = None,
+    tune_minutes: float | None = None,
+    dataset: str | Path | None = None,
+    coremltools: bool = True,
+    progress: TradeoffProgress = _no_progress,
+) -> Tradeoff:
+    """Make packages of many sizes and measure each as it lies on disk.
+
+    These are the package without palettes; for each of ``bits`` that of k-means alone, that of
+    palettes fitted to images and that of coremltools' ``palettize_weights``; and packages of mixed
+    bits. The portable runtime runs them on images that no palette was fitted to.
+
+    An interruption (Ctrl-C) ends it early, with what was measured by then; one during tuning ends
+    the tuning of that plan.
+
+    Args:
+        checkpoint: from :func:`~mvit_coreml.load_checkpoint`.
+        options: what kind of packages; of those that say how weights are palettized none counts.
+        images: to fit palettes to, and without ``dataset`` to judge on some of them; synthetic
+            pictures by default.
+        bits: of the uniform plans; by default 8, 6, 4, from iOS 18 also 3, and 2.
+        steps: number of mixed plans, at sizes from the smallest to the largest of the uniform
+            plans; by default one at the size of each of those.
+        tune_minutes: also tune every plan, each for this long at most.
+        dataset: folder or CSV of labelled images to judge on.
+        coremltools: make coremltools' packages too.
+        progress: told of everything that is begun.
+
+    Raises:
+        InputError: options, bits, images or labels that cannot be used.
+    """
+    chosen = options or ConvertOptions()
+    chosen = replace(chosen, bits=None, group_size=0, promise=None, dataset=None, plan=None)
+    chosen = fill_in(replace(chosen, tune_minutes=None), checkpoint)
+    _check(chosen, images, steps, tune_minutes, dataset)
+    if bits is None:
+        bits = _BITS_WITH_3 if chosen.ios >= BLOCKWISE_IOS else _BITS
+    if not bits:
+        raise InputError("there are no bits to make packages with; give some, such as 8,6,4")
+    for width in bits:
+        Choice(width).check_target(chosen.ios)
+    with tempfile.TemporaryDirectory() as folder:
+        measurement = _Measurement(
+            checkpoint,
+            chosen,
+            images,
+            None if dataset is None else read_dataset(checkpoint, Path(dataset)),
+            Path(folder),
+            progress,
+        )
+        return measurement.run(sorted(set(bits), reverse=True), steps, tune_minutes, coremltools)
+
+
+def _check(
+    options: ConvertOptions,
+    images: Sequence[Any] | None,
+    steps: int | None,
+    tune_minutes: float | None,
+    dataset: str | Path | None,
+) -> None:
+    """Refuse what cannot be measured, before any work is done."""
+    if len(options.image_sizes) > 1:
+        raise InputError("several image sizes: a trade-off is measured at one; give one")
+    if images is not None and len(images) < FEWEST_IMAGES:
+        raise InputError(
+            f"{len(images)} images are too few to fit palettes to; give {FEWEST_IMAGES} or more"
+        )
+    if steps is not None and steps < 0:
+        raise InputError(f"{steps} mixed plans: give 0 or more")
+    if tune_minutes is not None and tune_minutes <= 0:
+        raise InputError(f"{tune_minutes:g} minutes of tuning: give more than 0")
+    if dataset is not None and options.output == "features":
+        raise InputError("features have no accuracy; leave out the labelled images")
+
+
+_Make = Callable[[Path], tuple[Path, Palettes | None]]
+"""Makes a package in a folder; returns it, and what its palettes are."""
+
+
+@dataclass(frozen=True)
 class _Task:
     """A package to make and measure."""
 
     name: str
-    title: str
     plan: PlanKind
     palettes: PaletteKind
-    make: Callable[[Path], tuple[Path, Palettes | None]]
+    make: _Make
     bits: int | None = None
 
+    @property
+    def title(self) -> str:
+        if self.plan == "none":
+            return "no palettes"
+        kind = "k-means" if self.palettes == "kmeans" else self.palettes
+        return f"{Choice(self.bits) if self.bits else 'mixed bits'}, {kind}"
 
-class TradeoffMeasurement:
+
+class _Measurement:
     """Packages of one checkpoint, made and measured one after another.
 
     Args:
@@ -118,31 +221,32 @@ class TradeoffMeasurement:
         return PackageTarget(predictor, preparation, self.checkpoint.config.num_labels)
 
     def _note_overlap(self, images: Sequence[Any], judged: Sequence[Path]) -> None:
-        seen = {Path(image).resolve() for image in images if isinstance(image, str | Path)}
-        common = sum(path.resolve() in seen for path in judged)
+        fitted = {Path(image).resolve() for image in images if isinstance(image, str | Path)}
+        common = sum(path.resolve() in fitted for path in judged)
         if common:
             self.notes.append(
                 f"{common} of the {len(judged)} labelled images are among those that palettes were"
                 " fitted to, so the figures flatter; fit to others"
             )
 
-    def measure(
+    def run(
         self, bits: Sequence[int], steps: int | None, minutes: float | None, coremltools: bool
     ) -> Tradeoff:
         """Make all packages, and measure them."""
         complete = True
         accuracy = self.judge.reference_accuracy()
-        kinds: list[PaletteKind] = ["fitted"] if minutes is None else ["fitted", "tuned"]
-        count = len(bits) if steps is None else steps
-        total = 1 + len(bits) * (1 + len(kinds)) + count * len(kinds)
+        kinds: dict[PaletteKind, float | None] = {"fitted": None}
+        if minutes is not None:
+            kinds["tuned"] = minutes
         if coremltools:
             lacking = missing_requirement()
             if lacking is not None:
                 self.notes.append(f"coremltools' own palettes need {lacking}, which is missing")
                 coremltools = False
-            total += len(bits) if coremltools else 0
+        mixed = len(bits) if steps is None else steps
+        total = 1 + len(bits) * (1 + coremltools) + (len(bits) + mixed) * len(kinds)
         try:
-            for task in self._tasks(bits, steps, kinds, minutes, coremltools):
+            for task in self._tasks(bits, steps, kinds, coremltools):
                 self._begin(f"{task.title} ({len(self.points) + 1} of {total})")
                 self._measure(task)
         except KeyboardInterrupt:
@@ -165,121 +269,88 @@ class TradeoffMeasurement:
         )
 
     def _sensitivities(self) -> tuple[WeightSensitivity, ...]:
-        # An interruption may have come before they were measured.
-        if not self.fitting.sensitivities:
-            return ()
+        # None are there where an interruption came before they were measured.
         elements = {info.name: info.elements for info in self.fitting.infos}
-        found = []
-        for one in self.fitting.sensitivities:
-            noise = {c: value for c, value in one.noise.items() if c != UNCOMPRESSED}
-            found.append(WeightSensitivity(name=one.name, elements=elements[one.name], noise=noise))
-        return tuple(sorted(found, key=lambda weight: -weight.worst))
+        weights = [
+            WeightSensitivity(
+                name=measured.name,
+                elements=elements[measured.name],
+                noise={c: value for c, value in measured.noise.items() if c != UNCOMPRESSED},
+            )
+            for measured in self.fitting.sensitivities
+        ]
+        return tuple(sorted(weights, key=lambda weight: -weight.worst))
 
     def _tasks(
         self,
         bits: Sequence[int],
         steps: int | None,
-        kinds: Sequence[PaletteKind],
-        minutes: float | None,
+        kinds: Mapping[PaletteKind, float | None],
         coremltools: bool,
     ) -> Iterator[_Task]:
-        """Say what to make, the quick ones first; the sizes of the last depend on the others."""
-        yield _Task(
-            name=self.options.precision,
-            title="no palettes",
-            plan="none",
-            palettes="none",
-            make=lambda _: (self.plain, None),
-        )
+        """Yield what to make, the quick ones first; the sizes of the last depend on the others.
+
+        Args:
+            bits: of the uniform plans.
+            steps: number of mixed plans.
+            kinds: of palettes that are fitted, with the minutes that they are tuned for.
+            coremltools: make coremltools' packages too.
+        """
+        make: _Make
+        yield _Task(self.options.precision, "none", "none", lambda _: (self.plain, None))
         for width in bits:
-            yield self._uniform(width, "kmeans", None)
+            make = partial(self._make_kmeans, width)
+            yield _Task(f"uniform-{width}-kmeans", "uniform", "kmeans", make, width)
         sizes = [point.size for point in self.points if point.palettes == "kmeans"]
-        if coremltools:
+        for width in bits if coremltools else ():
+            make = partial(self._make_coremltools, width)
+            yield _Task(f"uniform-{width}-coremltools", "uniform", "coremltools", make, width)
+        for kind, minutes in kinds.items():
             for width in bits:
-                yield self._coremltools(width)
-        for kind in kinds:
-            for width in bits:
-                yield self._uniform(width, kind, minutes if kind == "tuned" else None)
+                choices, asked = self.fitting.uniform(width), asked_for(width, 0)
+                make = partial(self._make_fitted, choices, asked, minutes)
+                yield _Task(f"uniform-{width}-{kind}", "uniform", kind, make, width)
         self._begin("sensitivity")
         weight_options = self.fitting.weight_options()
-        for kind in kinds:
+        for kind, minutes in kinds.items():
             for number, size in enumerate(_spaced(sizes, steps), 1):
                 try:
                     choices = self.fitting.under(size, weight_options)
                 except GateError as error:
                     self.notes.append(str(error))
                     continue
-                asked: dict[str, Scalar] = {"target_size": size}
-                yield self._fitted(
-                    f"mixed-{number}-{kind}",
-                    "mixed",
-                    kind,
-                    choices,
-                    asked,
-                    minutes if kind == "tuned" else None,
-                )
+                make = partial(self._make_fitted, choices, {"target_size": size}, minutes)
+                yield _Task(f"mixed-{number}-{kind}", "mixed", kind, make)
 
-    def _uniform(self, bits: int, kind: PaletteKind, minutes: float | None) -> _Task:
-        choices, asked = self.fitting.uniform(bits), asked_for(bits, 0)
-        name = f"uniform-{bits}-{kind}"
-        if kind != "kmeans":
-            return self._fitted(name, "uniform", kind, choices, asked, minutes, bits)
-
-        def make(folder: Path) -> tuple[Path, Palettes | None]:
-            plan = make_plan(
-                self.fitting.weights,
-                choices,
-                ios=self.options.ios,
-                source_sha256=self.checkpoint.provenance.sha256,
-                asked=asked,
-                reasons=uniform_reasons(self.fitting.infos),
-            )
-            palettes = plan, PlanValues()
-            return self.builder.build(folder, palettes).package, palettes
-
-        return _Task(
-            name=name,
-            title=f"{Choice(bits)}, k-means",
-            plan="uniform",
-            palettes=kind,
-            make=make,
-            bits=bits,
+    def _make_kmeans(self, bits: int, folder: Path) -> tuple[Path, Palettes]:
+        plan = make_plan(
+            self.fitting.weights,
+            self.fitting.uniform(bits),
+            ios=self.options.ios,
+            source_sha256=self.checkpoint.provenance.sha256,
+            asked=asked_for(bits, 0),
+            reasons=uniform_reasons(self.fitting.infos),
         )
+        palettes = plan, PlanValues()
+        return self.builder.build(folder, palettes).package, palettes
 
-    def _fitted(
+    def _make_coremltools(self, bits: int, folder: Path) -> tuple[Path, None]:
+        package = folder / f"coremltools{SUFFIX}"
+        palettize_by_coremltools(self.plain, bits, package)
+        return package, None
+
+    def _make_fitted(
         self,
-        name: str,
-        plan: PlanKind,
-        kind: PaletteKind,
         choices: Mapping[str, Choice],
         asked: Mapping[str, Scalar],
         minutes: float | None,
-        bits: int | None = None,
-    ) -> _Task:
-        def make(folder: Path) -> tuple[Path, Palettes | None]:
-            tuner = self.fitting.tuner
-            tuned = tuner.tune(choices, minutes, lambda detail: self._detail("tune", detail))
-            tuning: dict[str, Scalar] = {} if minutes is None else {"tune_minutes": minutes}
-            palettes = self.fitting.palettes(choices, tuned, {**asked, **tuning})
-            return self.builder.build(folder, palettes).package, palettes
-
-        title = f"{Choice(bits) if bits else 'mixed bits'}, {kind}"
-        return _Task(name=name, title=title, plan=plan, palettes=kind, make=make, bits=bits)
-
-    def _coremltools(self, bits: int) -> _Task:
-        def make(folder: Path) -> tuple[Path, None]:
-            package = folder / f"coremltools{SUFFIX}"
-            palettize_by_coremltools(self.plain, bits, package)
-            return package, None
-
-        return _Task(
-            name=f"uniform-{bits}-coremltools",
-            title=f"{Choice(bits)}, coremltools",
-            plan="uniform",
-            palettes="coremltools",
-            make=make,
-            bits=bits,
-        )
+        folder: Path,
+    ) -> tuple[Path, Palettes]:
+        tuner = self.fitting.tuner
+        tuned = tuner.tune(choices, minutes, lambda detail: self._detail("tune", detail))
+        tuning: dict[str, Scalar] = {} if minutes is None else {"tune_minutes": minutes}
+        palettes = self.fitting.palettes(choices, tuned, {**asked, **tuning})
+        return self.builder.build(folder, palettes).package, palettes
 
     def _measure(self, task: _Task) -> None:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
@@ -305,7 +376,7 @@ class TradeoffMeasurement:
                 kl=judgement.kl,
                 accuracy=judgement.accuracy,
                 seconds=seconds if task.palettes != "none" else 0.0,
-                found=palettes,
+                applied=palettes,
             )
         )
 
@@ -329,12 +400,12 @@ class TradeoffMeasurement:
 
 def _measured(size: int, judgement: Judgement, images: int) -> dict[str, Scalar]:
     """Return what a plan says about its package."""
-    found: dict[str, Scalar] = {"size": size, "snr": round(judgement.snr, 2), "images": images}
+    measured: dict[str, Scalar] = {"size": size, "snr": round(judgement.snr, 2), "images": images}
     if judgement.agreement is not None:
-        found["agreement"] = round(judgement.agreement, 4)
+        measured["agreement"] = round(judgement.agreement, 4)
     if judgement.accuracy is not None:
-        found["accuracy"] = round(judgement.accuracy.value, 4)
-    return found
+        measured["accuracy"] = round(judgement.accuracy.value, 4)
+    return measured
 
 
 def _spaced(sizes: Sequence[int], steps: int | None) -> list[int]:
