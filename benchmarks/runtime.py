@@ -61,12 +61,12 @@ def interleaved_medians(calls: list[Callable[[], object]], rounds: int) -> list[
     """Time the calls in turn, so that a busy moment of the machine hits all of them."""
     times: list[list[float]] = [[] for _ in calls]
     for index in range(rounds + 3):
-        for call, found in zip(calls, times, strict=True):
+        for call, timed in zip(calls, times, strict=True):
             start = time.perf_counter()
             call()
             if index >= 3:
-                found.append(time.perf_counter() - start)
-    return [statistics.median(found) for found in times]
+                timed.append(time.perf_counter() - start)
+    return [statistics.median(timed) for timed in times]
 
 
 def main() -> None:

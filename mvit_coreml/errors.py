@@ -31,3 +31,9 @@ class GateError(MvitCoremlError):
     """A result that was computed but falls short of a bound it had to meet."""
 
     exit_code = 3
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""From a function of a package to a flat list of steps over numbered values."""
+"""Compiles a function of a package into steps over numbered values, ready to be executed."""
 
 from __future__ import annotations
 
@@ -8,27 +8,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from mvit_coreml.errors import PackageError
-from mvit_coreml.mil.kernels import Kernel, find_kernel
+from mvit_coreml.errors import PackageError, first_line
+from mvit_coreml.mil.kernels import KERNEL_ERRORS, Kernel, as_python, find_kernel
 from mvit_coreml.mil.program import Argument, Constant, Function, Operation, Reference
+from mvit_coreml.mil.stored_weights import Constants
 from mvit_coreml.mil.value_types import DataType, TensorType, ValueType
 
 Arithmetic = Literal["program", "fp32"]
 
 # Unsigned types wider than a byte have no arithmetic in torch: the next wider type holds them.
 _WIDER = {"uint16": "int32", "uint32": "int64", "uint64": "int64"}
-# What kernels raise when values or attributes do not fit each other, or are of another kind.
-_KERNEL_ERRORS = (
-    RuntimeError,
-    ValueError,
-    IndexError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    ArithmeticError,
-)
 # Constants up to this size decide shapes and places, so checks need their values.
 _SMALL = 64
 
@@ -42,7 +32,7 @@ class Step:
         rounding: see :data:`mvit_coreml.mil.kernels.Rounding`.
         call: the kernel with its constant attributes bound.
         arguments: for each positional parameter the number of a value, a tuple of numbers for a
-            variadic one, None where the parameter is not given.
+            variadic one, None where the parameter is left out.
         late_attributes: attributes that only a run decides, by the number of their value.
         outputs: numbers of the values it defines.
         types: torch type of each output, None for what is no tensor.
@@ -82,7 +72,7 @@ class Step:
             attributes = {**attributes, **late}
         try:
             results = self.call(*positional, **attributes)
-        except _KERNEL_ERRORS as error:
+        except KERNEL_ERRORS as error:
             raise PackageError(first_line(error)) from None
         results = results if isinstance(results, tuple) else (results,)
         if len(results) != len(self.outputs):
@@ -122,17 +112,6 @@ def torch_type(data_type: DataType, arithmetic: Arithmetic) -> torch.dtype:
     return getattr(torch, name)
 
 
-def place(function: Function, operation: Operation) -> str:
-    """Name an operation for a message."""
-    return f"{operation.op_type} {operation.name!r} in function {function.name!r}"
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def compile_function(
     function: Function, arithmetic: Arithmetic = "program", *, decode: bool = True
 ) -> CompiledFunction:
@@ -155,9 +134,8 @@ class _Compiler:
         self.function = function
         self.arithmetic: Arithmetic = arithmetic
         self.decode = decode
+        self.constants = Constants(function)
         self.compiled = CompiledFunction(function, [], {}, [], {})
-        self.constant_operations: dict[str, tuple[Operation, int]] = {}
-        self.arrays: dict[str, Any] = {}
         self.constant_numbers: dict[tuple[str, bool], int] = {}
 
     def compile(self) -> CompiledFunction:
@@ -165,142 +143,139 @@ class _Compiler:
             self._define(argument.name, argument.type)
         for operation in self.function.operations:
             try:
+                self._check_order(operation)
                 if operation.is_constant:
                     self._register_constant(operation)
                 else:
                     self._add_step(operation)
             except PackageError as error:
-                raise PackageError(f"{place(self.function, operation)}: {error}") from None
+                raise PackageError(f"{self.function.place(operation)}: {error}") from None
         for name in self.function.results:
-            if name in self.constant_operations:
-                self.compiled.numbers[name] = self._constant_number(name, widened=False)
-            elif name not in self.compiled.numbers:
+            if name not in self.compiled.types:
                 raise PackageError(
                     f"function {self.function.name!r} returns {name!r}, which nothing defines"
                 )
+            if name not in self.compiled.numbers:
+                self.compiled.numbers[name] = self._constant_number(name, widened=False)
         return self.compiled
 
-    def _define(self, name: str, value_type: ValueType) -> int:
-        if name in self.compiled.numbers or name in self.constant_operations:
+    def _declare(self, name: str, value_type: ValueType) -> None:
+        if name in self.compiled.types:
             raise PackageError(f"the value {name!r} is defined twice")
+        self.compiled.types[name] = value_type
+
+    def _define(self, name: str, value_type: ValueType) -> int:
+        self._declare(name, value_type)
         number = self._new_value(None)
         self.compiled.numbers[name] = number
-        self.compiled.types[name] = value_type
         return number
 
     def _new_value(self, value: Any) -> int:
         self.compiled.values.append(value)
         return len(self.compiled.values) - 1
 
-    def _register_constant(self, operation: Operation) -> None:
-        for index, output in enumerate(operation.outputs):
-            if output.name in self.compiled.numbers or output.name in self.constant_operations:
-                raise PackageError(f"the value {output.name!r} is defined twice")
-            self.constant_operations[output.name] = (operation, index)
-            self.compiled.types[output.name] = output.type
-        if operation.op_type != "const":
-            self._kernel(operation)
-        elif len(operation.inputs.get("val", ())) != 1:
-            raise PackageError("it has no value")
+    def _check_order(self, operation: Operation) -> None:
         for arguments in operation.inputs.values():
             for argument in arguments:
                 if isinstance(argument, Reference) and argument.name not in self.compiled.types:
                     raise PackageError(f"{argument.name!r} is used before it is defined")
 
+    def _register_constant(self, operation: Operation) -> None:
+        for output in operation.outputs:
+            self._declare(output.name, output.type)
+        if operation.op_type != "const":
+            self._kernel(operation)
+        elif len(operation.inputs.get("val", ())) != 1:
+            raise PackageError("it has no value")
+        for arguments in operation.inputs.values():
+            self._check_constants(arguments)
+
+    def _check_constants(self, arguments: Iterable[Argument]) -> None:
+        for argument in arguments:
+            if isinstance(argument, Reference) and not self.constants.is_constant(argument):
+                raise PackageError(f"{argument.name!r} is no constant, as it must be here")
+
     def _kernel(self, operation: Operation) -> Kernel:
-        found = find_kernel(operation.op_type, self.function.opset)
-        if found is None or operation.has_blocks:
+        kernel = find_kernel(operation.op_type, self.function.opset)
+        if kernel is None or operation.has_blocks:
             newer = find_kernel(operation.op_type, 10**6)
-            if newer is not None and found is None:
+            if newer is not None and kernel is None:
                 raise PackageError(
                     f"it needs iOS {newer.first_opset}, the function is for "
                     f"iOS {self.function.opset}"
                 )
             raise PackageError("the runtime does not implement this operation")
-        unknown = set(operation.inputs) - found.attributes - set(found.tensors)
+        unknown = set(operation.inputs) - kernel.attributes - set(kernel.tensors)
         if unknown:
             raise PackageError(f"unknown parameter {sorted(unknown)[0]!r}")
-        missing = found.required - {name for name, given in operation.inputs.items() if given}
+        missing = kernel.required - {name for name, values in operation.inputs.items() if values}
         if missing:
             raise PackageError(f"the parameter {sorted(missing)[0]!r} is missing")
-        return found
+        return kernel
 
     def _add_step(self, operation: Operation) -> None:
         kernel = self._kernel(operation)
-        widened = kernel.rounding == "widened"
-        arguments: list[int | tuple[int, ...] | None] = []
-        for name in kernel.tensors:
-            given = operation.inputs.get(name, ())
-            numbers = tuple(self._argument_number(argument, widened) for argument in given)
-            if name in kernel.variadic:
-                arguments.append(numbers)
-            elif len(numbers) > 1:
-                raise PackageError(f"{len(numbers)} values are given for {name!r}")
-            else:
-                arguments.append(numbers[0] if numbers else None)
         attributes: dict[str, Any] = {}
         late: dict[str, int] = {}
         for name in sorted(kernel.attributes & set(operation.inputs)):
-            given = operation.inputs[name]
-            if len(given) == 1 and self._is_late(given[0]):
-                late[name] = self._argument_number(given[0], widened=False)
+            arguments = operation.inputs[name]
+            if len(arguments) == 1 and not self.constants.is_constant(arguments[0]):
+                late[name] = self._argument_number(arguments[0], widened=False)
             else:
-                found = [as_python(self._array(argument)) for argument in given]
-                attributes[name] = found[0] if len(found) == 1 else found
-        outputs = tuple(self._define(output.name, output.type) for output in operation.outputs)
-        types = tuple(
-            torch_type(output.type.data_type, self.arithmetic)
-            if isinstance(output.type, TensorType) and output.type.data_type.name != "string"
-            else None
-            for output in operation.outputs
-        )
+                self._check_constants(arguments)
+                values = [self.constants.attribute(argument) for argument in arguments]
+                attributes[name] = values[0] if len(values) == 1 else values
         self.compiled.steps.append(
             Step(
                 operation,
                 kernel.rounding,
                 kernel.function,
-                tuple(arguments),
+                tuple(self._positional(operation, kernel, name) for name in kernel.tensors),
                 late,
-                outputs,
-                types,
+                tuple(self._define(output.name, output.type) for output in operation.outputs),
+                tuple(self._output_type(output.type) for output in operation.outputs),
                 attributes,
             )
         )
 
-    def _is_late(self, argument: Argument) -> bool:
-        """Whether only a run decides an argument's value."""
-        return isinstance(argument, Reference) and argument.name not in self.constant_operations
+    def _positional(
+        self, operation: Operation, kernel: Kernel, name: str
+    ) -> int | tuple[int, ...] | None:
+        widened = kernel.rounding == "widened"
+        numbers = tuple(self._argument_number(a, widened) for a in operation.inputs.get(name, ()))
+        if name in kernel.variadic:
+            return numbers
+        if len(numbers) > 1:
+            raise PackageError(f"{len(numbers)} values are given for {name!r}")
+        return numbers[0] if numbers else None
+
+    def _output_type(self, declared: ValueType) -> torch.dtype | None:
+        if not isinstance(declared, TensorType) or declared.data_type.name == "string":
+            return None
+        return torch_type(declared.data_type, self.arithmetic)
 
     def _argument_number(self, argument: Argument, widened: bool) -> int:
         if isinstance(argument, Constant):
-            return self._new_value(self._tensor(self._array(argument), argument.type, widened))
-        if argument.name in self.constant_operations:
+            return self._new_value(self._tensor(argument.decode(), argument.type, widened))
+        if self.constants.is_constant(argument):
             return self._constant_number(argument.name, widened)
-        if argument.name not in self.compiled.numbers:
-            raise PackageError(f"{argument.name!r} is used before it is defined")
         return self.compiled.numbers[argument.name]
 
     def _constant_number(self, name: str, widened: bool) -> int:
         """Return the value of a constant, in fp32 where fp16 would have to be widened."""
         key = (name, widened)
         if key not in self.constant_numbers:
-            declared = self.compiled.types[name]
-            if (
-                not self.decode
-                and isinstance(declared, TensorType)
-                and (declared.count or 0) > _SMALL
-            ):
-                value: Any = torch.empty(
-                    [size or 0 for size in declared.shape],
-                    dtype=self._dtype(declared, widened),
-                    device="meta",
-                )
-            else:
-                value = self._tensor(self._array(Reference(name)), declared, widened)
-            number = self._new_value(value)
+            number = self._new_value(self._constant_value(name, widened))
             self.constant_numbers[key] = number
             self.compiled.constants[name] = (*self.compiled.constants.get(name, ()), number)
         return self.constant_numbers[key]
+
+    def _constant_value(self, name: str, widened: bool) -> Any:
+        declared = self.compiled.types[name]
+        if not self.decode and isinstance(declared, TensorType) and (declared.count or 0) > _SMALL:
+            sizes = [size or 0 for size in declared.shape]
+            return torch.empty(sizes, dtype=self._dtype(declared, widened), device="meta")
+        return self._tensor(self.constants.decode(Reference(name)), declared, widened)
 
     def _dtype(self, declared: TensorType, widened: bool) -> torch.dtype:
         dtype = torch_type(declared.data_type, self.arithmetic)
@@ -314,57 +289,6 @@ class _Compiler:
             array = array.astype(np.int64)
         # A copy, because the array may be a read-only view of the file.
         return torch.from_numpy(np.array(array, order="C")).to(dtype)
-
-    def _array(self, argument: Argument) -> Any:
-        """Return a constant as an array (or list), decompressing it if needed."""
-        if isinstance(argument, Constant):
-            return argument.decode()
-        if argument.name not in self.constant_operations:
-            raise PackageError(f"{argument.name!r} is no constant, as it must be here")
-        if argument.name not in self.arrays:
-            operation, _ = self.constant_operations[argument.name]
-            try:
-                results = self._evaluate(operation)
-            except PackageError as error:
-                raise PackageError(f"{place(self.function, operation)}: {error}") from None
-            self.arrays.update(results)
-        return self.arrays[argument.name]
-
-    def _evaluate(self, operation: Operation) -> dict[str, Any]:
-        if operation.op_type == "const":
-            results: Any = self._array(operation.inputs["val"][0])
-        else:
-            kernel = self._kernel(operation)
-            given = {
-                name: self._array(arguments[0]) for name, arguments in operation.inputs.items()
-            }
-            tensors = [given.get(name) for name in kernel.tensors]
-            attributes = {
-                name: as_python(given[name]) for name in sorted(kernel.attributes & set(given))
-            }
-            try:
-                results = kernel.function(*tensors, **attributes)
-            except _KERNEL_ERRORS as error:
-                raise PackageError(first_line(error)) from None
-        if not isinstance(results, tuple):
-            results = (results,)
-        decoded = {}
-        for output, result in zip(operation.outputs, results, strict=True):
-            if isinstance(result, np.ndarray) and isinstance(output.type, TensorType):
-                if not output.type.accepts(result.shape):
-                    raise PackageError(
-                        f"it holds shape {list(result.shape)} where {output.type} is declared"
-                    )
-                result = result.astype(output.type.data_type.numpy, copy=False)
-            decoded[output.name] = result
-        return decoded
-
-
-def as_python(value: Any) -> Any:
-    """Return an array or tensor as Python numbers, texts or nested lists of them."""
-    if isinstance(value, Tensor | np.ndarray):
-        return value.tolist()
-    return value
 
 
 def needed_steps(

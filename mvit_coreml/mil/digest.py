@@ -1,4 +1,4 @@
-"""A checksum of what a package computes, to notice that it was changed after it was made.
+"""Digest (SHA-256) of what a package computes, to notice that it was changed after it was made.
 
 Names of values, the order of protobuf maps, descriptions and metadata do not enter it; neither does
 where a constant is stored. Two packages with equal digests give equal answers.
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mvit_coreml.mil.kernels import as_python
 from mvit_coreml.mil.program import (
     Argument,
     Constant,
@@ -39,15 +40,12 @@ def program_digest(package: Package) -> str:
         PackageError: a constant's bytes do not fit its declared type.
     """
     digest = hashlib.sha256()
-    head = [package.specification_version, package.default_function, sorted(package.functions)]
-    for line in [head, *_lines(package)]:
+    lines = [[package.specification_version, package.default_function, sorted(package.functions)]]
+    for _, function in sorted(package.functions.items()):
+        lines += _FunctionWriter(function).lines()
+    for line in lines:
         digest.update(json.dumps(line, ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
-
-
-def _lines(package: Package) -> Iterator[Any]:
-    for _, function in sorted(package.functions.items()):
-        yield from _FunctionWriter(function).lines()
 
 
 class _FunctionWriter:
@@ -78,7 +76,7 @@ class _FunctionWriter:
                 self._define_constant(operation)
             else:
                 yield self._operation(operation)
-        # Results are found by their names, whatever their order.
+        # Results are known by their names, whatever their order.
         yield ["results", sorted((name, self._value(name)) for name in function.results)]
 
     def _operation(self, operation: Operation) -> list[Any]:
@@ -90,8 +88,8 @@ class _FunctionWriter:
 
     def _inputs(self, operation: Operation) -> list[Any]:
         return [
-            [parameter, [self._argument(argument) for argument in given]]
-            for parameter, given in sorted(operation.inputs.items())
+            [parameter, [self._argument(argument) for argument in arguments]]
+            for parameter, arguments in sorted(operation.inputs.items())
         ]
 
     def _define(self, name: str) -> None:
@@ -113,7 +111,8 @@ class _FunctionWriter:
     def _argument(self, argument: Argument) -> int | str:
         if isinstance(argument, Constant):
             value = argument.decode()
-            plain = value.tobytes() if _is_numeric(value) else json.dumps(_listed(value)).encode()
+            is_numeric = isinstance(value, np.ndarray) and value.dtype != object
+            plain = value.tobytes() if is_numeric else json.dumps(as_python(value)).encode()
             return f"{argument.type} {_sha256(plain)}"
         return self._value(argument.name)
 
@@ -123,11 +122,3 @@ class _FunctionWriter:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def _is_numeric(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype != object
-
-
-def _listed(value: Any) -> Any:
-    return value.tolist() if isinstance(value, np.ndarray) else value

@@ -62,7 +62,7 @@ class HeadroomRecorder:
     """
 
     def __init__(self) -> None:
-        self._found: dict[str, OpHeadroom] = {}
+        self._by_name: dict[str, OpHeadroom] = {}
         self._lock = threading.Lock()
 
     def record(self, operation: Operation, value: Any) -> None:
@@ -78,8 +78,10 @@ class HeadroomRecorder:
         subnormal = int(small.sum()) - zeroed
         energy = float(finite.square().sum(dtype=torch.float64))
         with self._lock:
-            before = self._found.get(operation.name, OpHeadroom(operation.op_type, operation.name))
-            self._found[operation.name] = OpHeadroom(
+            before = self._by_name.get(
+                operation.name, OpHeadroom(operation.op_type, operation.name)
+            )
+            self._by_name[operation.name] = OpHeadroom(
                 operation.op_type,
                 operation.name,
                 max(before.largest, largest),
@@ -92,4 +94,4 @@ class HeadroomRecorder:
 
     def ranked(self) -> list[OpHeadroom]:
         """Return all operations, the one nearest to overflow first."""
-        return sorted(self._found.values(), key=lambda found: -found.largest)
+        return sorted(self._by_name.values(), key=lambda operation: -operation.largest)

@@ -1,4 +1,4 @@
-"""Running a compiled function."""
+"""The interpreter: runs a function of a saved package, operation by operation, with torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from mvit_coreml.mil.compiler import (
     Step,
     compile_function,
     needed_steps,
-    place,
     torch_type,
 )
 from mvit_coreml.mil.fp16_headroom import HeadroomRecorder
@@ -76,8 +75,8 @@ class Runtime:
                 order, or a Pillow image, of exactly the declared size: the runtime brings it into
                 the declared colour order. Grayscale images are (height, width). Everything else
                 is an array or tensor of the declared shape.
-            outputs: names of the wanted outputs, all if None. Nothing else is computed.
-            intermediates: names of operations, or of values, whose results are wanted too.
+            outputs: names of the outputs to compute, all if None. Nothing else is computed.
+            intermediates: names of operations, or of values, whose results to return too.
             headroom: takes note of how close each operation comes to the limits of fp16.
 
         Returns:
@@ -91,20 +90,25 @@ class Runtime:
                 or operation is unknown.
             PackageError: an operation failed, such as an index that is out of range.
         """
-        wanted = self._wanted(outputs, intermediates)
-        schedule = self._schedule(frozenset(n for numbers in wanted.values() for n in numbers))
+        features, names = self.function.features_of(inputs, outputs)
+        requested = self._numbers(names, intermediates)
+        schedule = self._schedule(frozenset(n for numbers in requested.values() for n in numbers))
         with torch.inference_mode():
             values = list(self._compiled.values)
-            for name, tensor in self._input_tensors(inputs).items():
-                values[self._compiled.numbers[name]] = tensor
+            for argument in self.function.arguments:
+                name, declared = argument.name, argument.type
+                assert isinstance(declared, TensorType)  # checked with the package
+                tensor = input_tensor(features[name], declared, inputs[name])
+                dtype = torch_type(declared.data_type, self.arithmetic)
+                values[self._compiled.numbers[name]] = tensor.to(dtype)
             for step, released in schedule:
                 self._execute(step, values, headroom)
                 for number in released:
                     values[number] = None
         results: dict[str, Any] = {}
-        for name, numbers in wanted.items():
-            found = tuple(_as_array(values[number]) for number in numbers)
-            results[name] = found[0] if len(found) == 1 else found
+        for name, numbers in requested.items():
+            arrays = tuple(_as_array(values[number]) for number in numbers)
+            results[name] = arrays[0] if len(arrays) == 1 else arrays
         return results
 
     def _execute(self, step: Step, values: list[Any], headroom: HeadroomRecorder | None) -> None:
@@ -116,7 +120,7 @@ class Runtime:
         try:
             results = step.run(positional, values)
         except PackageError as error:
-            raise PackageError(f"{place(self.function, step.operation)}: {error}") from None
+            raise PackageError(f"{self.function.place(step.operation)}: {error}") from None
         if headroom is not None and widen:
             for result in results:
                 headroom.record(step.operation, result)
@@ -124,46 +128,24 @@ class Runtime:
             is_tensor = dtype is not None and isinstance(result, Tensor)
             values[number] = result.to(dtype) if is_tensor else result
 
-    def _input_tensors(self, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-        known = {feature.name: feature for feature in self.function.inputs}
-        for name in inputs:
-            if name not in known:
-                raise InputError(f"unknown input {name!r}; the package has: {', '.join(known)}")
-        tensors = {}
-        for argument in self.function.arguments:
-            if argument.name not in inputs:
-                raise InputError(f"the input {argument.name!r} is missing")
-            assert isinstance(argument.type, TensorType)  # checked with the package
-            tensor = input_tensor(known[argument.name], argument.type, inputs[argument.name])
-            tensors[argument.name] = tensor.to(torch_type(argument.type.data_type, self.arithmetic))
-        return tensors
-
-    def _wanted(
-        self, outputs: Sequence[str] | None, intermediates: Iterable[str]
+    def _numbers(
+        self, outputs: Iterable[str], intermediates: Iterable[str]
     ) -> dict[str, tuple[int, ...]]:
-        """Map each wanted name to the numbers of its values."""
-        known = [feature.name for feature in self.function.outputs]
+        """Map each name that a caller asks for to the numbers of its values."""
         numbers = self._compiled.numbers
-        wanted: dict[str, tuple[int, ...]] = {}
-        for name in known if outputs is None else outputs:
-            if name not in known:
-                raise InputError(f"unknown output {name!r}; the package has: {', '.join(known)}")
-            wanted[name] = (numbers[name],)
+        requested: dict[str, tuple[int, ...]] = {name: (numbers[name],) for name in outputs}
         by_operation = {step.operation.name: step.outputs for step in self._compiled.steps}
         for name in intermediates:
-            if name in by_operation:
-                wanted[name] = by_operation[name]
-            elif name in numbers:
-                wanted[name] = (numbers[name],)
-            else:
+            if name not in by_operation and name not in numbers:
                 raise InputError(f"no operation of the package is called {name!r}")
-        return wanted
+            requested[name] = by_operation[name] if name in by_operation else (numbers[name],)
+        return requested
 
-    def _schedule(self, wanted: frozenset[int]) -> list[tuple[Step, tuple[int, ...]]]:
+    def _schedule(self, numbers: frozenset[int]) -> list[tuple[Step, tuple[int, ...]]]:
         with self._lock:
-            if wanted not in self._schedules:
-                self._schedules[wanted] = needed_steps(self._compiled, wanted)
-            return self._schedules[wanted]
+            if numbers not in self._schedules:
+                self._schedules[numbers] = needed_steps(self._compiled, numbers)
+            return self._schedules[numbers]
 
 
 def _fetch(argument: int | tuple[int, ...], values: list[Any], widen: bool) -> Any:
@@ -207,10 +189,9 @@ def image_pixels(feature: ImageFeature, value: Any) -> np.ndarray:
         value = value.numpy()
     name, size = feature.name, f"{feature.width}x{feature.height}"
     if not isinstance(value, np.ndarray) or value.dtype != np.uint8:
-        found = getattr(value, "dtype", type(value).__name__)
+        kind = getattr(value, "dtype", type(value).__name__)
         raise InputError(
-            f"the input {name!r} takes a Pillow image or a uint8 array of {size} pixels, "
-            f"not {found}"
+            f"the input {name!r} takes a Pillow image or a uint8 array of {size} pixels, not {kind}"
         )
     if gray and value.ndim == 3 and value.shape[2] == 1:
         value = value[:, :, 0]

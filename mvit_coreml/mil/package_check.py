@@ -1,4 +1,4 @@
-"""Checking a whole package before anything of it is run."""
+"""Checks a whole package before anything of it is run: operations, types, shapes, weights."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvit_coreml.errors import PackageError
-from mvit_coreml.mil.compiler import CompiledFunction, Step, compile_function, first_line, place
+from mvit_coreml.errors import PackageError, first_line
+from mvit_coreml.mil.compiler import CompiledFunction, Step, compile_function
 from mvit_coreml.mil.program import ArrayFeature, Constant, Function, Package
 from mvit_coreml.mil.value_types import DictionaryType, TensorType, ValueType
 
@@ -30,7 +30,7 @@ def check_package(package: Package) -> None:
                     try:
                         argument.check()
                     except (PackageError, ValueError, OverflowError) as error:
-                        where = place(function, operation)
+                        where = function.place(operation)
                         raise PackageError(f"{where}: {first_line(error)}") from None
     for function in package.functions.values():
         _check_interface(function)
@@ -54,20 +54,20 @@ def _check_interface(function: Function) -> None:
 
 
 def _check_kinds(function: Function) -> None:
-    """Check that outputs are of the kind that apps are told, and a classifier's in their roles."""
+    """Check that outputs are of the kind that apps see, and a classifier's in their roles."""
     types = {value.name: value.type for value in function.arguments}
     types |= {value.name: value.type for step in function.operations for value in step.outputs}
     for output in function.outputs:
-        found = _kinds(types.get(output.name))
-        if found and output.kind not in found:
+        kinds = _kinds(types.get(output.name))
+        if kinds and output.kind not in kinds:
             raise PackageError(
                 f"function {function.name!r} describes the output {output.name!r} as {output.kind}"
                 f", but its program returns {types[output.name]}"
             )
-    kinds = {output.name: output.kind for output in function.outputs}
+    described = {output.name: output.kind for output in function.outputs}
     roles = ("string", "int64"), ("dictionary",)
     for name, role in zip(function.predicted, roles, strict=True):
-        if name and kinds.get(name) not in role:
+        if name and described.get(name) not in role:
             raise PackageError(
                 f"function {function.name!r} names {name!r} as what it predicts, which is no "
                 f"output of the kind {' or '.join(role)}"
@@ -102,7 +102,7 @@ def _check_shapes(compiled: CompiledFunction) -> None:
                 and not output.type.accepts(tuple(result.shape))
             ):
                 raise PackageError(
-                    f"{place(compiled.function, step.operation)} gives shape "
+                    f"{compiled.function.place(step.operation)} gives shape "
                     f"{list(result.shape)} where {output.type} is declared"
                 )
             values[number] = result
@@ -147,7 +147,7 @@ def _shapes_of(function: Function, step: Step, values: list[Any]) -> tuple[Any, 
     try:
         return step.run(positional, values)
     except PackageError as error:
-        raise PackageError(f"{place(function, step.operation)}: {error}") from None
+        raise PackageError(f"{function.place(step.operation)}: {error}") from None
 
 
 def _is_empty(value: Any) -> bool:

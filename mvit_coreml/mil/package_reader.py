@@ -1,4 +1,4 @@
-"""Reading an .mlpackage from disk: manifest, program (protobuf) and weights."""
+"""Reads an .mlpackage from disk: manifest, program (protobuf) and weights."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mvit_coreml.mil.program import (
     ArrayFeature,
     ColorLayout,
     Constant,
+    FeatureKind,
     Function,
     ImageFeature,
     Metadata,
@@ -41,6 +42,12 @@ OPSETS = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9":
 # FeatureTypes.proto's ColorSpace and ArrayDataType.
 _COLOR_ORDERS: dict[int, ColorLayout] = {10: "grayscale", 20: "rgb", 30: "bgr", 40: "grayscale"}
 _ARRAY_TYPES = {65552: "fp16", 65568: "fp32", 65600: "fp64", 131104: "int32", 131080: "int8"}
+_OUTPUT_KINDS: dict[str, FeatureKind] = {
+    "imageType": "image",
+    "dictionaryType": "dictionary",
+    "stringType": "string",
+    "int64Type": "int64",
+}
 _MODEL_PATH = "@model_path/"
 _PRIVATE_PACKAGE = "mvit_coreml.mil._coremltools_proto"
 
@@ -284,20 +291,20 @@ def _output(feature: Any, place: str) -> OutputFeature:
         array = feature.type.multiArrayType
         data_type = _ARRAY_TYPES.get(array.dataType, "")
         return OutputFeature(name, "array", tuple(array.shape), data_type, text)
-    if kind == "imageType":
-        return OutputFeature(name, "image", description=text)
-    if kind == "dictionaryType":
-        return OutputFeature(name, "dictionary", description=text)
-    if kind == "stringType":
-        return OutputFeature(name, "string", description=text)
-    if kind == "int64Type":
-        return OutputFeature(name, "int64", description=text)
+    if kind in _OUTPUT_KINDS:
+        return OutputFeature(name, _OUTPUT_KINDS[kind], description=text)
     raise PackageError(f"{place}, {name!r}, is of the unsupported kind {kind}")
 
 
 @cache
 def model_messages() -> Any:
-    """Return the module that defines the ``Model`` message (Model.proto).
+    """Return Core ML's message classes: the module that defines ``Model`` (Model.proto).
+
+    They are taken from coremltools without importing it, which takes seconds and prints warnings;
+    its generated message classes alone load in a fraction of that. They use relative imports, so
+    they are imported as a package of their own whose path is coremltools' folder. The classes come
+    out identical to coremltools' own, because protobuf keeps one class for each message in the
+    process.
 
     Raises:
         PackageError: coremltools is not installed.
@@ -326,12 +333,12 @@ def parse_model(data: bytes) -> Any:
 def _folder_package() -> str:
     """Register coremltools' proto folder as a package, without running any ``__init__``."""
     if _PRIVATE_PACKAGE not in sys.modules:
-        found = importlib.util.find_spec("coremltools")
-        if found is None or found.origin is None:
+        spec = importlib.util.find_spec("coremltools")
+        if spec is None or spec.origin is None:
             raise PackageError(
                 "reading a Core ML package needs coremltools; run: pip install coremltools"
             )
         package = ModuleType(_PRIVATE_PACKAGE)
-        package.__path__ = [str(Path(found.origin).parent / "proto")]
+        package.__path__ = [str(Path(spec.origin).parent / "proto")]
         sys.modules[_PRIVATE_PACKAGE] = package
     return _PRIVATE_PACKAGE

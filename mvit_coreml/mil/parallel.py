@@ -1,4 +1,4 @@
-"""Running many images, spread over the processor's cores."""
+"""Runs many images in parallel, on one thread for each of the processor's cores."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def map_images(
         images: the images, or anything that ``load`` turns into one.
         load: called in the worker; reading and fitting images is spread over the cores this way.
         workers: number of threads, the number of usable cores if None.
-        outputs: names of the wanted outputs, all if None.
+        outputs: names of the outputs to compute, all if None.
         **options: further arguments of ``run``.
 
     Raises:

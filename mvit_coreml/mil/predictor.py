@@ -1,4 +1,4 @@
-"""Running a package with Core ML where there is Core ML, with the portable runtime elsewhere."""
+"""Runs a package with Core ML where there is Core ML, with the portable interpreter elsewhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from mvit_coreml.errors import InputError, PackageError
-from mvit_coreml.mil.compiler import Arithmetic, first_line
+from mvit_coreml.errors import InputError, PackageError, first_line
+from mvit_coreml.mil.compiler import Arithmetic
 from mvit_coreml.mil.interpreter import Runtime, image_pixels
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import Function, ImageFeature, Package
@@ -80,41 +80,28 @@ class Predictor:
         ``options`` (intermediates, headroom) exist only in the portable engine.
 
         Raises:
-            InputError: an input does not fit, or an option that the engine lacks is given.
+            InputError: an input does not fit, or the engine lacks an option.
             PackageError: the engine failed.
         """
         if self._runtime is not None:
             return self._runtime.run(inputs, outputs, **options)
         if options:
             raise InputError(f"{sorted(options)[0]!r} needs the engine 'portable'")
-        try:
-            results = self._model.predict(self._core_ml_inputs(inputs))
-        except RuntimeError as error:
-            raise PackageError(f"Core ML failed on {self.package.path}: {first_line(error)}") from (
-                None
-            )
-        known = [output.name for output in self.function.outputs]
-        for name in outputs or ():
-            if name not in known:
-                raise InputError(f"unknown output {name!r}; the package has: {', '.join(known)}")
-        return {name: results[name] for name in (known if outputs is None else outputs)}
-
-    def _core_ml_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Hand images over as Pillow images; Core ML brings them into the declared order."""
-        known = {feature.name: feature for feature in self.function.inputs}
-        for name in inputs:
-            if name not in known:
-                raise InputError(f"unknown input {name!r}; the package has: {', '.join(known)}")
+        features, names = self.function.features_of(inputs, outputs)
         prepared: dict[str, Any] = {}
-        for name, feature in known.items():
-            if name not in inputs:
-                raise InputError(f"the input {name!r} is missing")
+        for name, feature in features.items():
             value = inputs[name]
             if isinstance(feature, ImageFeature):
+                # Core ML brings Pillow images into the declared colour order.
                 prepared[name] = Image.fromarray(image_pixels(feature, value))
             else:
                 prepared[name] = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
-        return prepared
+        try:
+            results = self._model.predict(prepared)
+        except RuntimeError as error:
+            message = f"Core ML failed on {self.package.path}: {first_line(error)}"
+            raise PackageError(message) from None
+        return {name: results[name] for name in names}
 
 
 def _load_core_ml(package: Package, function: str | None, compute_units: str) -> Any:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from mvit_coreml.errors import PackageError
+from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.mil.value_types import ListType, TensorType, ValueType, unpack_bits
 from mvit_coreml.mil.weight_file import WeightFile
 
 ColorLayout = Literal["rgb", "bgr", "grayscale"]
+FeatureKind = Literal["array", "image", "dictionary", "string", "int64"]
 
 # What may stand between the scores' softmax or argmax and the outputs.
 _FINISHING = ("classify", "cast", "squeeze", "const", "identity")
@@ -165,7 +166,7 @@ class OutputFeature:
     """
 
     name: str
-    kind: Literal["array", "image", "dictionary", "string", "int64"]
+    kind: FeatureKind
     shape: tuple[int, ...] = ()
     data_type: str = ""
     description: str = ""
@@ -195,6 +196,36 @@ class Function:
     results: tuple[str, ...]
     operations: tuple[Operation, ...] = field(repr=False)
     predicted: tuple[str, str] = ("", "")
+
+    def place(self, operation: Operation) -> str:
+        """Name one of its operations for a message."""
+        return f"{operation.op_type} {operation.name!r} in function {self.name!r}"
+
+    def features_of(
+        self, inputs: Iterable[str], outputs: Iterable[str] | None
+    ) -> tuple[dict[str, ImageFeature | ArrayFeature], list[str]]:
+        """Look up what a caller names: all inputs by name, and the outputs to compute.
+
+        Args:
+            inputs: names of the inputs that the caller hands over.
+            outputs: names of the outputs that the caller asks for, None for all.
+
+        Raises:
+            InputError: an input is unknown or missing, or an output is unknown.
+        """
+        features = {feature.name: feature for feature in self.inputs}
+        known = [output.name for output in self.outputs]
+        names, asked = list(inputs), known if outputs is None else list(outputs)
+        for name in names:
+            if name not in features:
+                raise InputError(f"unknown input {name!r}; the package has: {', '.join(features)}")
+        for name in features:
+            if name not in names:
+                raise InputError(f"the input {name!r} is missing")
+        for name in asked:
+            if name not in known:
+                raise InputError(f"unknown output {name!r}; the package has: {', '.join(known)}")
+        return features, asked
 
     @property
     def labels(self) -> tuple[str | int, ...] | None:

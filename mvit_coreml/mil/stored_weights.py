@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_coreml.errors import PackageError
-from mvit_coreml.mil.compiler import as_python, first_line
-from mvit_coreml.mil.kernels import find_kernel
+from mvit_coreml.errors import PackageError, first_line
+from mvit_coreml.mil.kernels import KERNEL_ERRORS, as_python, find_kernel
 from mvit_coreml.mil.program import Argument, Constant, Function, Operation, Reference
 from mvit_coreml.mil.value_types import TensorType
 
@@ -92,24 +91,29 @@ class Constants:
         """Return a constant argument's value: an array of the declared type, or a list.
 
         Raises:
-            PackageError: it cannot be decoded.
+            PackageError: it cannot be decoded, or is of another shape than declared.
         """
         if isinstance(argument, Constant):
             return argument.decode()
         operation, index = self._origins[argument.name]
-        if operation.op_type == "const":
-            return self.decode(operation.inputs["val"][0])
-        result = self.decompress(operation, self.given(operation))[index]
-        declared = operation.outputs[index].type
-        if isinstance(result, np.ndarray) and isinstance(declared, TensorType):
-            result = result.astype(declared.data_type.numpy, copy=False)
-        return result
+        try:
+            value = self._outputs(operation)[index]
+            declared = operation.outputs[index].type
+            if isinstance(value, np.ndarray) and isinstance(declared, TensorType):
+                if not declared.accepts(value.shape):
+                    raise PackageError(
+                        f"it holds shape {list(value.shape)} where {declared} is declared"
+                    )
+                value = value.astype(declared.data_type.numpy, copy=False)
+        except PackageError as error:
+            raise PackageError(f"{self.function.place(operation)}: {error}") from None
+        return value
 
     def origin(self, argument: Argument) -> Operation | None:
         """Return the operation that stores a constant; ``None`` for one that stands in place."""
         return None if isinstance(argument, Constant) else self._origins[argument.name][0]
 
-    def given(self, operation: Operation) -> dict[str, Any]:
+    def parameters(self, operation: Operation) -> dict[str, Any]:
         """Return what a compressed constant is made of: the value of every parameter.
 
         Raises:
@@ -117,7 +121,7 @@ class Constants:
         """
         return {name: self.decode(values[0]) for name, values in operation.inputs.items()}
 
-    def decompress(self, operation: Operation, given: Mapping[str, Any]) -> tuple[Any, ...]:
+    def decompress(self, operation: Operation, parameters: Mapping[str, Any]) -> tuple[Any, ...]:
         """Compute the outputs of a ``constexpr_`` operation from the values of its parameters.
 
         Raises:
@@ -125,14 +129,19 @@ class Constants:
         """
         kernel = find_kernel(operation.op_type, self.function.opset)
         if kernel is None:
-            raise PackageError(f"{operation.op_type} {operation.name!r} cannot be decoded")
-        attributes = {name: as_python(given[name]) for name in kernel.attributes & set(given)}
+            raise PackageError("the runtime does not implement this operation")
+        tensors = [parameters.get(name) for name in kernel.tensors]
+        names = sorted(kernel.attributes & set(parameters))
         try:
-            results = kernel.function(*(given.get(name) for name in kernel.tensors), **attributes)
-        except (ValueError, IndexError, TypeError, KeyError) as error:
-            message = f"{operation.op_type} {operation.name!r}: {first_line(error)}"
-            raise PackageError(message) from None
+            results = kernel.function(*tensors, **{n: as_python(parameters[n]) for n in names})
+        except KERNEL_ERRORS as error:
+            raise PackageError(first_line(error)) from None
         return results if isinstance(results, tuple) else (results,)
+
+    def _outputs(self, operation: Operation) -> tuple[Any, ...]:
+        if operation.op_type == "const":
+            return (self.decode(operation.inputs["val"][0]),)
+        return self.decompress(operation, self.parameters(operation))
 
     def attribute(self, argument: Argument) -> Any:
         """Return a constant argument as Python numbers, texts or nested lists of them."""
@@ -146,8 +155,8 @@ class Constants:
             if operation.is_constant:
                 continue
             # A protobuf map has no order of its own.
-            for parameter, given in sorted(operation.inputs.items()):
-                for argument in given:
+            for parameter, arguments_of in sorted(operation.inputs.items()):
+                for argument in arguments_of:
                     if self.is_constant(argument) and is_weight(self.type_of(argument)):
                         key = argument.name if isinstance(argument, Reference) else id(argument)
                         arguments[key] = argument
@@ -203,11 +212,10 @@ class Constants:
                 yield (self.function.name, place), argument.stored_bytes
             return
         operation, _ = self._origins[argument.name]
-        for parameter, given in sorted(operation.inputs.items()):
-            if parameter in _DESCRIPTIONS:
-                continue
-            for value in given:
-                yield from self._parts(value, f"{operation.name}.{parameter}")
+        for parameter, arguments in sorted(operation.inputs.items()):
+            if parameter not in _DESCRIPTIONS:
+                for part in arguments:
+                    yield from self._parts(part, f"{operation.name}.{parameter}")
 
 
 def is_weight(value_type: Any) -> bool:
@@ -289,25 +297,25 @@ def read_palette(constants: Constants, argument: Argument) -> StoredPalette | No
     operation = constants.origin(argument)
     if operation is None or operation.op_type != "constexpr_lut_to_dense":
         return None
-    given = constants.given(operation)
-    table = np.asarray(given["lut"])
+    parameters = constants.parameters(operation)
+    table = np.asarray(parameters["lut"])
     entries, length = _layout(table.shape)
     if length != 1:
         return None
     # Looking up in a table of running numbers gives the places, however they are packed.
     numbers = np.arange(table.size).reshape(table.shape)
-    (places,) = constants.decompress(operation, {**given, "lut": numbers})
+    (places,) = constants.decompress(operation, {**parameters, "lut": numbers})
     return StoredPalette(tables=table.reshape(-1, entries), places=places)
 
 
 def palette_bits(constants: Constants) -> set[int]:
     """Return the numbers of bits that the palettes of a function have."""
-    found = set()
-    for operation in constants.function.operations:
-        if operation.op_type == "constexpr_lut_to_dense":
-            shape = constants.type_of(operation.inputs["lut"][0]).shape
-            found.add(_bits(_layout(shape)[0]))
-    return found
+    tables = [
+        constants.type_of(operation.inputs["lut"][0])
+        for operation in constants.function.operations
+        if operation.op_type == "constexpr_lut_to_dense"
+    ]
+    return {_bits(_layout(table.shape)[0]) for table in tables}
 
 
 def _layout(shape: tuple[Any, ...]) -> tuple[int, int]:

@@ -22,6 +22,8 @@ from mvit_coreml.mil.parallel import map_images
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.mil.program import ArrayFeature, ImageFeature
 
+_ANSWER_BOUND = 2.0**-9
+
 
 @pytest.fixture(scope="module")
 def runtime(classifier_package: Path) -> Runtime:
@@ -34,6 +36,18 @@ def probabilities(model: nn.Module, pixels: np.ndarray) -> np.ndarray:
     bias = torch.tensor([-1, -0.9, -0.8]).reshape(1, 3, 1, 1)
     with torch.no_grad():
         return model(blue_first / 127.5 + bias)[0].numpy()
+
+
+def same_answer(answer: dict[str, Any], expected: dict[str, Any]) -> bool:
+    """Whether two answers of the classifier agree, computed twice with the same rounding.
+
+    The order in which sums are computed may move an fp32 sum over an fp16 rounding boundary, of
+    which each of the few layers has one: the probabilities, below 1, stay within a few 2**-11.
+    """
+    values, others = (list(a["classLabel_probs"].values()) for a in (answer, expected))
+    return answer["classLabel"] == expected["classLabel"] and np.allclose(
+        values, others, rtol=0, atol=_ANSWER_BOUND
+    )
 
 
 def test_classifier_returns_label_and_probabilities_as_core_ml_does(
@@ -49,9 +63,11 @@ def test_classifier_returns_label_and_probabilities_as_core_ml_does(
 
 def test_image_may_be_array_tensor_or_pillow_image(runtime: Runtime, pixels: np.ndarray) -> None:
     expected = runtime.run({"image": pixels})
-    assert runtime.run({"image": Image.fromarray(pixels)}) == expected
-    assert runtime.run({"image": torch.from_numpy(pixels)}) == expected
-    assert runtime.run({"image": pixels[:, :, ::-1]}) != expected
+    assert same_answer(runtime.run({"image": Image.fromarray(pixels)}), expected)
+    assert same_answer(runtime.run({"image": torch.from_numpy(pixels)}), expected)
+    tinted = pixels // np.uint8([1, 2, 4])
+    turned = runtime.run({"image": tinted[:, :, ::-1]})
+    assert not same_answer(turned, runtime.run({"image": tinted}))
 
 
 def test_image_arrives_in_the_declared_colour_order(
@@ -125,14 +141,14 @@ def test_intermediates_are_the_values_torch_computes(
     assert [piece.shape for piece in pieces] == [(1, 32, 192)] * 3
     value = parts.outputs[1].name
     one = runtime.run({"image": pixels}, outputs=[], intermediates=[value])[value]
-    assert np.array_equal(one, pieces[1])
+    assert snr(one, pieces[1]) > 60  # the same operations, run twice
     assert name in runtime.operations
 
 
 def test_nothing_is_computed_that_is_not_asked_for(runtime: Runtime) -> None:
-    plan = compile_function(runtime.function)
-    first = plan.steps[0]
-    assert [step for step, _ in needed_steps(plan, first.outputs)] == [first]
+    compiled = compile_function(runtime.function)
+    first = compiled.steps[0]
+    assert [step for step, _ in needed_steps(compiled, first.outputs)] == [first]
 
 
 def test_values_are_released_after_their_last_use(execute: Callable[..., Any]) -> None:
@@ -171,7 +187,9 @@ def test_results_are_the_callers_own(execute: Callable[..., Any], runtime: Runti
     first = runtime.run({"image": pixels}, intermediates=[name])[name]
     expected = first.copy()
     first[:] = -1
-    assert np.array_equal(runtime.run({"image": pixels}, intermediates=[name])[name], expected)
+    again = runtime.run({"image": pixels}, intermediates=[name])[name]
+    # Run twice; softmax is at most 1, and overwritten values would be -1.
+    np.testing.assert_allclose(again, expected, rtol=0, atol=2.0**-9)
 
 
 def test_failing_operation_is_named(execute: Callable[..., Any]) -> None:
@@ -202,11 +220,16 @@ def test_flexible_shapes_run_at_every_size(ct: Any, convert: Callable[..., Path]
 
 def test_images_are_mapped_in_order_whatever_the_number_of_workers(runtime: Runtime) -> None:
     random = np.random.default_rng(0)
-    images = [random.integers(0, 256, (24, 32, 3), dtype=np.uint8) for _ in range(20)]
+    tints = 0.05 + 0.95 * np.resize(np.eye(3), (20, 1, 1, 3))
+    images = list((random.integers(0, 256, (20, 24, 32, 3)) * tints).astype(np.uint8))
     expected = [runtime.run({"image": image}) for image in images]
+    # Neighbours answer otherwise, or a wrong order would go unnoticed.
+    assert not any(same_answer(one, other) for one, other in itertools.pairwise(expected))
     threads = torch.get_num_threads()
     for workers in (1, 3):
-        assert list(map_images(runtime, images, workers=workers)) == expected
+        results = list(map_images(runtime, images, workers=workers))
+        assert len(results) == len(expected)
+        assert all(map(same_answer, results, expected))
     assert torch.get_num_threads() == threads
     labels = map_images(runtime, range(20), load=images.__getitem__, outputs=["classLabel"])
     assert [found["classLabel"] for found in labels] == [f["classLabel"] for f in expected]
@@ -251,8 +274,9 @@ def test_predictor_runs_the_portable_engine_off_the_mac(
     predictor = Predictor(classifier_package)
     assert predictor.engine == "portable"
     expected = runtime.run({"image": pixels})
-    assert predictor.run({"image": pixels}) == expected
-    assert list(map_images(predictor, [pixels])) == [expected]
+    assert same_answer(predictor.run({"image": pixels}), expected)
+    (mapped,) = map_images(predictor, [pixels])
+    assert same_answer(mapped, expected)
     with pytest.raises(InputError, match="'coreml' needs macOS; use 'portable'"):
         Predictor(classifier_package, engine="coreml")
     with pytest.raises(InputError, match="engine must be auto, coreml or portable, not 'mlx'"):

@@ -17,7 +17,6 @@ from mvit_coreml.mil.compiler import (
     Step,
     compile_function,
     needed_steps,
-    place,
 )
 from mvit_coreml.mil.interpreter import input_tensor
 from mvit_coreml.mil.package_check import check_package
@@ -282,7 +281,7 @@ class Execution:
         try:
             results = self._results(step)
         except PackageError as error:
-            raise PackageError(f"{place(self._function, step.operation)}: {error}") from None
+            raise PackageError(f"{self._function.place(step.operation)}: {error}") from None
         for number, result, dtype in zip(step.outputs, results, step.types, strict=True):
             rounds = self._rounds and dtype is not None and isinstance(result, Tensor)
             self.values[number] = result.to(dtype) if rounds else result

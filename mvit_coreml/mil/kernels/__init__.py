@@ -21,6 +21,16 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 # widened: inputs are widened to fp32, the result is rounded to the declared type.
 Rounding = Literal["exact", "native", "widened"]
 
+# What kernels raise when values or attributes do not fit each other, or are of another kind.
+KERNEL_ERRORS = (
+    RuntimeError,
+    ValueError,
+    IndexError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+)
 _FIRST_OPSET = 15
 # The operations of each module, so that a program loads only the modules that it needs.
 _OPERATIONS = {
@@ -119,6 +129,11 @@ def find_kernel(op_type: str, opset: int) -> Kernel | None:
     import_module(f"{__name__}.{_MODULES[op_type]}")
     fitting = [k for k in _KERNELS[op_type] if k.first_opset <= opset]
     return max(fitting, key=lambda k: k.first_opset, default=None)
+
+
+def as_python(value: Any) -> Any:
+    """Return an array or tensor as Python numbers, texts or nested lists of them, as attributes."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def supported_ops() -> tuple[str, ...]:
