@@ -39,8 +39,8 @@ def model_weights(name: str) -> list[NDArray[np.float16]]:
 
 def coremltools_error(cluster: Any, weights: NDArray[np.float16], bits: int) -> float:
     lut, indices = cluster(bits, weights)
-    found = np.asarray(lut, dtype=np.float64).ravel()[np.asarray(indices).ravel()]
-    return float(np.sum((weights.ravel().astype(np.float64) - found) ** 2))
+    decoded = np.asarray(lut, dtype=np.float64).ravel()[np.asarray(indices).ravel()]
+    return float(np.sum((weights.ravel().astype(np.float64) - decoded) ** 2))
 
 
 def main() -> None:
@@ -51,7 +51,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="threads (default: one a core)")
     options = parser.parse_args()
 
-    from mvit_coreml.compression.kmeans import optimal_palette, palettize_tensors
+    from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+    from mvit_coreml.compression.kmeans import optimal_palette
+    from mvit_coreml.compression.palettized_weight import Choice
     from mvit_coreml.export.coremltools_import import load_coremltools
 
     load_coremltools()
@@ -85,7 +87,8 @@ def main() -> None:
             f"{np.mean(ratios):13.4f}{max(ratios):10.6f}"
         )
         start = time.perf_counter()
-        palettize_tensors(everything, 1 << bits, dtype=np.float16, workers=options.workers)
+        jobs = {str(i): ClusterJob(tensor, Choice(bits)) for i, tensor in enumerate(everything)}
+        cluster_weights(jobs, workers=options.workers)
         print(f"     all {len(everything)} tensors together: {elapsed(start):.3f} s")
 
 

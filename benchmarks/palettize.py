@@ -45,7 +45,8 @@ ct = load_coremltools()
 from coremltools.converters.mil.frontend.milproto.load import load
 from mvit_coreml.export.atomic_package import finish_package
 from mvit_coreml.export.torch_to_mil import save_program
-from mvit_coreml.compression.apply_plan import palettize_program, program_ios
+from mvit_coreml.compression.apply_plan import apply_plan, program_ios
+from mvit_coreml.workflows.palettization import uniform_plan
 from pathlib import Path
 source, output, bits = sys.argv[1], sys.argv[2], int(sys.argv[3])
 start = time.perf_counter()
@@ -53,7 +54,7 @@ spec = ct.models.MLModel(source, skip_model_load=True).get_spec()
 weights = f"{source}/Data/com.apple.CoreML/weights"
 program = load(spec, spec.specificationVersion, weights)
 step = time.perf_counter()
-palettize_program(program, bits)
+apply_plan(program, uniform_plan(program, bits, 0, ""))
 step = time.perf_counter() - step
 saved = save_program(program, Path(output), ios=program_ios(program), class_labels=None)
 finish_package(Path(output), saved)
@@ -116,19 +117,21 @@ def main() -> None:
     parser.add_argument("--bits", type=int, nargs="+", default=[6, 8])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--plain-python", default=sys.executable)
-    given = parser.parse_args()
+    options = parser.parse_args()
     sys.path.insert(0, str(ROOT / "tests"))
     with tempfile.TemporaryDirectory() as name:
         source = Path(name) / "source.mlpackage"
-        convert_model(given.model, source)
-        print(f"{given.model}, {size_in_mb(source):.2f} MB at fp16")
-        for bits in given.bits:
+        convert_model(options.model, source)
+        print(f"{options.model}, {size_in_mb(source):.2f} MB at fp16")
+        for bits in options.bits:
             ours, plain = [], []
-            for index in range(given.repeats):
+            for index in range(options.repeats):
                 mine = Path(name) / f"ours{bits}_{index}.mlpackage"
                 theirs = Path(name) / f"plain{bits}_{index}.mlpackage"
                 ours.append(run(sys.executable, OURS, [str(source), str(mine), str(bits)]))
-                plain.append(run(given.plain_python, PLAIN, [str(source), str(theirs), str(bits)]))
+                plain.append(
+                    run(options.plain_python, PLAIN, [str(source), str(theirs), str(bits)])
+                )
             print(f"{bits} bits")
             for key in ("step", "saved to saved"):
                 a = statistics.median(row[key] for row in ours)

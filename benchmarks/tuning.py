@@ -71,13 +71,13 @@ def calibration(data: Path, model: str, folder: Path) -> Path:
     if model == MOBILEVIT:
         return data / "cifar10/calibration"
     # A segmenter needs no labels either: photos of anything will do.
-    found = folder / "calibration"
-    found.mkdir(exist_ok=True)
+    photos = folder / "calibration"
+    photos.mkdir(exist_ok=True)
     lines = (data / "imagenet/calibration.csv").read_text().splitlines()[1:]
     for name in (line.split(",")[0] for line in lines):
-        if not (found / name).exists():
-            (found / name).symlink_to(data / "imagenet" / name)
-    return found
+        if not (photos / name).exists():
+            (photos / name).symlink_to(data / "imagenet" / name)
+    return photos
 
 
 def evaluation(data: Path, model: str) -> Path:
@@ -119,8 +119,8 @@ class Judge:
         size = target.image.height, target.image.width
         fit = target.preparation.fit
         reference = ReferenceTarget(self.checkpoint, target.roles, fit=fit, size=size)
-        found = evaluate([reference, target], self.dataset, self.classes)
-        ours, main = found.accuracies[0].main, found.accuracies[1].main
+        results = evaluate([reference, target], self.dataset, self.classes)
+        ours, main = results.accuracies[0].main, results.accuracies[1].main
         report = validate(package, self.checkpoint, self.dataset.images, structure=False)
         shares = ", ".join(f"{key} {value:.3f}" for key, value in report.agreement.items())
         return (
@@ -185,16 +185,16 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(c.name for c in CASES))
     parser.add_argument("--data", type=Path, default=os.environ.get("MVIT_TEST_DATA"))
     parser.add_argument("--minutes", type=float, default=0, help="of tuning; 0 for none")
-    given = parser.parse_args()
-    if given.data is None:
+    options = parser.parse_args()
+    if options.data is None:
         raise SystemExit("name the folder of the data with --data or in MVIT_TEST_DATA")
     known = {case.name: case for case in CASES}
-    unknown = [name for name in given.cases if name not in known]
+    unknown = [name for name in options.cases if name not in known]
     if unknown:
         raise SystemExit(f"no case {unknown[0]!r}; known are {', '.join(known)}")
     with tempfile.TemporaryDirectory() as folder:
-        for name in given.cases or known:
-            run(known[name], given.data, Path(folder), given.minutes)
+        for name in options.cases or known:
+            run(known[name], options.data, Path(folder), options.minutes)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -75,6 +76,30 @@ class SharedParameters(nn.Module):
         return self.right(torch.nn.functional.silu(self.left(x))).mean((2, 3))
 
 
+class Products(nn.Module):
+    """Weights whose output channels do not lie on the first axis; each of few distinct values.
+
+    Each group of output channels, whose size is in ``GROUP_SIZES``, holds four values of its own.
+    """
+
+    GROUP_SIZES: ClassVar = {"up_weight": 2, "right": 5, "left": 3}
+    AXES: ClassVar = {"up_weight": 1, "right": 2, "left": 1}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(6, 8, 2, stride=2)
+        self.right = nn.Parameter(torch.zeros(1, 6, 20))
+        self.left = nn.Parameter(torch.zeros(1, 12, 20))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map (N, 3, H, W) from 0 to 255 to (N, 20)."""
+        x = torch.nn.functional.silu(self.stem(pixels * SCALE + BIAS))
+        products = torch.relu(x.flatten(2).transpose(1, 2) @ self.right)
+        products = (self.left @ products.transpose(1, 2)).mean(2)
+        return torch.cat([products, self.up(x).mean((2, 3))], 1)
+
+
 def lively(module: nn.Module, seed: int = 0) -> nn.Module:
     """Give a module weights that keep signals alive, and biases that matter."""
     generator = torch.Generator().manual_seed(seed)
@@ -102,6 +127,26 @@ def small_map(enlarge: bool = True) -> nn.Module:
 def shared_parameters() -> nn.Module:
     """Return the model whose layers share parameters."""
     return lively(SharedParameters())
+
+
+@cache
+def few_valued_products() -> nn.Module:
+    """Return the model whose output channels lie on other axes than the first."""
+    module = lively(Products())
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            stored = name.replace(".", "_")
+            if stored not in Products.AXES:
+                continue
+            axis = Products.AXES[stored]
+            groups = parameter.shape[axis] // Products.GROUP_SIZES[stored]
+            parts = [
+                rng.choice(rng.standard_normal(4), part.shape)
+                for part in np.split(parameter.numpy(), groups, axis)
+            ]
+            parameter.copy_(torch.from_numpy(np.concatenate(parts, axis)))
+    return module
 
 
 def package_of(module: nn.Module, output: str = "logits", precision: str = "fp32") -> Path:

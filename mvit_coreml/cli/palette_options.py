@@ -82,7 +82,7 @@ def palette_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: options that exclude each other.
     """
-    from mvit_coreml.compression.allocation.promise import Promise, parse_size
+    from mvit_coreml.compression.promise import Promise, parse_size
 
     promised = {name: given[name] for name in _PROMISES if given[name] is not None}
     bits = given["bits"]

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvit_coreml.compression.cache import Cache
-from mvit_coreml.compression.choices import BLOCKWISE_IOS, Choice
-from mvit_coreml.compression.cluster_weights import ClusterJob, assign_many, cluster_weights
-from mvit_coreml.compression.packing import pack_indices
+from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettizable_weights import WeightInfo, program_weights
-from mvit_coreml.compression.palettized_weight import PalettizedWeight
+from mvit_coreml.compression.palettized_weight import (
+    BLOCKWISE_IOS,
+    Choice,
+    PalettizedWeight,
+    pack_indices,
+)
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, check_values
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.coremltools_import import load_coremltools, quiet
@@ -28,26 +31,6 @@ PALETTIZED_SUFFIX = "_palettized"
 
 # Opset version of a program to the iOS version of its deployment target.
 _IOS_OF_OPSET = {6: 15, 7: 16, 8: 17, 9: 18, 10: 26}
-
-
-def palettize_program(program: Any, bits: Bits, *, verbose: bool = False) -> None:
-    """Replace every weight worth it by a lookup table and indices of equal bits, in place.
-
-    Each table is the global optimum of the squared error over its tensor.
-
-    Args:
-        program: a ``coremltools`` MIL program.
-        bits: of the indices; a table has 2 to that power entries.
-        verbose: let coremltools print.
-    """
-    weights = program_weights(program)
-    choices = uniform_choices([info for info, _ in weights], bits)
-    jobs = {
-        info.name: ClusterJob(op.outputs[0].val, choices[info.name], info.axis)
-        for info, op in weights
-        if info.name in choices
-    }
-    _replace_weights(program, cluster_weights(jobs), verbose)
 
 
 def uniform_choices(weights: Sequence[WeightInfo], bits: int | None) -> dict[str, Choice]:
@@ -117,37 +100,28 @@ def _palettes(
     workers: int | None,
 ) -> dict[str, PalettizedWeight]:
     """Find the tables and indices of every weight that the plan compresses, in program order."""
-    planned = {weight.name: weight for weight in plan.weights}
+    planned = {weight.name: weight for weight in plan.weights if weight.choice.bits is not None}
     jobs: dict[str, ClusterJob] = {}
-    given: dict[str, tuple[NDArray[Any], NDArray[Any], int]] = {}
-    tuned: dict[str, PalettizedWeight] = {}
+    palettes: dict[str, PalettizedWeight] = {}
     for info, op in weights:
         weight = planned.get(info.name)
-        if weight is None or weight.choice.bits is None:
+        if weight is None:
             continue
         elements = op.outputs[0].val
-        groups = info.channels // (weight.choice.group_size or info.channels)
         if weight.values == "kmeans":
             jobs[info.name] = ClusterJob(elements, weight.choice, info.axis)
             continue
-        stored = values.luts.get(info.name)
-        if weight.values == "tuned":
-            palette = tuned[info.name] = values.palettes[info.name]
-            stored = palette.lut
-            if groups > 1 and palette.axis != info.axis:
-                raise plan.error(weight, f"its groups must run along axis {info.axis}")
-        assert stored is not None  # check_values() found it
-        if stored.dtype != elements.dtype or len(stored) != groups:
+        palette = palettes[info.name] = values.palettes[info.name]
+        if palette.groups > 1 and palette.axis != info.axis:
+            raise plan.error(weight, f"its groups must run along axis {info.axis}")
+        if palette.lut.dtype != elements.dtype:
             raise plan.error(
                 weight,
-                f"its {weight.values} values are {len(stored)} tables of {stored.dtype} where"
-                f" {groups} of {elements.dtype} are needed; make the plan again for these options",
+                f"its tuned tables are {palette.lut.dtype} where {elements.dtype} is needed; make"
+                " the plan again for these options",
             )
-        if weight.values == "importance":
-            given[info.name] = elements, stored, info.axis
-    found = cluster_weights(jobs, cache=cache, workers=workers)
-    found |= assign_many(given, workers=workers) | tuned
-    return {info.name: found[info.name] for info, _ in weights if info.name in found}
+    palettes |= cluster_weights(jobs, cache=cache, workers=workers)
+    return {info.name: palettes[info.name] for info, _ in weights if info.name in palettes}
 
 
 def _check_constants(

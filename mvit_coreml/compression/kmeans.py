@@ -8,16 +8,14 @@ releases the interpreter lock, so that threads share the tensors of a model unco
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from mvit_coreml.compression.distinct_values import distinct_values
 from mvit_coreml.compression.optimal_partition import Floats, Ints, optimal_boundaries
 from mvit_coreml.errors import InputError
 
@@ -28,6 +26,9 @@ _LUT_TYPES = (np.float16, np.float32, np.float64)
 
 # Weights below this part of their sum are lost in the rounding of the sum: they count as zero.
 _WEIGHT_FLOOR = 2.0**-50
+
+# Bit pattern of the float16 that equals 0 and is another pattern.
+_NEGATIVE_ZERO = 0x8000
 
 # The optimum is a fixed point of Lloyd's step; rounding the table moves it by a step or two.
 _MAX_LLOYD_STEPS = 32
@@ -105,9 +106,7 @@ def optimal_palette(
         return np.ldexp(lut, -exponent)
 
     entries = _table(x, w, k, rounded)
-    nearest = np.searchsorted(_midpoints(entries), x)
-    # Among equal entries, the first.
-    labels = np.searchsorted(entries, entries)[nearest].astype(np.uint8)
+    labels = _nearest(x, entries)
     error = float(np.dot(w, (x - entries[labels]) ** 2))
     return Palette(
         lut=np.ldexp(entries, exponent).astype(lut_type),
@@ -116,50 +115,22 @@ def optimal_palette(
     )
 
 
-def palettize_tensors(
-    tensors: Sequence[NDArray[Any]],
-    k: int | Sequence[int],
-    *,
-    weights: Sequence[NDArray[Any] | None] | None = None,
-    dtype: DTypeLike = np.float64,
-    workers: int | None = None,
-) -> list[Palette]:
-    """Run :func:`optimal_palette` on many tensors, on all cores.
+def nearest_entries(values: NDArray[Any], lut: NDArray[Any]) -> NDArray[np.uint8]:
+    """Give every element of a tensor the nearest entry of a table.
+
+    With the table of :func:`optimal_palette` these are its indices.
 
     Args:
-        tensors: the tensors, of any shapes.
-        k: table entries of every tensor, or one number for each.
-        weights: importance for each tensor (None for equal), or None for all equal.
-        dtype: type of the tables.
-        workers: threads; None takes one for each core. The result does not depend on it.
+        values: float16, float32 or float64 tensor of any shape; finite.
+        lut: (k,) sorted entries.
 
     Returns:
-        One palette a tensor, in order.
-
-    Raises:
-        InputError: lengths differ, ``workers`` is below 1, or a tensor cannot be palettized (the
-            message starts with its place in the list).
+        uint8 indices of the tensor's shape; of two equally near entries the lower, of equal ones
+        the first.
     """
-    count = len(tensors)
-    sizes = [int(k)] * count if isinstance(k, int | np.integer) else list(k)
-    importances = [None] * count if weights is None else list(weights)
-    for name, found in (("k", len(sizes)), ("weights", len(importances))):
-        if found != count:
-            raise InputError(f"{name} has {found} items for {count} tensors; give one for each")
-    if workers is not None and workers < 1:
-        raise InputError(f"workers is {workers}; use at least 1")
-
-    def run(index: int) -> Palette:
-        try:
-            return optimal_palette(tensors[index], sizes[index], importances[index], dtype=dtype)
-        except InputError as error:
-            raise InputError(f"tensor {index}: {error}") from error
-
-    # Largest first, so that no thread is left with a large one at the end.
-    order = sorted(range(count), key=lambda index: -np.size(tensors[index]))
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        found_palettes = dict(zip(order, pool.map(run, order), strict=True))
-    return [found_palettes[index] for index in range(count)]
+    distinct = distinct_values(np.ascontiguousarray(values), None)
+    labels = _nearest(distinct.values, lut.astype(np.float64))
+    return distinct.scatter(labels).reshape(values.shape)
 
 
 def _check_tensor(tensor: NDArray[Any], k: int) -> None:
@@ -190,6 +161,12 @@ def _check_weights(weights: NDArray[Any], shape: tuple[int, ...]) -> Floats:
 
 def _exponent(values: Floats) -> int:
     return int(np.frexp(np.abs(values).max())[1])
+
+
+def _nearest(x: Floats, entries: Floats) -> NDArray[np.uint8]:
+    """Return the index of the entry nearest to each value, among equal entries the first."""
+    nearest = np.searchsorted(_midpoints(entries), x)
+    return np.searchsorted(entries, entries)[nearest].astype(np.uint8)
 
 
 def _midpoints(entries: Floats) -> Floats:
@@ -233,3 +210,86 @@ def _means(x: Floats, w: Floats, boundaries: Ints) -> Floats:
     base = x[starts]
     offsets = w * (x - np.repeat(base, np.diff(boundaries)))
     return base + np.add.reduceat(offsets, starts) / np.add.reduceat(w, starts)
+
+
+@dataclass(frozen=True)
+class DistinctValues:
+    """The distinct values of a tensor.
+
+    Attributes:
+        values: (n,) float64, strictly increasing.
+        weights: (n,) float64, the summed weight of the elements that hold each value.
+    """
+
+    values: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    _tensor: NDArray[np.floating]
+    # float16 only: the bit pattern of each value.
+    _patterns: NDArray[np.intp] | None = None
+
+    def scatter(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Give every element of the tensor the label of its value.
+
+        Args:
+            labels: (n,), one for each distinct value.
+
+        Returns:
+            An array of the tensor's shape.
+        """
+        if self._patterns is None:
+            # Labels come in runs, so a search among the ends of the runs is enough.
+            starts = np.flatnonzero(np.diff(labels)) + 1
+            runs = labels[np.concatenate(([0], starts))]
+            return runs[np.searchsorted(self.values[starts], self._tensor, side="right")]
+        table = np.zeros(1 << 16, dtype=np.uint8)
+        table[self._patterns] = labels
+        table[_NEGATIVE_ZERO] = table[0]
+        return table[self._tensor.view(np.uint16)]
+
+
+def distinct_values(
+    tensor: NDArray[np.floating], weights: NDArray[np.float64] | None
+) -> DistinctValues:
+    """Collapse a tensor to its distinct values.
+
+    float16 values, also those stored in a wider type, are counted by bit pattern, which takes no
+    sorting.
+
+    Args:
+        tensor: finite values of any shape.
+        weights: finite, of the tensor's shape; None weighs every element 1.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        half = np.asarray(tensor, dtype=np.float16, order="C")
+    if half.dtype == tensor.dtype or np.array_equal(half, tensor):
+        return _distinct_halves(half, weights)
+    wide = tensor.astype(np.float64)
+    if weights is None:
+        values, counts = np.unique(wide, return_counts=True)
+        return DistinctValues(values, counts.astype(np.float64), wide)
+    values, inverse = np.unique(wide, return_inverse=True)
+    sums = np.bincount(inverse.ravel(), weights.ravel(), minlength=values.size)
+    return DistinctValues(values, sums.astype(np.float64), wide)
+
+
+def _distinct_halves(
+    tensor: NDArray[np.float16], weights: NDArray[np.float64] | None
+) -> DistinctValues:
+    patterns = tensor.view(np.uint16).ravel()
+    counts = np.bincount(patterns, minlength=1 << 16)
+    sums = counts.astype(np.float64)
+    if weights is not None:
+        sums = np.bincount(patterns, weights.ravel(), minlength=1 << 16).astype(np.float64)
+    for table in (counts, sums):
+        table[0] += table[_NEGATIVE_ZERO]
+    order = _half_order()
+    found = order[counts[order] > 0]
+    values = found.astype(np.uint16).view(np.float16).astype(np.float64)
+    return DistinctValues(values, sums[found], tensor, found)
+
+
+@cache
+def _half_order() -> NDArray[np.intp]:
+    """Bit patterns of the finite float16 values in increasing order, without negative zero."""
+    positive = np.arange(0x7C00)
+    return np.concatenate((_NEGATIVE_ZERO + positive[:0:-1], positive))

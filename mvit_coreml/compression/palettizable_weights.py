@@ -112,7 +112,7 @@ def function_weights(function: Function) -> list[tuple[WeightInfo, Constant]]:
     for operation in function.operations:
         for parameter, name in _references(operation):
             users.setdefault(name, []).append((operation, parameter))
-    found = []
+    weights = []
     for operation in function.operations:
         if operation.op_type != "const":
             continue
@@ -126,12 +126,12 @@ def function_weights(function: Function) -> list[tuple[WeightInfo, Constant]]:
         if not _is_palettizable(stored.type.data_type.name, shape, kinds):
             continue
         user, parameter = users[name][0]
-        given = user.inputs.get(f"transpose_{parameter}", ())
-        transposed = bool(given) and _boolean(given[0], function)
+        flag = user.inputs.get(f"transpose_{parameter}", ())
+        transposed = bool(flag) and _is_true(flag[0], function)
         axis = _output_axis(user.op_type, parameter, len(shape), transposed)
         dtype: DataTypeName = "fp16" if stored.type.data_type.name == "fp16" else "fp32"
-        found.append((WeightInfo(name, shape, dtype, axis, kinds), stored))
-    return found
+        weights.append((WeightInfo(name, shape, dtype, axis, kinds), stored))
+    return weights
 
 
 def _info_of_const(op: Any, function: Any) -> WeightInfo | None:
@@ -144,7 +144,7 @@ def _info_of_const(op: Any, function: Any) -> WeightInfo | None:
     if not kinds or not _is_palettizable(dtype, value.shape, kinds):
         return None
     user = variable.child_ops[0]
-    parameter = next((name for name, given in user.inputs.items() if given is variable), "")
+    parameter = next((name for name, value in user.inputs.items() if value is variable), "")
     flag = user.inputs.get(f"transpose_{parameter}")
     transposed = flag is not None and bool(flag.val)
     axis = _output_axis(user.op_type, parameter, value.ndim, transposed)
@@ -176,15 +176,19 @@ def _output_axis(op_type: str, parameter: str, rank: int, transposed: bool) -> i
 
 
 def _references(operation: Operation) -> Iterator[tuple[str, str]]:
-    for parameter, given in operation.inputs.items():
-        for argument in given:
+    for parameter, arguments in operation.inputs.items():
+        for argument in arguments:
             if isinstance(argument, Reference):
                 yield parameter, argument.name
 
 
-def _boolean(argument: Any, function: Function) -> bool:
+def _is_true(argument: Any, function: Function) -> bool:
+    """Read a flag of an operation, which may be a constant of its own."""
     if isinstance(argument, Reference):
-        for operation in function.operations:
-            if operation.outputs and operation.outputs[0].name == argument.name:
-                (argument,) = operation.inputs["val"]
+        name = argument.name
+        argument = next(
+            operation.inputs["val"][0]
+            for operation in function.operations
+            if operation.outputs and operation.outputs[0].name == name
+        )
     return bool(argument.decode().item())

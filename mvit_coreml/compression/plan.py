@@ -14,15 +14,14 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
 from mvit_coreml.compression.palettizable_weights import WeightInfo, weight_sha256
-from mvit_coreml.compression.palettized_weight import PalettizedWeight
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 from mvit_coreml.errors import InputError
 
-# Where the tables of a weight come from: k-means over its elements alike, k-means over its
-# elements by their importance, or tuning. The last two are stored with the plan.
-ValueSource = Literal["kmeans", "importance", "tuned"]
-VALUE_SOURCES: tuple[ValueSource, ...] = ("kmeans", "importance", "tuned")
+# Where the table of a weight comes from: k-means over its elements, or fitting to images, which is
+# stored with the plan.
+ValueSource = Literal["kmeans", "tuned"]
+VALUE_SOURCES: tuple[ValueSource, ...] = ("kmeans", "tuned")
 
 # Of the constants that are not palettized, such as biases.
 ConstantSource = Literal["original", "tuned"]
@@ -158,20 +157,12 @@ class PlanValues:
     """What a plan needs beside the weights themselves.
 
     Attributes:
-        luts: weight name to (groups, entries) tables that k-means found with importance; the
-            indices follow from them.
         palettes: weight name to tuned tables and indices.
         constants: name of another constant (a bias, an affine parameter) to its tuned elements.
     """
 
-    luts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     palettes: Mapping[str, PalettizedWeight] = field(default_factory=dict)
     constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether it holds nothing."""
-        return not (self.luts or self.palettes or self.constants)
 
 
 def make_plan(
@@ -201,11 +192,7 @@ def make_plan(
     values = values or PlanValues()
     planned = []
     for info, elements in weights:
-        source: ValueSource = "kmeans"
-        if info.name in values.palettes:
-            source = "tuned"
-        elif info.name in values.luts:
-            source = "importance"
+        source: ValueSource = "tuned" if info.name in values.palettes else "kmeans"
         choice = choices.get(info.name, UNCOMPRESSED)
         reason = (reasons or {}).get(info.name, "") if choice == UNCOMPRESSED else ""
         planned.append(
@@ -218,9 +205,7 @@ def make_plan(
         asked=dict(asked or {}),
         constants="tuned" if values.constants else "original",
     )
-    unknown = sorted(
-        {*choices, *values.luts, *values.palettes} - {info.name for info, _ in weights}
-    )
+    unknown = sorted({*choices, *values.palettes} - {info.name for info, _ in weights})
     if unknown:
         raise InputError(f"{plan.origin}: the model has no weight {unknown[0]!r}")
     plan.check_weights(weights, ios)
@@ -241,43 +226,23 @@ def check_values(plan: PalettizationPlan, values: PlanValues) -> None:
         if weight.values == "kmeans":
             continue
         if weight.choice.bits is None:
-            raise plan.error(
-                weight, f'values = "{weight.values}" goes with bits, but bits is "none"'
-            )
-        stored = _stored_choice(weight, values)
-        if stored is None:
-            raise plan.error(
-                weight, f'its {weight.values} values are missing; set values = "kmeans"'
-            )
-        if stored[:2] != (weight.choice.bits, weight.choice.group_size):
-            bits, group_size, _ = stored
+            raise plan.error(weight, 'values = "tuned" goes with bits, but bits is "none"')
+        palette = values.palettes.get(weight.name)
+        if palette is None:
+            raise plan.error(weight, 'its tuned values are missing; set values = "kmeans"')
+        stored = Choice(palette.bits, palette.group_size if palette.groups > 1 else 0)
+        if stored != weight.choice:
             raise plan.error(
                 weight,
-                f"its {weight.values} values have {Choice(bits, group_size)}, the plan says"
-                f' {weight.choice}; restore that, or set values = "kmeans"',
+                f"its tuned values have {stored}, the plan says {weight.choice}; restore that, or"
+                ' set values = "kmeans"',
             )
-        if stored[2] not in (None, weight.shape):
-            raise plan.error(weight, f"its tuned values have shape {stored[2]}")
+        if palette.indices.shape != weight.shape:
+            raise plan.error(weight, f"its tuned values have shape {palette.indices.shape}")
     if plan.constants == "tuned" and not values.constants:
         raise InputError(
             f'{plan.origin}: the tuned constants are missing; set constants = "original"'
         )
-
-
-def _stored_choice(
-    weight: PlannedWeight, values: PlanValues
-) -> tuple[int, int, tuple[int, ...] | None] | None:
-    """Return the bits, group size and shape that a weight's stored values have."""
-    if weight.values == "tuned" and weight.name in values.palettes:
-        palette = values.palettes[weight.name]
-        grouped = palette.group_size if palette.groups > 1 else 0
-        return palette.bits, grouped, palette.indices.shape
-    if weight.values == "importance" and weight.name in values.luts:
-        groups, entries = values.luts[weight.name].shape
-        # The tables alone do not say how many channels share one: take the plan's word for it.
-        grouped = weight.choice.group_size if groups > 1 else 0
-        return entries.bit_length() - 1, grouped, None
-    return None
 
 
 def _hint(weight: PlannedWeight, known: Iterable[str]) -> str:

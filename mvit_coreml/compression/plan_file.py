@@ -1,4 +1,7 @@
-"""Plans as files: TOML to read and edit, with the tables beside it where there are any."""
+"""Plans as files: TOML to read and edit, and beside it the fitted tables where there are any.
+
+The latter are a safetensors file of tables, packed indices, and replaced constants.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from mvit_coreml.compression.choices import Choice
+import numpy as np
+from numpy.typing import NDArray
+
+from mvit_coreml.compression.palettized_weight import (
+    BIT_WIDTHS,
+    Choice,
+    PalettizedWeight,
+    pack_indices,
+    packed_size,
+    unpack_indices,
+)
 from mvit_coreml.compression.plan import (
     CONSTANT_SOURCES,
     VALUE_SOURCES,
@@ -20,7 +33,6 @@ from mvit_coreml.compression.plan import (
     Scalar,
     check_values,
 )
-from mvit_coreml.compression.plan_values import decode_values, encode_values
 from mvit_coreml.errors import InputError, MvitCoremlError
 from mvit_coreml.files import write_atomically
 
@@ -31,10 +43,16 @@ _HEADER = """\
 # Palettization plan: how each weight of one model is stored in its Core ML package.
 # bits: 1, 2, 4, 6 or 8, from iOS 18 on also 3; "none" keeps a weight as it is.
 # group_size: output channels that share a lookup table, from iOS 18 on; 0 is one for all.
-# values: "kmeans" finds the table anew, so bits and group_size may be edited; "importance" and
-# "tuned" are stored in the file beside this one and hold for the bits and group_size given.
+# values: "kmeans" finds the table anew, so bits and group_size may be edited; "tuned" ones are
+# stored in the file beside this one and hold for the bits and group_size given.
 # A weight that is not listed stays as it is.
 """
+# Names of the stored arrays: one of these and the name of the weight or constant.
+_LUT = "lut/"
+_INDICES = "indices/"
+_AXIS = "axis/"
+_CONSTANT = "constant/"
+
 _REQUIRED = {"format": int, "ios": int, "source_sha256": str, "weights": list}
 _OPTIONAL = {"values_sha256": str, "constants": str, "asked": dict, "measured": dict}
 _WEIGHT_REQUIRED = {"name": str, "shape": list, "bits": (int, str), "sha256": str}
@@ -71,7 +89,7 @@ def write_plan(
     contents: dict[Path, bytes] = {}
     digest = ""
     if plan.needs_values:
-        data = encode_values(plan, values or PlanValues())
+        data = _encode_values(plan, values or PlanValues())
         digest = hashlib.sha256(data).hexdigest()
         contents[values_path(destination)] = data
     written = replace(plan, values_sha256=digest, origin=str(destination))
@@ -127,7 +145,7 @@ def read_values(plan: PalettizationPlan) -> PlanValues:
             f"{path}: not the file that was written with {plan.origin} (its sha256 differs):"
             f" {remedy}"
         )
-    values = decode_values(plan, data, path)
+    values = _decode_values(plan, data, path)
     check_values(plan, values)
     return values
 
@@ -241,8 +259,8 @@ class _Reader:
         if isinstance(bits, str) and bits != "none":
             raise self.error(line, f'{place}bits is {bits!r}; use a number, or "none"')
         if values not in VALUE_SOURCES:
-            words = '", "'.join(VALUE_SOURCES)
-            raise self.error(line, f'{place}values is {values!r}; use one of "{words}"')
+            words = " or ".join(map(_toml, VALUE_SOURCES))
+            raise self.error(line, f"{place}values is {values!r}; use {words}")
         shape = entry["shape"]
         if not shape or not all(type(size) is int and size > 0 for size in shape):
             raise self.error(line, f"{place}shape is {shape}; use the weight's sizes, as it had")
@@ -299,3 +317,67 @@ def _write(path: Path, content: bytes) -> None:
         raise MvitCoremlError(
             f"{path}: cannot be written: {error.strerror or error}; choose another place"
         ) from None
+
+
+def _encode_values(plan: PalettizationPlan, values: PlanValues) -> bytes:
+    """Return the file's content: what the plan takes from ``values``, and no more."""
+    from safetensors.numpy import save
+
+    arrays: dict[str, NDArray[Any]] = {}
+    for weight in plan.weights:
+        if weight.values == "tuned":
+            palette = values.palettes[weight.name]
+            arrays[_LUT + weight.name] = palette.lut
+            arrays[_INDICES + weight.name] = pack_indices(palette.indices, palette.bits)
+            arrays[_AXIS + weight.name] = np.array([palette.axis], dtype=np.uint8)
+    if plan.constants == "tuned":
+        arrays |= {_CONSTANT + name: array for name, array in values.constants.items()}
+    return bytes(save({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}))
+
+
+def _decode_values(plan: PalettizationPlan, data: bytes, path: Path) -> PlanValues:
+    """Read the file's content.
+
+    Args:
+        plan: that it was written with, possibly edited since.
+        data: the content.
+        path: for messages.
+
+    Raises:
+        InputError: the content is damaged, or does not fit the shapes of the plan's weights.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        arrays: dict[str, NDArray[Any]] = load(data)
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged: {error}") from None
+    palettes = {}
+    for weight in plan.weights:
+        lut, packed = (arrays.get(kind + weight.name) for kind in (_LUT, _INDICES))
+        if lut is not None and packed is not None and weight.values == "tuned":
+            axis = int(arrays.get(_AXIS + weight.name, np.zeros(1))[0])
+            palettes[weight.name] = _palette(lut, packed, axis, weight, path)
+    constants = {
+        name.removeprefix(_CONSTANT): array
+        for name, array in arrays.items()
+        if name.startswith(_CONSTANT)
+    }
+    return PlanValues(palettes, constants)
+
+
+def _palette(
+    lut: NDArray[Any], packed: NDArray[Any], axis: int, weight: PlannedWeight, path: Path
+) -> PalettizedWeight:
+    bits = lut.shape[-1].bit_length() - 1 if lut.ndim else 0
+    expected = packed_size(int(np.prod(weight.shape)), bits)
+    if bits not in BIT_WIDTHS or packed.dtype != np.uint8 or packed.shape != (expected,):
+        raise InputError(
+            f"{path}: weight {weight.name!r}: lookup tables of shape {lut.shape} with"
+            f" {packed.size} bytes of indices: damaged, or the shape in the plan was changed"
+        )
+    try:
+        return PalettizedWeight(lut, unpack_indices(packed, bits, weight.shape), axis)
+    except InputError as error:
+        raise InputError(f"{path}: weight {weight.name!r}: {error}") from None

@@ -52,7 +52,7 @@ class LabeledImages:
 
     def limited(self, limit: int | None) -> Self:
         """Return ``limit`` of the images, spread evenly over all."""
-        chosen = spread(len(self.images), limit)
+        chosen = evenly_spaced(len(self.images), limit)
         return replace(
             self,
             images=tuple(self.images[index] for index in chosen),
@@ -80,7 +80,7 @@ class MaskedImages:
 
     def limited(self, limit: int | None) -> Self:
         """Return ``limit`` of the images, spread evenly over all."""
-        chosen = spread(len(self.images), limit)
+        chosen = evenly_spaced(len(self.images), limit)
         return replace(
             self,
             images=tuple(self.images[index] for index in chosen),
@@ -88,7 +88,7 @@ class MaskedImages:
         )
 
 
-def spread(count: int, limit: int | None) -> list[int]:
+def evenly_spaced(count: int, limit: int | None) -> list[int]:
     """Return ``limit`` positions among ``count``, evenly apart, or all if there are no more."""
     if limit is None or limit >= count:
         return list(range(count))

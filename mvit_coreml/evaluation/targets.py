@@ -19,7 +19,7 @@ from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.metrics import softmax
 from mvit_coreml.evaluation.preparation import Preparation, image_input, read_preparation
 from mvit_coreml.mil.fp16_headroom import HeadroomRecorder
-from mvit_coreml.mil.parallel import map_images, spread
+from mvit_coreml.mil.parallel import map_images, parallel_map
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.mil.program import Function, OutputFeature, raw_scores_name
 from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
@@ -292,7 +292,7 @@ class ReferenceTarget:
         def run(image: Any) -> Answer:
             return self.answer_fitted(fit_image(image, self.processor, self.fit))
 
-        return spread(run, images)
+        return parallel_map(run, images)
 
     def answer_fitted(self, fitted: FittedImage) -> Answer:
         """Answer one photo that is at the input's size already."""

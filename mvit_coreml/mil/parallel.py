@@ -67,10 +67,10 @@ def map_images(
         image = load(item) if load is not None else item
         return runner.run({names[0]: image}, outputs, **options)
 
-    return spread(run, images, workers)
+    return parallel_map(run, images, workers)
 
 
-def spread(
+def parallel_map(
     run: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
 ) -> Generator[Result, None, None]:
     """Call a function that computes with torch for every item, on threads of one core each.

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mvit_coreml.compression.allocation.promise import Measured, Promise, format_size
 from mvit_coreml.compression.calibration.tuner import FEWEST_IMAGES
 from mvit_coreml.compression.plan import Scalar
 from mvit_coreml.compression.plan_file import write_plan
+from mvit_coreml.compression.promise import Measured, Promise, format_size
 from mvit_coreml.evaluation.accuracy_drop import AccuracyDrop
 from mvit_coreml.export.atomic_package import package_size
 from mvit_coreml.validation.answer_comparison import ParityReport

@@ -22,7 +22,6 @@ from mvit_coreml.compression.allocation.mixed_bits import (
     frontier,
 )
 from mvit_coreml.compression.allocation.package_sizes import PackageSizes
-from mvit_coreml.compression.allocation.promise import Measured, Promise, find_plan, format_size
 from mvit_coreml.compression.allocation.sensitivity import Sensitivity, measure_sensitivity
 from mvit_coreml.compression.apply_plan import uniform_choices, uniform_reasons
 from mvit_coreml.compression.calibration.answer_quality import (
@@ -39,15 +38,16 @@ from mvit_coreml.compression.calibration.tuner import (
     Tuner,
     split_images,
 )
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
 from mvit_coreml.compression.palettizable_weights import function_weights
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import PlanValues, Scalar, make_plan
+from mvit_coreml.compression.promise import Measured, Promise, Trial, find_smallest, format_size
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.evaluation.accuracy_drop import AccuracyDrop
-from mvit_coreml.evaluation.labeled_datasets import spread as spread_out
+from mvit_coreml.evaluation.labeled_datasets import evenly_spaced
 from mvit_coreml.evaluation.preparation import read_preparation
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.mil.parallel import spread
+from mvit_coreml.mil.parallel import parallel_map
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress
 from mvit_coreml.workflows.options import PaletteOptions
@@ -182,11 +182,11 @@ class PaletteFitting:
             count = _PICTURES + _JUDGING_PICTURES
             pictures = synthetic_pictures(count, size, _PICTURE_SEED)
             # In turn, so that all kinds are on both sides.
-            judging = spread_out(count, _JUDGING_PICTURES)
+            judging = evenly_spaced(count, _JUDGING_PICTURES)
             fitting = [index for index in range(count) if index not in set(judging)]
             chosen: list[Any] = list(pictures)
         else:
-            kept = [images[index] for index in spread_out(len(images), _MOST_IMAGES)]
+            kept = [images[index] for index in evenly_spaced(len(images), _MOST_IMAGES)]
             fitting, judging = split_images(len(kept))
             self.held_out = tuple(kept[index] for index in judging)
             chosen = self._prepared(kept)
@@ -199,7 +199,7 @@ class PaletteFitting:
             raise InputError(
                 f"{self.package}: does not say how photos are prepared; another tool made it"
             )
-        return [fitted.pixels for fitted in spread(preparation, images)]
+        return [fitted.pixels for fitted in parallel_map(preparation, images)]
 
     def fit(
         self,
@@ -292,12 +292,12 @@ class PaletteFitting:
         self.sensitivities = tuple(self._measured((group_size,) if group_size else ()))
         return [
             WeightOptions(
-                found.name,
-                tuple(found.noise),
-                tuple(self.sizes.weight_bytes(found.name, choice) for choice in found.noise),
-                tuple(found.noise.values()),
+                weight.name,
+                tuple(weight.noise),
+                tuple(self.sizes.weight_bytes(weight.name, choice) for choice in weight.noise),
+                tuple(weight.noise.values()),
             )
-            for found in self.sensitivities
+            for weight in self.sensitivities
         ]
 
     def _search(
@@ -307,26 +307,24 @@ class PaletteFitting:
         if not promise.asks_quality:
             assert promise.target_size is not None
             return self.under(promise.target_size, weight_options), None
-        found: dict[int, Tuned] = {}
 
-        def measure(candidate: Allocation) -> Measured:
+        def attempt(candidate: Allocation) -> Trial[tuple[dict[str, Choice], Tuned]]:
             size = self.predicted_bytes(candidate.choices)
             self._report(f"trying {format_size(size)}")
             tuned = self.tuner.reconstruct(candidate.choices)
-            found[id(candidate)] = tuned
             lost = None
             if drop is not None:
                 lost = drop(self.palettes(candidate.choices, tuned, {}))
             snr = combined_snr(tuned.quality.snr, self.rounding_snr)
             self._report(f"{format_size(size)}, held out: {replace(tuned.quality, snr=snr)}")
-            return Measured(size, snr, tuned.quality.agreement, lost)
+            measured = Measured(size, snr, tuned.quality.agreement, lost)
+            return Trial(measured, (candidate.choices, tuned))
 
         path = frontier(weight_options)
-        candidates = [path[index] for index in spread_out(len(path), _CANDIDATES)]
+        candidates = [path[index] for index in evenly_spaced(len(path), _CANDIDATES)]
         if candidates[-1] is not path[-1]:
             candidates.append(path[-1])
-        best = find_plan(candidates, measure, promise)
-        return best.candidate.choices, found[id(best.candidate)]
+        return find_smallest(candidates, attempt, promise).result
 
     def predicted_bytes(self, choices: Mapping[str, Choice]) -> int:
         """Return the bytes that the finished package will take at most."""
@@ -343,7 +341,7 @@ class PaletteFitting:
         budget = target_size - (self.predicted_bytes(plain) - weights)
         while True:
             try:
-                found = allocate(options, max_bytes=budget)
+                allocation = allocate(options, max_bytes=budget)
             except InputError:
                 smallest = frontier(options)[-1]
                 size = format_size(self.predicted_bytes(smallest.choices))
@@ -351,9 +349,9 @@ class PaletteFitting:
                     f"no plan is under {format_size(target_size)}; the smallest, {size}, uses"
                     f" {smallest}"
                 ) from None
-            excess = self.predicted_bytes(found.choices) - target_size
+            excess = self.predicted_bytes(allocation.choices) - target_size
             if excess <= 0:
-                return found.choices
+                return allocation.choices
             budget -= excess
 
     @cached_property

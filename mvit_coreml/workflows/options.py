@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.compression.allocation.promise import Promise
-from mvit_coreml.compression.choices import Choice
+from mvit_coreml.compression.palettized_weight import Choice
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK, MapSize, OutputKind
 from mvit_coreml.export.torch_to_mil import IOS_TARGETS, Precision

@@ -13,8 +13,8 @@ from mvit_coreml.compression.apply_plan import (
     uniform_reasons,
 )
 from mvit_coreml.compression.cache import default_cache
-from mvit_coreml.compression.choices import Choice
 from mvit_coreml.compression.palettizable_weights import WeightInfo, program_weights
+from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, Scalar, make_plan
 from mvit_coreml.compression.plan_file import read_plan, read_values
 

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from programs import constants, decompressed, logits, program, save, tiny
 
-from mvit_coreml.compression.apply_plan import apply_plan, palettize_program, program_ios
+from mvit_coreml.compression.apply_plan import apply_plan, program_ios, uniform_choices
 from mvit_coreml.compression.cache import Cache
-from mvit_coreml.compression.choices import Choice
 from mvit_coreml.compression.kmeans import optimal_palette
 from mvit_coreml.compression.palettizable_weights import program_weights
-from mvit_coreml.compression.palettized_weight import PalettizedWeight
+from mvit_coreml.compression.palettized_weight import Choice, PalettizedWeight
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, make_plan
 from mvit_coreml.compression.plan_file import read_plan, read_values, write_plan
 from mvit_coreml.errors import InputError
@@ -47,6 +46,11 @@ def mixed_choices(ios: int) -> dict[str, Choice]:
     }
 
 
+def palettize_uniformly(built: Any, bits: int) -> None:
+    infos = [info for info, _ in program_weights(built)]
+    apply_plan(built, make(built, uniform_choices(infos, bits)))
+
+
 def coremltools_palettes(built: Any, bits: int) -> None:
     """Palettize with coremltools' own pass, given our tables."""
     load_coremltools()
@@ -71,7 +75,7 @@ def test_uniform_bits_give_the_bytes_of_coremltools_own_pass(
 ) -> None:
     for bits in (4, 6, 8):
         ours, theirs = tiny(ios, precision), tiny(ios, precision)
-        palettize_program(ours, bits)
+        palettize_uniformly(ours, bits)
         coremltools_palettes(theirs, bits)
         mine = save(ours, tmp_path / f"ours{bits}.mlpackage", ios)
         assert mine == save(theirs, tmp_path / f"theirs{bits}.mlpackage", ios)
@@ -79,7 +83,7 @@ def test_uniform_bits_give_the_bytes_of_coremltools_own_pass(
 
 def test_uniform_bits_of_a_converted_model_too(tmp_path: Path) -> None:
     ours, theirs = program("mobilevitv2"), program("mobilevitv2")
-    palettize_program(ours, 6)
+    palettize_uniformly(ours, 6)
     coremltools_palettes(theirs, 6)
     mine = save(ours, tmp_path / "ours.mlpackage")
     assert mine == save(theirs, tmp_path / "theirs.mlpackage")
@@ -128,31 +132,26 @@ def test_the_saved_package_computes_like_one_with_the_decoded_weights(
     assert np.abs(answers - logits(tmp_path / "untouched.mlpackage")).max() > 0.02 * largest
 
 
-def given_values(built: Any) -> tuple[dict[str, Choice], PlanValues]:
-    """Return importance-weighted tables, tuned palettes and a tuned bias for the tiny program."""
+def tuned_values() -> tuple[dict[str, Choice], PlanValues]:
+    """Return tuned palettes and a tuned bias for the tiny program, beside a k-means one."""
     rng = np.random.default_rng(1)
-    elements = {info.name: op.outputs[0].val for info, op in program_weights(built)}
-    mix = elements["mix_weight"]
-    weighted = optimal_palette(mix, 16, rng.random(mix.shape) ** 4, dtype=mix.dtype)
     head = PalettizedWeight(
         rng.standard_normal((1, 64)).astype(np.float16),
         rng.integers(0, 64, (32, 64)).astype(np.uint8),
     )
     values = PlanValues(
-        luts={"mix_weight": weighted.lut[None]},
         palettes={"head_weight": head},
         constants={"head_bias": rng.standard_normal(32).astype(np.float16)},
     )
     choices = {
         "expand_weight": Choice(2),
-        "mix_weight": Choice(4),
         "head_weight": Choice(6),
     }
     return choices, values
 
 
 def test_given_tables_and_constants_are_applied_from_the_files_alone(tmp_path: Path) -> None:
-    choices, values = given_values(tiny())
+    choices, values = tuned_values()
     write_plan(make(tiny(), choices, values), tmp_path / "plan.toml", values)
     plan = read_plan(tmp_path / "plan.toml")
     built = tiny()
@@ -163,16 +162,12 @@ def test_given_tables_and_constants_are_applied_from_the_files_alone(tmp_path: P
         read["head_weight_palettized"], values.palettes["head_weight"].decode()
     )
     np.testing.assert_array_equal(read["head_bias"], values.constants["head_bias"])
-    mix = constants(tiny())["mix.weight"]
-    lut = values.luts["mix_weight"][0]
-    nearest = lut[np.abs(mix[..., None].astype(np.float64) - lut).argmin(-1)]
-    np.testing.assert_array_equal(read["mix_weight_palettized"], nearest)
     assert applied["expand_weight"].bits == 2
     logits(tmp_path / "saved.mlpackage")
 
 
 def test_the_same_plan_gives_the_same_bytes_on_any_number_of_threads(tmp_path: Path) -> None:
-    choices, values = given_values(tiny())
+    choices, values = tuned_values()
     plan = make(tiny(), choices, values)
     trees = []
     for index, options in enumerate(
@@ -231,14 +226,14 @@ def test_a_group_size_that_does_not_divide_the_channels_is_refused() -> None:
 
 
 def test_values_of_another_precision_are_refused() -> None:
-    choices, values = given_values(tiny())
+    choices, values = tuned_values()
     plan = make(tiny(), choices, values)
     built = tiny(17, "fp32")
     fitting = make(built, choices)
     sources = {weight.name: weight.values for weight in plan.weights}
     weights = tuple(replace(weight, values=sources[weight.name]) for weight in fitting.weights)
     message = one_line(replace(fitting, weights=weights), built, values)
-    assert "tables of float16 where 1 of float32 are needed" in message
+    assert "its tuned tables are float16 where float32 is needed" in message
     message = one_line(replace(fitting, constants="tuned"), built, values)
     assert "constant 'head_bias' is tuned as float16[32] but is float32[32] in the model" in message
 

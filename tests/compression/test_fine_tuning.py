@@ -13,8 +13,8 @@ from mvit_coreml.compression.calibration.answer_quality import compare_scores, s
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.compression.calibration.fine_tuning import Polisher
 from mvit_coreml.compression.calibration.reconstruction import TunedWeights
-from mvit_coreml.compression.choices import Choice
 from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.palettized_weight import Choice
 
 CHOICES = {
     "stem.weight": Choice(2),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mvit_coreml.compression.kmeans import Palette, optimal_palette, palettize_tensors
+from mvit_coreml.compression.kmeans import Palette, nearest_entries, optimal_palette
 from mvit_coreml.errors import InputError
 
 
@@ -166,8 +166,8 @@ def test_error_is_never_above_that_of_coremltools_on_trained_weights(
     large = [t for t in tensors if t.size >= 10_000]
     small = [t for t in tensors if t.size < 10_000]
     for bits, chosen in ((2, large[::5]), (4, large[::7]), (6, large[::15]), (4, small[::4])):
-        palettes = palettize_tensors(chosen, 1 << bits)
-        for tensor, palette in zip(chosen, palettes, strict=True):
+        for tensor in chosen:
+            palette = optimal_palette(tensor, 1 << bits)
             lut, indices = cluster(bits, tensor)
             found = np.asarray(lut, dtype=np.float64).ravel()[np.asarray(indices).ravel()]
             expected = float(np.sum((tensor.ravel().astype(np.float64) - found) ** 2))
@@ -303,25 +303,14 @@ def test_any_memory_layout_gives_the_same_palette(random: np.random.Generator) -
     assert np.array_equal(plain.indices, swapped.indices)
 
 
-def test_palettes_do_not_depend_on_the_run_or_the_number_of_workers(
-    random: np.random.Generator,
-) -> None:
-    tensors = [random.normal(size=n).astype(np.float16) for n in (10, 5000, 300, 20_000, 1)]
-    weights = [None, *(random.random(t.size) for t in tensors[1:])]
-    alone = [optimal_palette(t, 16, w) for t, w in zip(tensors, weights, strict=True)]
-    for workers in (1, 2, 5, None):
-        together = palettize_tensors(tensors, 16, weights=weights, workers=workers)
-        for palette, expected in zip(together, alone, strict=True):
-            assert np.array_equal(palette.lut, expected.lut)
-            assert np.array_equal(palette.indices, expected.indices)
-            assert palette.error == expected.error
-
-
-def test_each_tensor_may_have_its_own_number_of_entries(random: np.random.Generator) -> None:
-    tensors = [random.normal(size=500), random.normal(size=400)]
-    palettes = palettize_tensors(tensors, [4, 16], dtype=np.float32)
-    assert [palette.lut.shape for palette in palettes] == [(4,), (16,)]
-    assert palettize_tensors([], 4) == []
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_table_alone_gives_back_the_indices(random: np.random.Generator, dtype: Any) -> None:
+    values = random.normal(size=(40, 50)).astype(dtype)
+    for k in (2, 16, 256):
+        palette = optimal_palette(values, k, dtype=dtype)
+        assert np.array_equal(nearest_entries(values, palette.lut), palette.indices)
+    distances = np.abs(values[..., None].astype(np.float64) - palette.lut)
+    assert np.array_equal(nearest_entries(values, palette.lut), distances.argmin(-1))
 
 
 def test_a_constant_tensor_is_exact() -> None:
@@ -403,15 +392,3 @@ def test_what_cannot_be_clustered_is_named(
     with pytest.raises(InputError, match=message) as caught:
         optimal_palette(np.array(values), k, weights, dtype=dtype)
     assert "\n" not in str(caught.value)
-
-
-def test_the_tensor_at_fault_is_named() -> None:
-    good, bad = np.ones(3), np.array([1.0, np.nan])
-    with pytest.raises(InputError, match="tensor 1: 1 of 2 values"):
-        palettize_tensors([good, bad, good], 2)
-    with pytest.raises(InputError, match="k has 1 items for 2 tensors"):
-        palettize_tensors([good, good], [2])
-    with pytest.raises(InputError, match="weights has 1 items for 2 tensors"):
-        palettize_tensors([good, good], 2, weights=[None])
-    with pytest.raises(InputError, match="workers is 0"):
-        palettize_tensors([good], 2, workers=0)

@@ -13,8 +13,8 @@ from programs import program, program_of, save, saved, tiny
 
 from mvit_coreml.compression.allocation.package_sizes import PackageSizes
 from mvit_coreml.compression.apply_plan import apply_plan, uniform_choices
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice, bit_widths
 from mvit_coreml.compression.palettizable_weights import palettizable_weights, program_weights
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, bit_widths
 from mvit_coreml.compression.plan import make_plan
 from mvit_coreml.errors import InputError
 

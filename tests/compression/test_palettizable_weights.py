@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_every_tensor_of_two_axes_and_eighty_elements_is_listed(family: str) -> 
     assert listed == expected
 
 
-def test_the_output_channels_are_found_in_every_place_a_weight_can_have() -> None:
+def test_the_output_channels_are_found_in_every_place_a_weight_can_have(tmp_path: Path) -> None:
     load_coremltools()
     import coremltools as ct
     from coremltools.converters.mil.mil import Builder as mb  # noqa: N813
@@ -98,6 +99,9 @@ def test_the_output_channels_are_found_in_every_place_a_weight_can_have() -> Non
     channels = {
         info.users[0] + str(info.shape): info.channels for info in palettizable_weights(built)
     }
+    path = tmp_path / "built.mlpackage"
+    save_program(built, path, ios=17, class_labels=None)
+    assert palettizable_weights(load_package(path).function()) == palettizable_weights(built)
     assert channels == {
         "conv(20, 12, 1, 1)": 20,
         "conv_transpose(12, 30, 2, 2)": 30,

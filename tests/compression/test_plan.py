@@ -10,9 +10,8 @@ import pytest
 from programs import TINY_WEIGHTS, constants, tiny
 
 from mvit_coreml.compression.apply_plan import uniform_choices, uniform_reasons
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
 from mvit_coreml.compression.palettizable_weights import palettizable_weights, program_weights
-from mvit_coreml.compression.palettized_weight import PalettizedWeight
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, make_plan
 from mvit_coreml.errors import InputError
 
@@ -64,26 +63,28 @@ def test_choices_that_do_not_fit_are_refused(
 
 def test_where_values_come_from_follows_from_what_is_given() -> None:
     values = PlanValues(
-        luts={"mix_weight": np.zeros((1, 16), dtype=np.float16)},
         palettes={
             "head_weight": PalettizedWeight(
                 np.zeros((1, 4), dtype=np.float16), np.zeros((32, 64), dtype=np.uint8)
             )
         },
     )
-    choices = {"mix_weight": Choice(4), "head_weight": Choice(2), "expand_weight": Choice(8)}
+    choices = {"head_weight": Choice(2), "expand_weight": Choice(8)}
     plan = make(choices, values=values)
     sources = {weight.name: weight.values for weight in plan.weights}
-    assert sources["mix_weight"] == "importance"
     assert sources["head_weight"] == "tuned"
     assert sources["expand_weight"] == "kmeans"
     assert plan.needs_values
     assert plan.constants == "original"
 
 
-def test_values_whose_bits_are_not_those_chosen_are_refused() -> None:
-    values = PlanValues(luts={"mix_weight": np.zeros((1, 16), dtype=np.float16)})
-    with pytest.raises(InputError, match="its importance values have 4 bits, the plan says 6"):
+def test_values_whose_bits_or_shape_are_not_those_chosen_are_refused() -> None:
+    palette = PalettizedWeight(np.zeros((1, 16), np.float16), np.zeros((64, 64, 1, 1), np.uint8))
+    values = PlanValues(palettes={"mix_weight": palette})
+    with pytest.raises(InputError, match="its tuned values have 4 bits, the plan says 6"):
         make({"mix_weight": Choice(6)}, values=values)
+    flat = PalettizedWeight(palette.lut, palette.indices.reshape(64, 64))
+    with pytest.raises(InputError, match=r"its tuned values have shape \(64, 64\)"):
+        make({"mix_weight": Choice(4)}, values=PlanValues(palettes={"mix_weight": flat}))
     with pytest.raises(InputError, match='goes with bits, but bits is "none"'):
         make({}, values=values)

@@ -10,9 +10,8 @@ import pytest
 from programs import tiny
 from safetensors.numpy import load_file
 
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
 from mvit_coreml.compression.palettizable_weights import program_weights
-from mvit_coreml.compression.palettized_weight import PalettizedWeight
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, make_plan
 from mvit_coreml.compression.plan_file import plan_text, read_plan, read_values, write_plan
 from mvit_coreml.errors import InputError, MvitCoremlError
@@ -24,7 +23,6 @@ def values() -> PlanValues:
     rng = np.random.default_rng(0)
     indices = rng.integers(0, 8, (64, 64, 1, 1)).astype(np.uint8)
     return PlanValues(
-        luts={"head_weight": np.sort(rng.standard_normal((1, 64))).astype(np.float16)},
         palettes={
             "mix_weight": PalettizedWeight(rng.standard_normal((4, 8)).astype(np.float16), indices)
         },
@@ -62,10 +60,9 @@ def test_a_plan_is_read_back_as_it_was_written(with_values: bool, tmp_path: Path
     assert {**vars(read), "values_sha256": "", "origin": "plan"} == vars(plan(with_values))
     stored = read_values(read)
     if given is None:
-        assert stored.is_empty
+        assert (stored.palettes, stored.constants) == ({}, {})
         assert [file.name for file in tmp_path.iterdir()] == ["plan.toml"]
         return
-    np.testing.assert_array_equal(stored.luts["head_weight"], given.luts["head_weight"])
     np.testing.assert_array_equal(stored.constants["mix_bias"], given.constants["mix_bias"])
     ours, theirs = stored.palettes["mix_weight"], given.palettes["mix_weight"]
     np.testing.assert_array_equal(ours.lut, theirs.lut)
@@ -85,11 +82,7 @@ def test_a_plan_says_for_each_weight_on_a_line_of_its_own_what_people_edit_first
     assert rows["stem_weight"]["reason"] == "first layer"
     assert "reason" not in rows["expand_weight"]
     assert (rows["mix_weight"]["bits"], rows["mix_weight"]["group_size"]) == (3, 16)
-    assert [rows[name]["values"] for name in ("mix_weight", "head_weight", "expand_weight")] == [
-        "tuned",
-        "importance",
-        "kmeans",
-    ]
+    assert [rows[name]["values"] for name in ("mix_weight", "expand_weight")] == ["tuned", "kmeans"]
     lines = [line for line in text.splitlines() if line.startswith("  { ")]
     assert len(lines) == 5
     assert len({line.index("name =") for line in lines}) == 1, "columns are not aligned"
@@ -127,7 +120,11 @@ def test_the_same_plan_gives_the_same_bytes(tmp_path: Path) -> None:
         ("bits = 4,", "", "weight 'expand_weight': bits is missing"),
         ('name = "expand_weight",', "", "weight 3: name is missing"),
         ('"expand_weight"', '"mix_weight"', "line 26: weight 'mix_weight' is listed twice"),
-        ('values = "importance"', 'values = "magic"', "weight 'head_weight': values is 'magic'"),
+        (
+            'values = "tuned"',
+            'values = "importance"',
+            "weight 'mix_weight': values is 'importance'; use \"kmeans\" or \"tuned\"",
+        ),
         ("shape = [64, 24, 1, 1]", "shape = [64, 0]", "shape is [64, 0]"),
         ("group_size = 16", "group_size = -1", "group size -1"),
         ('constants = "tuned"', 'constants = "new"', "constants is 'new'"),
@@ -213,7 +210,7 @@ def test_a_tuned_weight_can_be_edited_to_plain_k_means(tmp_path: Path) -> None:
 
 def test_a_weight_cannot_become_tuned_by_editing(tmp_path: Path) -> None:
     changed = edited(
-        tmp_path, ('values = "kmeans",     name = "expand', 'values = "tuned", name = "expand')
+        tmp_path, ('values = "kmeans", name = "expand', 'values = "tuned", name = "expand')
     )
     with pytest.raises(InputError, match="'expand_weight': its tuned values are missing"):
         read_values(changed)

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 from functions import (
+    Products,
     SharedParameters,
+    few_valued_products,
     function_of,
+    package_of,
     parameter_names,
     pictures,
     shared_parameters,
@@ -23,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mvit_coreml import ConvertOptions, convert, load_checkpoint
+from mvit_coreml.compression.apply_plan import apply_plan
 from mvit_coreml.compression.calibration import reconstruction
 from mvit_coreml.compression.calibration.answer_quality import Quality, compare_scores, scores
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
@@ -32,9 +36,13 @@ from mvit_coreml.compression.calibration.reconstruction import (
     palettize_layer,
     reconstruct,
 )
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
+from mvit_coreml.compression.calibration.tuner import Calibration, Tuner
 from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.palettizable_weights import program_weights
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
+from mvit_coreml.compression.plan import PlanValues, make_plan
 from mvit_coreml.errors import InputError
+from mvit_coreml.export.saved_program import read_program
 from mvit_coreml.mil.package_reader import load_package
 
 WEIGHTS = ("stem", "depthwise", "grouped", "expand", "head")
@@ -123,6 +131,25 @@ def test_groups_of_channels_get_tables_of_their_own() -> None:
     held_out = function.pixels(pictures(16, seed=1))
     quality = judge(function, found, held_out)
     assert quality.divergence < 0.8 * judge(function, plain(function, choices), held_out).divergence
+
+
+def test_groups_run_along_the_output_channels_wherever_these_lie() -> None:
+    function = function_of(few_valued_products())
+    choices = {name: Choice(2, size) for name, size in Products.GROUP_SIZES.items()}
+    pixels = function.pixels(pictures(16))
+    found = reconstruct(function, pixels, choices)
+    tuner = Tuner(function, Calibration(pixels[:12], pixels[12:]))
+    for palettes in (found.palettes, tuner.reconstruct(choices).weights.palettes):
+        for name, palette in palettes.items():
+            assert palette.axis == Products.AXES[name]
+            # Four values in each group of output channels are met by its four entries.
+            np.testing.assert_array_equal(palette.decode(), function.constants[name].numpy())
+    program, _ = read_program(package_of(few_valued_products()))
+    weights = [(info, op.outputs[0].val) for info, op in program_weights(program)]
+    values = PlanValues(palettes=found.palettes)
+    plan = make_plan(weights, choices, ios=18, source_sha256="", values=values)
+    for name, palette in apply_plan(program, plan, values).items():
+        np.testing.assert_array_equal(palette.decode(), function.constants[name].numpy())
 
 
 def test_the_same_comes_out_twice() -> None:

@@ -8,16 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from functions import function_of, parameter_names, pictures, shared_parameters, small
+from functions import (
+    Products,
+    few_valued_products,
+    function_of,
+    parameter_names,
+    pictures,
+    shared_parameters,
+    small,
+)
 from torch import Tensor, nn
 
 from mvit_coreml.compression.allocation import sensitivity
 from mvit_coreml.compression.allocation.sensitivity import measure_sensitivity
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.compression.calibration.linear_layers import Layer
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
 from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
-from mvit_coreml.compression.palettized_weight import PalettizedWeight
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 
 CHOICES = (UNCOMPRESSED, Choice(1), Choice(2), Choice(4))
 Recorded = dict[tuple[str, Choice], PalettizedWeight]
@@ -102,6 +109,16 @@ def test_weights_of_no_single_layer_are_palettized_by_k_means() -> None:
     palette = cluster_weights({"": ClusterJob(values, Choice(1))})[""]
     wanted = noise(function, shared_parameters(), "twice_weight", palette.decode(), pixels[:4])
     assert found.noise[Choice(1)] == pytest.approx(wanted, rel=1e-3)
+
+
+def test_groups_run_along_the_output_channels_wherever_these_lie() -> None:
+    function = function_of(few_valued_products())
+    choices = {name: (Choice(2, size), Choice(2)) for name, size in Products.GROUP_SIZES.items()}
+    for each in measure_sensitivity(function, function.pixels(pictures(8)), choices):
+        grouped, whole = each.noise.values()
+        # Four values in each group of output channels are met by its four entries.
+        assert grouped == pytest.approx(0, abs=1e-6)
+        assert whole > 1e-5
 
 
 def test_palettes_are_fitted_to_other_images_than_those_that_judge(

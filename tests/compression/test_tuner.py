@@ -16,8 +16,8 @@ from mvit_coreml.compression.calibration import tuner as tuning
 from mvit_coreml.compression.calibration.answer_quality import Quality
 from mvit_coreml.compression.calibration.reconstruction import TunedWeights
 from mvit_coreml.compression.calibration.tuner import Calibration, Tuned, Tuner, split_images
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
 from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.errors import InputError
 
 CHOICES = {

@@ -12,10 +12,10 @@ from mvit_coreml.evaluation.class_matching import ModelClasses
 from mvit_coreml.evaluation.labeled_datasets import (
     VOID,
     LabeledImages,
+    evenly_spaced,
     read_labeled_images,
     read_mask,
     read_masked_images,
-    spread,
 )
 
 ANIMALS = ModelClasses(count=3, labels=("cat", "dog", "ox"))
@@ -123,11 +123,11 @@ def test_the_two_numberings_of_imagenet_name_the_same_classes(background, real_d
 
 
 def test_limit_spreads_images_evenly():
-    assert spread(10, 5) == [0, 2, 4, 6, 8]
-    assert spread(10, 3) == [0, 3, 6]
-    assert spread(3, 10) == spread(3, None) == [0, 1, 2]
+    assert evenly_spaced(10, 5) == [0, 2, 4, 6, 8]
+    assert evenly_spaced(10, 3) == [0, 3, 6]
+    assert evenly_spaced(3, 10) == evenly_spaced(3, None) == [0, 1, 2]
     with pytest.raises(InputError, match="at least 1"):
-        spread(3, 0)
+        evenly_spaced(3, 0)
 
 
 def test_limit_keeps_each_image_with_its_label(tmp_path):

@@ -11,7 +11,7 @@ from fitting import SIZE, fitted_checkpoint, measure_once, write_images
 from packages import image
 
 from mvit_coreml import ConvertOptions, PaletteOptions, convert
-from mvit_coreml.compression.allocation.promise import Promise
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.export.atomic_package import package_size
 from mvit_coreml.workflows.fit_palettes import PaletteFitting, wants_fitting

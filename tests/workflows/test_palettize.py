@@ -12,7 +12,7 @@ from fitting import fitted_checkpoint, measure_once, write_images
 from packages import SavedPackage, converted, read_tree, small_checkpoint
 
 from mvit_coreml import ConvertOptions, PaletteOptions, convert, palettize_package, validate
-from mvit_coreml.compression.allocation.promise import Promise
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export.atomic_package import finish_package
 from mvit_coreml.export.saved_program import read_program, save_again

@@ -11,7 +11,7 @@ import pytest
 from hub_cache import publish_stand_in
 
 from mvit_coreml.checkpoints.catalogue import CATALOGUE
-from mvit_coreml.compression.allocation.promise import Promise
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError
 from mvit_coreml.workflows.options import ConvertOptions
 from mvit_coreml.workflows.recipes import recipe_file as module

@@ -173,7 +173,7 @@ def _summary(tradeoff: Tradeoff) -> str:
 
 
 def _row(point: TradeoffPoint, has: dict[str, bool]) -> list[str]:
-    from mvit_coreml.compression.allocation.promise import format_size
+    from mvit_coreml.compression.promise import format_size
     from mvit_coreml.reports.wording import decibels, interval, percent
 
     bits = "none" if point.bits is None else str(point.bits)

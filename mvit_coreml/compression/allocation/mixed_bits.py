@@ -1,8 +1,8 @@
 """Sharing out bits among the weights of a model.
 
 Each weight adds its own output noise, and its own bytes, by the choice made for it; noise and bytes
-of the whole are their sums. Under a bound on one of them the other is made small: from the choices
-on a weight's lower convex hull, steps are taken in the order of what they gain for what they cost
+of the whole are their sums. Under a bound on the bytes the noise is made small: from the choices on
+a weight's lower convex hull, steps are taken in the order of what they gain for what they cost
 (the path that a Lagrange multiplier sweeps), and what is left of the bound then goes to whatever
 single change still fits and gains most.
 """
@@ -13,10 +13,10 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.errors import InputError
 
 
@@ -49,22 +49,6 @@ class WeightOptions:
         if not all(math.isfinite(value) and value >= 0 for value in (*self.bytes, *self.noise)):
             raise InputError(f"weight {self.name!r}: bytes and noise must be finite, and 0 or more")
 
-    def for_target(self, ios: int) -> WeightOptions:
-        """Return the options without those that packages for an iOS version cannot hold."""
-        held = []
-        for index, choice in enumerate(self.choices):
-            try:
-                choice.check_target(ios)
-            except InputError:
-                continue
-            held.append(index)
-        return WeightOptions(
-            self.name,
-            tuple(self.choices[index] for index in held),
-            tuple(self.bytes[index] for index in held),
-            tuple(self.noise[index] for index in held),
-        )
-
 
 @dataclass(frozen=True)
 class Allocation:
@@ -90,42 +74,27 @@ class Allocation:
         return f"{', '.join(words)} of {len(self.choices)} weights"
 
 
-def allocate(
-    options: Sequence[WeightOptions],
-    *,
-    max_bytes: float | None = None,
-    max_noise: float | None = None,
-) -> Allocation:
-    """Choose for every weight, under a bound on the bytes or on the noise.
+def allocate(options: Sequence[WeightOptions], max_bytes: float) -> Allocation:
+    """Choose for every weight what adds the least noise within a number of bytes.
 
     The result is never worse than any choice that all weights share, and it is the optimum wherever
     the bound is that of a step on the path of :func:`frontier`.
 
     Args:
         options: one for each weight.
-        max_bytes: of all weights together: the noise is made small.
-        max_noise: of all weights together: the bytes are made small.
+        max_bytes: of all weights together.
 
     Raises:
-        InputError: not exactly one bound is given, or nothing is within it.
+        InputError: nothing is within the bound.
     """
-    if (max_bytes is None) == (max_noise is None):
-        raise InputError("give either max_bytes or max_noise")
-    if max_bytes is not None:
-        problem = _Problem([(option.bytes, option.noise) for option in options])
-        bound, unit = max_bytes, "bytes"
-    else:
-        assert max_noise is not None
-        problem = _Problem([(option.noise, option.bytes) for option in options])
-        bound, unit = max_noise, "noise"
-    picks = problem.solve(bound)
+    search = _BudgetSearch(options)
+    picks = search.solve(max_bytes)
     if picks is None:
-        raise InputError(f"no choice is within {bound:g} {unit}; the least is {problem.least:g}")
-    shared = [uniform for uniform in _uniform(options) if problem.cost(uniform) <= bound]
-    found = [_allocation(options, candidate) for candidate in (picks, *shared)]
-    if max_bytes is not None:
-        return min(found, key=lambda allocation: (allocation.noise, allocation.bytes))
-    return min(found, key=lambda allocation: (allocation.bytes, allocation.noise))
+        least = search.bytes(search.smallest())
+        raise InputError(f"no choice is within {max_bytes:g} bytes; the least is {least}")
+    shared = [uniform for uniform in _uniform(options) if search.bytes(uniform) <= max_bytes]
+    allocations = [_allocation(options, candidate) for candidate in (picks, *shared)]
+    return min(allocations, key=lambda allocation: (allocation.noise, allocation.bytes))
 
 
 def frontier(options: Sequence[WeightOptions]) -> list[Allocation]:
@@ -136,13 +105,13 @@ def frontier(options: Sequence[WeightOptions]) -> list[Allocation]:
     Args:
         options: one for each weight.
     """
-    problem = _Problem([(o.bytes, o.noise) for o in options])
-    picks = problem.cheapest()
-    path = [list(picks)]
-    for weight, pick in problem.path():
-        picks[weight] = pick
-        path.append(list(picks))
-    return [_allocation(options, picks) for picks in reversed(path)]
+    search = _BudgetSearch(options)
+    picks = search.smallest()
+    path = [_allocation(options, picks)]
+    for step in search.steps:
+        picks[step.weight] = step.pick
+        path.append(_allocation(options, picks))
+    return path[::-1]
 
 
 def _allocation(options: Sequence[WeightOptions], picks: Sequence[int]) -> Allocation:
@@ -167,141 +136,118 @@ def _uniform(options: Sequence[WeightOptions]) -> Iterator[list[int]]:
             yield picks
 
 
-@dataclass(frozen=True)
-class _Step:
-    """A move along a weight's hull: ``gain`` less value for ``cost`` more of what is bounded."""
+class _Change(NamedTuple):
+    """Another choice for one weight."""
 
+    bytes: int  # more than before
+    gain: float  # noise less than before
     weight: int
     pick: int
-    cost: float
-    gain: float
 
 
-class _Problem:
-    """One choice for each weight; of the sums of its two numbers one is bounded, one minimised.
+class _BudgetSearch:
+    """Picks a choice (its number) for each weight, within a budget of bytes for all together."""
 
-    Args:
-        rows: for each weight the costs (which are bounded together) and values (whose sum is made
-            small) of its choices.
-    """
+    def __init__(self, options: Sequence[WeightOptions]) -> None:
+        self.options = options
+        # The choices on each weight's lower convex hull, from the smallest to the least noise.
+        self.hulls = [_lower_hull(option.bytes, option.noise) for option in options]
+        steps = [
+            self._change(weight, before, after)
+            for weight, hull in enumerate(self.hulls)
+            for before, after in pairwise(hull)
+        ]
+        # Along a hull gains shrink relative to bytes, so each weight's steps stay in order.
+        self.steps = sorted(steps, key=lambda step: -step.gain / step.bytes)
 
-    def __init__(self, rows: Sequence[tuple[Sequence[float], Sequence[float]]]) -> None:
-        self.rows = rows
-
-    @cached_property
-    def hulls(self) -> list[list[int]]:
-        """Choices on each weight's lower convex hull, by rising cost and falling value."""
-        return [_lower_hull(*row) for row in self.rows]
-
-    @property
-    def least(self) -> float:
-        """Smallest sum of costs."""
-        return math.fsum(min(costs) for costs, _ in self.rows)
-
-    def cheapest(self) -> list[int]:
-        """Return the picks of least cost."""
+    def smallest(self) -> list[int]:
+        """Return the picks of the fewest bytes."""
         return [hull[0] for hull in self.hulls]
 
-    def path(self) -> list[tuple[int, int]]:
-        """Return (weight, pick) moves from the least cost to the least value."""
-        return [(step.weight, step.pick) for step in self._steps()]
-
-    def solve(self, bound: float) -> list[int] | None:
-        """Return picks whose costs sum up to ``bound`` at most, or None if there are none."""
-        rounding = 1e-12 * abs(bound)
-        if self.cost(self.cheapest()) > bound + rounding:
+    def solve(self, budget: float) -> list[int] | None:
+        """Return picks within the budget, or None if there are none."""
+        if self.bytes(self.smallest()) > budget:
             return None
-        starts = self._starts(bound + rounding)
-        return min((self._refine(start, bound + rounding) for start in starts), key=self.value)
+        starts = self._starts(budget)
+        return min((self._refine(start, budget) for start in starts), key=self.noise)
 
-    def _starts(self, bound: float) -> list[list[int]]:
-        """Return picks within the bound from either side of the point where the path crosses it."""
-        picks, over = self.cheapest(), None
-        slack = bound - self.cost(picks)
-        for step in self._steps():
-            # Later steps of this weight cost more still; cheaper ones of others may yet fit.
-            if not self._follows(picks, step):
-                continue
-            if step.cost <= slack:
-                picks[step.weight] = step.pick
-                slack -= step.cost
-            elif over is None:
-                over = list(picks)
-                over[step.weight] = step.pick
-        return [picks] if over is None else [picks, self._repaired(over, bound)]
+    def bytes(self, picks: Sequence[int]) -> int:
+        """Return what some picks take."""
+        return sum(option.bytes[pick] for option, pick in zip(self.options, picks, strict=True))
 
-    def _repaired(self, picks: list[int], bound: float) -> list[int]:
-        """Give up what costs too much: in one change that suffices, or in those worth least."""
-        while (excess := self.cost(picks) - bound) > 0:
-            releases = [move for move in self._moves(picks) if move[0] < 0]
-            enough = [move for move in releases if -move[0] >= excess]
-            if enough:
-                _, _, weight, pick = max(enough, key=lambda move: move[1])
-            else:
-                _, _, weight, pick = max(releases, key=lambda move: -move[1] / move[0])
-            picks[weight] = pick
-        return picks
+    def noise(self, picks: Sequence[int]) -> float:
+        """Return what some picks add."""
+        pairs = zip(self.options, picks, strict=True)
+        return math.fsum(option.noise[pick] for option, pick in pairs)
 
-    def _steps(self) -> list[_Step]:
-        steps = []
-        for weight, hull in enumerate(self.hulls):
-            costs, values = self.rows[weight]
-            for before, after in pairwise(hull):
-                cost, gain = costs[after] - costs[before], values[before] - values[after]
-                steps.append(_Step(weight, after, cost, gain))
-        # Along a hull gains shrink relative to costs, so each weight's steps stay in order.
-        return sorted(steps, key=lambda step: -step.gain / step.cost)
+    def _change(self, weight: int, before: int, after: int) -> _Change:
+        option = self.options[weight]
+        more = option.bytes[after] - option.bytes[before]
+        return _Change(more, option.noise[before] - option.noise[after], weight, after)
 
-    def _follows(self, picks: Sequence[int], step: _Step) -> bool:
-        hull = self.hulls[step.weight]
-        return hull.index(step.pick) == hull.index(picks[step.weight]) + 1
-
-    def _refine(self, picks: list[int], bound: float) -> list[int]:
-        """Make the single or paired change that gains most, as long as one fits."""
-        while True:
-            slack = bound - self.cost(picks)
-            change = self._best_change(picks, slack)
-            if change is None:
-                return picks
-            for weight, pick in change:
-                picks[weight] = pick
-
-    def _best_change(
-        self, picks: Sequence[int], slack: float
-    ) -> tuple[tuple[int, int], ...] | None:
-        moves = self._moves(picks)
-        # Improvements below rounding would go round in circles.
-        least = 1e-12 * self.value(picks)
-        best: tuple[float, tuple[tuple[int, int], ...]] | None = None
-        releases = sorted(move for move in moves if move[0] < 0)
-        for cost, gain, weight, pick in moves:
-            if gain <= least:
-                continue
-            if cost <= slack and (best is None or gain > best[0]):
-                best = gain, ((weight, pick),)
-            for freed, lost, other, other_pick in releases:
-                if cost + freed > slack:
-                    break
-                if other != weight and gain + lost > max(least, best[0] if best else 0):
-                    best = gain + lost, ((weight, pick), (other, other_pick))
-        return best[1] if best else None
-
-    def _moves(self, picks: Sequence[int]) -> list[tuple[float, float, int, int]]:
-        """Return (added cost, gain, weight, pick) of every change to one weight."""
+    def _changes(self, picks: Sequence[int]) -> list[_Change]:
+        """Return every change to one weight."""
         return [
-            (costs[pick] - costs[now], values[now] - values[pick], weight, pick)
-            for weight, ((costs, values), now) in enumerate(zip(self.rows, picks, strict=True))
-            for pick in range(len(costs))
+            self._change(weight, now, pick)
+            for weight, (option, now) in enumerate(zip(self.options, picks, strict=True))
+            for pick in range(len(option.choices))
             if pick != now
         ]
 
-    def value(self, picks: Sequence[int]) -> float:
-        """Return the sum of the values of some picks."""
-        return math.fsum(v[pick] for (_, v), pick in zip(self.rows, picks, strict=True))
+    def _starts(self, budget: float) -> list[list[int]]:
+        """Return picks within the budget, from either side of where the path crosses it."""
+        picks, over = self.smallest(), None
+        slack = budget - self.bytes(picks)
+        for step in self.steps:
+            hull = self.hulls[step.weight]
+            # Later steps of this weight cost more still; cheaper ones of others may yet fit.
+            if hull.index(step.pick) != hull.index(picks[step.weight]) + 1:
+                continue
+            if step.bytes <= slack:
+                picks[step.weight] = step.pick
+                slack -= step.bytes
+            elif over is None:
+                over = list(picks)
+                over[step.weight] = step.pick
+        return [picks] if over is None else [picks, self._repaired(over, budget)]
 
-    def cost(self, picks: Sequence[int]) -> float:
-        """Return the sum of the costs of some picks."""
-        return math.fsum(costs[pick] for (costs, _), pick in zip(self.rows, picks, strict=True))
+    def _repaired(self, picks: list[int], budget: float) -> list[int]:
+        """Give up what takes too much: in one change that suffices, or in those worth least."""
+        while (excess := self.bytes(picks) - budget) > 0:
+            releases = [change for change in self._changes(picks) if change.bytes < 0]
+            enough = [change for change in releases if -change.bytes >= excess]
+            if enough:
+                change = max(enough, key=lambda change: change.gain)
+            else:
+                change = max(releases, key=lambda change: -change.gain / change.bytes)
+            picks[change.weight] = change.pick
+        return picks
+
+    def _refine(self, picks: list[int], budget: float) -> list[int]:
+        """Make the single or paired change that gains most, as long as one fits."""
+        while changes := self._best_changes(picks, budget - self.bytes(picks)):
+            for change in changes:
+                picks[change.weight] = change.pick
+        return picks
+
+    def _best_changes(self, picks: Sequence[int], slack: float) -> tuple[_Change, ...]:
+        changes = self._changes(picks)
+        releases = sorted(change for change in changes if change.bytes < 0)
+        # Improvements below rounding would go round in circles.
+        least = 1e-12 * self.noise(picks)
+        best: tuple[_Change, ...] = ()
+        gained = least
+        for change in changes:
+            if change.gain <= least:
+                continue
+            if change.bytes <= slack and change.gain > gained:
+                best, gained = (change,), change.gain
+            for release in releases:
+                if change.bytes + release.bytes > slack:
+                    break
+                if release.weight != change.weight and change.gain + release.gain > gained:
+                    best, gained = (change, release), change.gain + release.gain
+        return best
 
 
 def _lower_hull(costs: Sequence[float], values: Sequence[float]) -> list[int]:

@@ -15,9 +15,14 @@ from typing import Any
 import numpy as np
 
 from mvit_coreml.compression.apply_plan import PALETTIZED_SUFFIX
-from mvit_coreml.compression.choices import BLOCKWISE_IOS, UNCOMPRESSED, Choice, bit_widths
-from mvit_coreml.compression.packing import packed_size
 from mvit_coreml.compression.palettizable_weights import WeightInfo, palettizable_weights
+from mvit_coreml.compression.palettized_weight import (
+    BLOCKWISE_IOS,
+    UNCOMPRESSED,
+    Choice,
+    bit_widths,
+    packed_size,
+)
 from mvit_coreml.errors import InputError
 from mvit_coreml.mil.package_reader import OPSETS, load_package, parse_model
 from mvit_coreml.mil.value_types import BY_CODE, DATA_TYPES

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mvit_coreml.compression.calibration.answer_quality import divergence
@@ -20,14 +19,13 @@ from mvit_coreml.compression.calibration.differentiable import (
 from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
 from mvit_coreml.compression.calibration.reconstruction import (
     LayerProgress,
+    kmeans_palettes,
     layer_importance,
     palettize_layer,
     row_weights,
 )
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
-from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
-from mvit_coreml.compression.palettized_weight import PalettizedWeight
-from mvit_coreml.mil.parallel import one_thread, spread
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
+from mvit_coreml.mil.parallel import one_thread, parallel_map
 
 # Pictures that the answers are compared on.
 _JUDGING = 16
@@ -124,7 +122,7 @@ class _Measurement:
             with torch.no_grad():
                 step(execution)
 
-        for _ in spread(one, self.executions):
+        for _ in parallel_map(one, self.executions):
             pass
 
     def measure(
@@ -150,8 +148,7 @@ class _Measurement:
     ) -> PalettizedWeight:
         tensor, dtype = self.function.constants[name], self.function.dtypes[name]
         if layer is None or moments is None:
-            elements: NDArray[Any] = tensor.numpy().astype(dtype)
-            return cluster_weights({name: ClusterJob(elements, choice)})[name]
+            return kmeans_palettes(self.function, {name: choice})[name]
         rows = row_weights(self.importance[name])
         return palettize_layer(layer, layer.matrix(tensor), moments, rows, choice, dtype)
 
@@ -161,7 +158,7 @@ class _Measurement:
                 source = self.executions[number].values[layer.source]
                 return layer.samples(source, self.positions, number)
 
-        parts = list(spread(samples, range(self.judging, len(self.executions))))
+        parts = list(parallel_map(samples, range(self.judging, len(self.executions))))
         mean = torch.cat(parts, 2).mean(2, keepdim=True)
         centre = mean if layer.bias is not None else torch.zeros(())
         return torch.stack([(part - centre) @ (part - centre).mT for part in parts]).sum(0)
@@ -179,7 +176,7 @@ class _Measurement:
                     branch.advance(step, released)
             return torch.as_tensor(branch.values[number]).squeeze(1)
 
-        return torch.cat(list(spread(run, self.executions[: self.judging])))
+        return torch.cat(list(parallel_map(run, self.executions[: self.judging])))
 
 
 def _first_uses(function: DifferentiableFunction) -> dict[str, int]:

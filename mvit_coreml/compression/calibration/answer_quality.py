@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
-from mvit_coreml.mil.parallel import spread
+from mvit_coreml.mil.parallel import parallel_map
 
 _MICRO_BATCH = 8
 
@@ -52,7 +52,7 @@ def scores(
         with torch.no_grad():
             return function(batch, constants)
 
-    return torch.cat(list(spread(run, torch.split(pixels, _MICRO_BATCH))))
+    return torch.cat(list(parallel_map(run, torch.split(pixels, _MICRO_BATCH))))
 
 
 def compare_scores(found: Tensor, reference: Tensor, of_classes: bool) -> Quality:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mvit_coreml.compression.palettizable_weights import function_weights
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.mil.compiler import (
     Arithmetic,
@@ -71,6 +72,7 @@ class DifferentiableFunction:
         constants: the stored values of all float constants that take part in the scores, by name,
             in program order, as fp32 tensors; palettized ones decoded.
         dtypes: the types that the program stores them in, float16 or float32.
+        axes: on which the output channels of each palettizable weight lie, by name.
 
     Raises:
         PackageError: the package is damaged, takes something else than one image of three
@@ -109,6 +111,10 @@ class DifferentiableFunction:
         )
         self.dtypes: Mapping[str, np.dtype[Any]] = MappingProxyType(
             {name: _stored_type(self._compiled.types[name]) for name in self.constants}
+        )
+
+        self.axes: Mapping[str, int] = MappingProxyType(
+            {info.name: info.axis for info, _ in function_weights(self.function)}
         )
 
     def pixels(self, images: Sequence[Any]) -> Tensor:

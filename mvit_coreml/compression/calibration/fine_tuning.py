@@ -20,7 +20,7 @@ from mvit_coreml.compression.calibration.answer_quality import divergence, score
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.compression.calibration.reconstruction import TunedWeights
 from mvit_coreml.compression.palettized_weight import PalettizedWeight
-from mvit_coreml.mil.parallel import spread
+from mvit_coreml.mil.parallel import parallel_map
 
 # Step sizes, relative to the standard deviation of what is stepped.
 _TABLE_STEP = 5e-5
@@ -74,7 +74,7 @@ class Polisher:
         batch = next(self._order)
         parts = torch.split(batch, _MICRO_BATCH)
         sums: list[Tensor] | None = None
-        for gradients in spread(lambda part: self._gradients(part, len(batch)), parts):
+        for gradients in parallel_map(lambda part: self._gradients(part, len(batch)), parts):
             sums = (
                 gradients if sums is None else [a + b for a, b in zip(sums, gradients, strict=True)]
             )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.compression.calibration.linear_layers import Layer
-from mvit_coreml.mil.parallel import spread
+from mvit_coreml.mil.parallel import parallel_map
 
 # Pixels of the images that are computed at a time, as all their activations are kept.
 _PIXELS = 4 * 256 * 256
@@ -42,7 +42,7 @@ def channel_importance(
     def gradients(number: int) -> list[Tensor]:
         return _squared_gradients(function, batches[number], layers, seed + number)
 
-    for squared in spread(gradients, range(len(batches))):
+    for squared in parallel_map(gradients, range(len(batches))):
         for layer, values in zip(layers, squared, strict=True):
             found[layer.weight] += values
     return {

@@ -24,12 +24,11 @@ from mvit_coreml.compression.calibration.differentiable import DifferentiableFun
 from mvit_coreml.compression.calibration.fisher import channel_importance
 from mvit_coreml.compression.calibration.gptq import Codes, assign
 from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
-from mvit_coreml.compression.choices import UNCOMPRESSED, Choice
 from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
 from mvit_coreml.compression.kmeans import optimal_palette
-from mvit_coreml.compression.palettized_weight import PalettizedWeight
+from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 from mvit_coreml.errors import InputError
-from mvit_coreml.mil.parallel import one_thread, spread
+from mvit_coreml.mil.parallel import one_thread, parallel_map
 
 LayerProgress = Callable[[int, int], None]
 
@@ -142,6 +141,29 @@ def reconstruct(
     return TunedWeights({name: run.palettes[name] for name in order}, run.constants)
 
 
+def kmeans_palettes(
+    function: DifferentiableFunction, choices: Mapping[str, Choice]
+) -> dict[str, PalettizedWeight]:
+    """Palettize the stored weights of a function by k-means alone, whatever uses them.
+
+    Args:
+        function: as saved, not palettized.
+        choices: weight name to bits and groups; uncompressed ones are left out, as are names that
+            the function does not have.
+    """
+    return cluster_weights(
+        {
+            name: ClusterJob(
+                function.constants[name].numpy().astype(function.dtypes[name]),
+                choice,
+                function.axes.get(name, 0),
+            )
+            for name, choice in choices.items()
+            if choice != UNCOMPRESSED and name in function.constants
+        }
+    )
+
+
 class _Reconstruction:
     """A function on its way: micro-batches with the original constants and with the new ones."""
 
@@ -183,7 +205,7 @@ class _Reconstruction:
                         execution.advance(step, released)
             return pair
 
-        for original, palettized in spread(catch_up, joining):
+        for original, palettized in parallel_map(catch_up, joining):
             self.originals.append(original)
             self.palettized.append(palettized)
 
@@ -195,18 +217,14 @@ class _Reconstruction:
             with torch.no_grad():
                 execution.advance(step, released)
 
-        for _ in spread(one, [*self.originals, *self.palettized]):
+        for _ in parallel_map(one, [*self.originals, *self.palettized]):
             pass
 
     def palettize_others(self, layers: Sequence[Layer]) -> None:
         """Palettize what is no weight of a layer, by k-means."""
         refitted = {layer.weight for layer in layers}
-        jobs = {
-            name: ClusterJob(tensor.numpy().astype(self.function.dtypes[name]), self.choices[name])
-            for name, tensor in self.function.constants.items()
-            if name not in refitted and self.choices.get(name, UNCOMPRESSED) != UNCOMPRESSED
-        }
-        for name, palette in cluster_weights(jobs).items():
+        choices = {name: c for name, c in self.choices.items() if name not in refitted}
+        for name, palette in kmeans_palettes(self.function, choices).items():
             self.palettes[name] = palette
             self._replace(name, _decoded(palette))
 
@@ -269,7 +287,7 @@ class _Reconstruction:
                 )
             return now, before
 
-        parts = list(spread(samples, range(len(self.palettized))))
+        parts = list(parallel_map(samples, range(len(self.palettized))))
         count = self.samples = sum(now.shape[2] for now, _ in parts)
         means = tuple(
             sum((part[side].double().sum(2, keepdim=True) for part in parts), torch.zeros(()))
@@ -285,7 +303,7 @@ class _Reconstruction:
             return Moments(now @ now.mT, before @ now.mT)
 
         fitting, judging = Moments(torch.zeros(()), torch.zeros(())), None
-        for number, found in enumerate(spread(products, parts)):
+        for number, found in enumerate(parallel_map(products, parts)):
             if number % _FOLDS == _FOLDS - 1:
                 judging = found if judging is None else judging + found
             else:
@@ -347,7 +365,7 @@ def _best_ridge(original: Tensor, fitting: Moments, judging: Moments, rows: Tens
     def error(ridge: float) -> float:
         return _error(_fitted(original, fitting, ridge), original, judging, rows)
 
-    errors = spread(error, _RIDGES)
+    errors = parallel_map(error, _RIDGES)
     return min(zip(errors, _RIDGES, strict=True))[1]
 
 

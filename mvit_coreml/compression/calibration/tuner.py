@@ -17,11 +17,11 @@ from mvit_coreml.compression.calibration.linear_layers import find_layers
 from mvit_coreml.compression.calibration.random_views import random_views
 from mvit_coreml.compression.calibration.reconstruction import (
     TunedWeights,
+    kmeans_palettes,
     layer_importance,
     reconstruct,
 )
-from mvit_coreml.compression.choices import Choice
-from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.errors import InputError
 
 Report = Callable[[str], None]
@@ -122,7 +122,7 @@ class Tuner:
             views: take part in crops of the images too.
             report: called with what is being done.
         """
-        plain = TunedWeights(cluster_weights(self._jobs(choices)))
+        plain = TunedWeights(kmeans_palettes(self.function, choices))
         plain_quality = self.judge(plain)
         pixels = self.calibration.pixels
         if views:
@@ -199,14 +199,6 @@ class Tuner:
         tuned = self.reconstruct(choices, views=minutes is not None, report=report)
         report(f"held out: {tuned.quality}; k-means alone: {tuned.plain}")
         return tuned if minutes is None else self.polish(tuned, deadline, report)
-
-    def _jobs(self, choices: Mapping[str, Choice]) -> dict[str, ClusterJob]:
-        constants, dtypes = self.function.constants, self.function.dtypes
-        return {
-            name: ClusterJob(constants[name].numpy().astype(dtypes[name]), choice)
-            for name, choice in choices.items()
-            if choice.bits is not None and name in constants
-        }
 
     def _shuffled(self, pixels: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)

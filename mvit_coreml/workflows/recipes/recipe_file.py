@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mvit_coreml.compression.allocation.promise import Promise, parse_size
+from mvit_coreml.compression.promise import Promise, parse_size
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK
 from mvit_coreml.workflows.finishing import PLAN_SUFFIX

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mvit_coreml.compression.choices import Choice
+from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.evaluation.accuracy import Metric, Share
 from mvit_coreml.workflows.palettization import Palettes
 

@@ -16,11 +16,11 @@ from typing import Any, Protocol
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.apply_plan import uniform_reasons
 from mvit_coreml.compression.calibration.tuner import FEWEST_IMAGES
-from mvit_coreml.compression.choices import BLOCKWISE_IOS, UNCOMPRESSED, Choice
 from mvit_coreml.compression.coremltools_palettes import (
     missing_requirement,
     palettize_by_coremltools,
 )
+from mvit_coreml.compression.palettized_weight import BLOCKWISE_IOS, UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import PlanValues, Scalar, make_plan
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.evaluation.accuracy_drop import read_dataset

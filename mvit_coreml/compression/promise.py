@@ -1,4 +1,4 @@
-"""Finding the package that keeps a promise, by measuring real ones.
+"""What a package is promised to keep (size, SNR, agreement, accuracy), and the search for it.
 
 Predictions order the candidates; whether one holds is decided by measuring it.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from mvit_coreml.errors import GateError, InputError
 
 Candidate = TypeVar("Candidate")
+Result = TypeVar("Result")
 
 # 1 MB is 10^6 bytes; the binary units say so in their names.
 _UNITS = {
@@ -33,11 +34,11 @@ def parse_size(text: str) -> int:
     Raises:
         InputError: it is no such size, or not positive.
     """
-    found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+|[0-9]+\.)\s*([A-Za-z]*)\s*", text)
-    unit = _UNITS.get(found[2].lower()) if found else None
-    if found is None or unit is None or float(found[1]) * unit < 1:
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+|[0-9]+\.)\s*([A-Za-z]*)\s*", text)
+    unit = _UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None or float(match[1]) * unit < 1:
         raise InputError(f"{text!r} is no size; write it like 1.2MB, 900kB, 1.5MiB or 1200000")
-    return round(float(found[1]) * unit)
+    return round(float(match[1]) * unit)
 
 
 def format_size(size: float) -> str:
@@ -52,7 +53,7 @@ def format_size(size: float) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found out about a package; None where it was not asked for.
+    """What a package was measured to do; None where it was not asked for.
 
     Attributes:
         size: sum of the sizes of its files, in bytes.
@@ -109,7 +110,7 @@ class Promise:
         Raises:
             InputError: something promised was not measured.
         """
-        found = []
+        shortfalls = []
         rows: tuple[tuple[float | None, float | None, int, str], ...] = (
             (self.min_snr, measured.snr, 1, "{:.1f} dB"),
             (self.min_agreement, measured.agreement, 1, "{:.1%} agreement"),
@@ -125,12 +126,8 @@ class Promise:
                 )
             # Not written the other way round, so that NaN falls short.
             if not sign * value >= sign * bound:
-                found.append(words.format(value))
-        return found
-
-    def holds(self, measured: Measured) -> bool:
-        """Whether a package keeps all of it."""
-        return self.fits(measured) and not self.shortfalls(measured)
+                shortfalls.append(words.format(value))
+        return shortfalls
 
     def __str__(self) -> str:
         words = []
@@ -146,48 +143,35 @@ class Promise:
 
 
 @dataclass(frozen=True)
-class Probe(Generic[Candidate]):
-    """A candidate that was measured."""
-
-    candidate: Candidate
-    measured: Measured
-
-
-@dataclass(frozen=True)
-class Found(Generic[Candidate]):
-    """The candidate that keeps the promise.
+class Trial(Generic[Result]):
+    """What came of a candidate.
 
     Attributes:
-        candidate: itself.
-        measured: what it was found to do.
-        probes: all that were measured, in order.
+        measured: what its package was found to do.
+        result: what the candidate led to.
     """
 
-    candidate: Candidate
     measured: Measured
-    probes: tuple[Probe[Candidate], ...] = field(repr=False)
+    result: Result
 
 
-def find_plan(
+def find_smallest(
     candidates: Sequence[Candidate],
-    measure: Callable[[Candidate], Measured],
+    attempt: Callable[[Candidate], Trial[Result]],
     promise: Promise,
     *,
-    predicted_sizes: Sequence[float] | None = None,
     describe: Callable[[Candidate], str] = str,
-) -> Found[Candidate]:
-    """Find the candidate that keeps a promise, as measured, with few measurements.
+) -> Trial[Result]:
+    """Find the smallest package that keeps a promise about answers, with few measurements.
 
-    With a promise about answers it is the smallest package that keeps it; with one about the size
-    alone, the largest that does. The candidates are bisected, so their answers should get worse on
-    the way to smaller ones; where they do not, a smaller one that would hold may be passed over,
-    but what is returned always holds.
+    The candidates are bisected, so their answers should get worse on the way to smaller ones; where
+    they do not, a smaller one that would hold may be passed over, but what is returned always
+    holds.
 
     Args:
-        candidates: from the largest to the smallest, such as :func:`~.allocation.frontier`.
-        measure: makes and measures the package of a candidate; called at most once for each.
+        candidates: from the largest to the smallest, such as :func:`~.mixed_bits.frontier`.
+        attempt: makes and measures the package of a candidate; called at most once for each.
         promise: what to keep.
-        predicted_sizes: of the candidates' packages, which shortens the search for a size.
         describe: a candidate in words, for messages.
 
     Raises:
@@ -196,84 +180,30 @@ def find_plan(
     """
     if not candidates:
         raise InputError("there is no plan to choose from")
-    cache: dict[int, Measured] = {}
+    trials: dict[int, Trial[Result]] = {}
 
-    def probe(index: int) -> Measured:
-        if index not in cache:
-            cache[index] = measure(candidates[index])
-        return cache[index]
+    def holds(index: int) -> bool:
+        trials[index] = attempt(candidates[index])
+        return not promise.shortfalls(trials[index].measured)
 
-    last = len(candidates) - 1
-    if promise.asks_quality:
-        index = _last_true(lambda i: not promise.shortfalls(probe(i)), last)
-        if index < 0:
-            short = ", ".join(promise.shortfalls(probe(0)))
-            raise GateError(
-                f"no plan has {promise}: the best ({describe(candidates[0])}) has {short}"
-            )
-        # Of those that hold, probing may have met one that is smaller still.
-        index = min(
-            (i for i, found in cache.items() if not promise.shortfalls(found)),
-            key=lambda i: (cache[i].size, i),
-        )
-        if not promise.fits(cache[index]):
-            raise GateError(
-                f"no plan has {promise}: the smallest that answers well enough takes"
-                f" {format_size(cache[index].size)} ({describe(candidates[index])})"
-            )
-    else:
-        assert promise.target_size is not None
-        start = None
-        if predicted_sizes is not None:
-            fitting = [i for i, size in enumerate(predicted_sizes) if size <= promise.target_size]
-            start = fitting[0] if fitting else last
-        index = last - _last_true(
-            lambda i: promise.fits(probe(last - i)), last, None if start is None else last - start
-        )
-        if index > last:
-            smallest = probe(last)
-            raise GateError(
-                f"no plan is under {format_size(promise.target_size)}; the smallest,"
-                f" {format_size(smallest.size)}, uses {describe(candidates[last])}"
-            )
-    probes = tuple(Probe(candidates[i], found) for i, found in cache.items())
-    return Found(candidates[index], cache[index], probes)
-
-
-def _last_true(holds: Callable[[int], bool], last: int, guess: int | None = None) -> int:
-    """Return the last index from 0 to ``last`` that holds, if those that hold come first.
-
-    Args:
-        holds: whether an index does.
-        last: largest index.
-        guess: where to begin; the search then spreads out from there.
-
-    Returns:
-        An index that holds while the next does not; -1 if 0 does not hold.
-    """
-    low, high = -1, last + 1  # what holds, and what does not
-    if guess is not None:
-        stride = 1
-        if holds(guess):
-            low = guess
-            while low < high - 1:
-                index = min(low + stride, high - 1)
-                if not holds(index):
-                    high = index
-                    break
-                low, stride = index, 2 * stride
-        else:
-            high = guess
-            while low < high - 1:
-                index = max(high - stride, low + 1)
-                if holds(index):
-                    low = index
-                    break
-                high, stride = index, 2 * stride
-    while high - low > 1:
-        middle = (low + high) // 2
+    best, beyond = -1, len(candidates)  # what holds, and what does not
+    while beyond - best > 1:
+        middle = (best + beyond) // 2
         if holds(middle):
-            low = middle
+            best = middle
         else:
-            high = middle
-    return low
+            beyond = middle
+    if best < 0:
+        short = ", ".join(promise.shortfalls(trials[0].measured))
+        raise GateError(f"no plan has {promise}: the best ({describe(candidates[0])}) has {short}")
+    # Of those that hold, the search may have met one that is smaller still.
+    smallest = min(
+        (i for i, trial in trials.items() if not promise.shortfalls(trial.measured)),
+        key=lambda i: (trials[i].measured.size, i),
+    )
+    if not promise.fits(trials[smallest].measured):
+        raise GateError(
+            f"no plan has {promise}: the smallest that answers well enough takes"
+            f" {format_size(trials[smallest].measured.size)} ({describe(candidates[smallest])})"
+        )
+    return trials[smallest]
