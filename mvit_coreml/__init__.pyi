@@ -1,6 +1,6 @@
 from .checkpoints.checkpoint import Checkpoint as Checkpoint
 from .checkpoints.load import load_checkpoint as load_checkpoint
-from .compression.allocation.promise import Promise as Promise
+from .compression.promise import Promise as Promise
 from .errors import GateError as GateError
 from .errors import MvitCoremlError as MvitCoremlError
 from .evaluation.accuracy import evaluate as evaluate

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import mvit_coreml
-from mvit_coreml.compression.allocation.promise import Promise
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError
 from mvit_coreml.evaluation.labeled_datasets import read_labeled_images
 from mvit_coreml.validation.open_targets import OpenOptions
