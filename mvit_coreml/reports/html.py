@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from mvit_coreml.reports import text_tables, wording
 from mvit_coreml.reports.report import Report
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
 
 # What browsers and XML alike refuse, whatever its escaping.
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -35,8 +34,6 @@ def as_html(report: Report) -> str:
 
 def breakable(name: str) -> Markup:
     """Return escaped text whose long names may break after their separators."""
-    from markupsafe import Markup
-
     return Markup("<wbr>").join(piece for piece in _SEAMS.split(name) if piece)
 
 
@@ -46,8 +43,6 @@ def template_environment(**options: Any) -> Environment:
     Args:
         options: further ones of :class:`jinja2.Environment`.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).with_name("templates")),
         undefined=StrictUndefined,

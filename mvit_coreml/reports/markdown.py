@@ -5,14 +5,12 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from mvit_coreml.reports.html import template_environment
 from mvit_coreml.reports.report import Report
 from mvit_coreml.reports.text_tables import Facts, TextTable
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]#|~$@!])")
 
@@ -28,8 +26,6 @@ def as_markdown(report: Report) -> str:
 
 def escape(text: object) -> Markup:
     """Return text of one line that Markdown shows as it is, in a table's cell too."""
-    from markupsafe import Markup
-
     if isinstance(text, Markup):
         return text
     line = " ".join(str(text).split())
@@ -38,8 +34,6 @@ def escape(text: object) -> Markup:
 
 def as_table(table: TextTable) -> Markup:
     """Return a table with columns of numbers to the right."""
-    from markupsafe import Markup
-
     lines = [_row([escape(cell) for cell in row]) for row in (table.header, *table.rows)]
     rules = ["--:" if place in table.right else "---" for place in range(len(table.header))]
     lines.insert(1, _row(rules))
@@ -52,13 +46,9 @@ def _row(cells: Sequence[str]) -> str:
 
 def as_list(facts: Facts) -> Markup:
     """Return names with their values as a list."""
-    from markupsafe import Markup
-
     return Markup("\n".join(f"- {escape(name)}: {escape(value)}" for name, value in facts))
 
 
 def as_code(text: str) -> Markup:
     """Return indented code, which needs no fence that the text could close."""
-    from markupsafe import Markup
-
     return Markup("\n".join(f"    {line}" for line in text.splitlines()))

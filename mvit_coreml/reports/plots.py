@@ -91,22 +91,15 @@ def size_chart(bars: Sequence[SizeBar], width: int, name: str) -> Markup:
             for kind, size in bar.parts:
                 (swatches[kind],) = axes.barh(place, size / 1e6, 0.62, left, color=shades[kind])
                 left += size / 1e6
-            axes.annotate(
-                byte_size(bar.size),
-                (left, place),
-                (5, 0),
-                textcoords="offset points",
-                va="center",
-                weight="bold" if place == 0 else "normal",
-            )
+            weight = "bold" if place == 0 else "normal"
+            _write(axes, byte_size(bar.size), (left, place), (5, 0), weight=weight)
         axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
         axes.set_xlim(0, largest * (1.26 if width == NARROW else 1.1))
         axes.set_xlabel("MB on disk")
         axes.grid(axis="x")
-        axes.spines["left"].set_visible(False)
-        axes.spines["bottom"].set_visible(False)
+        axes.spines[["left", "bottom"]].set_visible(False)
         figure.legend(
             [swatches[kind] for kind in kinds],
             kinds,
@@ -210,16 +203,15 @@ def _number(
             up += step
         taken.append((at_x + right, at_y + up))
         axes.plot(x, y, "o", color=SERIES[5], markersize=5.5, markeredgewidth=0)
-        axes.annotate(
-            str(number),
-            (x, y),
-            (right, up),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            weight="bold",
-            color=SERIES[5],
-        )
+        style = {"ha": "center", "weight": "bold", "color": SERIES[5]}
+        _write(axes, str(number), (x, y), (right, up), **style)
+
+
+def _write(
+    axes: Axes, text: str, place: tuple[float, float], offset: tuple[int, int], **style: Any
+) -> None:
+    """Write a text beside a place, as far from it as an offset in the plot's units says."""
+    axes.annotate(text, place, offset, textcoords="offset points", va="center", **style)
 
 
 @contextmanager

@@ -21,9 +21,7 @@ from mvit_coreml.reports.wording import (
     byte_size,
     count,
     decibels,
-    gate_bound,
-    gate_name,
-    gate_value,
+    gate_words,
     interval,
     nats,
     percent,
@@ -89,10 +87,7 @@ def gates_table(parity: ParityReport) -> TextTable:
     """Return every gate with what was measured and what is demanded."""
     return TextTable(
         header=("", "gate", "measured", "bound"),
-        rows=tuple(
-            ("✓" if gate.passed else "✗", gate_name(gate), gate_value(gate), gate_bound(gate))
-            for gate in parity.gates
-        ),
+        rows=tuple(("✓" if gate.passed else "✗", *gate_words(gate)) for gate in parity.gates),
         right=(2, 3),
         marks=tuple("good" if gate.passed else "bad" for gate in parity.gates),
     )

@@ -23,7 +23,7 @@ _UNKNOWN = "#808080"
 
 def photo_uri(pixels: NDArray[np.uint8]) -> str:
     """Return a thumbnail of (h, w, 3) uint8 RGB pixels."""
-    return _jpeg(_thumbnail(pixels))
+    return _data_uri(_thumbnail(pixels), "jpeg", quality=85)
 
 
 def map_uri(class_map: NDArray[Any], colors: Sequence[str]) -> str:
@@ -42,10 +42,10 @@ def map_uri(class_map: NDArray[Any], colors: Sequence[str]) -> str:
     shades = [class_color(int(index), colors) for index in classes]
     table = np.array([tuple(bytes.fromhex(shade[1:])) for shade in shades], np.uint8)
     if len(classes) > 256:
-        return _png(Image.fromarray(table[places.reshape(small.shape)]))
+        return _data_uri(Image.fromarray(table[places.reshape(small.shape)]), "png")
     image = Image.fromarray(places.reshape(small.shape).astype(np.uint8))
     image.putpalette(table.tobytes())  # makes the gray levels indices
-    return _png(image)
+    return _data_uri(image, "png")
 
 
 def difference_uri(pixels: NDArray[np.uint8], maps: tuple[NDArray[Any], NDArray[Any]]) -> str:
@@ -73,7 +73,7 @@ def difference_uri(pixels: NDArray[np.uint8], maps: tuple[NDArray[Any], NDArray[
     shades[marks] = _SHADES
     image = Image.fromarray(shades)
     image.putpalette(_PALE.tobytes())
-    return _png(image)
+    return _data_uri(image, "png")
 
 
 def class_color(index: int, colors: Sequence[str]) -> str:
@@ -89,14 +89,6 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
 def _size(size: tuple[int, ...]) -> tuple[int, int]:
     shrunk = min(1.0, EDGE / max(size))
     return max(1, round(size[0] * shrunk)), max(1, round(size[1] * shrunk))
-
-
-def _jpeg(image: Image.Image) -> str:
-    return _data_uri(image, "jpeg", quality=85)
-
-
-def _png(image: Image.Image) -> str:
-    return _data_uri(image, "png")
 
 
 def _data_uri(image: Image.Image, image_format: str, **options: Any) -> str:

@@ -125,37 +125,29 @@ def _agreement(parity: ParityReport) -> str:
 
 
 def _failure(parity: ParityReport) -> str:
-    failed = [gate for gate in parity.gates if not gate.passed]
-    sentence = "; ".join(
-        f"{gate_name(gate)}: {gate_value(gate)}, must be {gate_bound(gate)}"
-        + (f" ({gate.advice})" if gate.advice else "")
-        for gate in failed
-    )
+    reasons = []
+    for gate in parity.gates:
+        if not gate.passed:
+            name, value, bound = gate_words(gate)
+            advice = f" ({gate.advice})" if gate.advice else ""
+            reasons.append(f"{name}: {value}, must be {bound}{advice}")
+    sentence = "; ".join(reasons)
     return f"{sentence[:1].upper()}{sentence[1:]}."
 
 
-def gate_name(gate: Gate) -> str:
-    """Say what a gate measures."""
-    return _GATE_NAMES.get(gate.name, gate.name)
+def gate_words(gate: Gate) -> tuple[str, str, str]:
+    """Return what a gate measures, the value and the bound, with their units."""
 
+    def number(value: float) -> str:
+        if gate.name in _SHARES:
+            return percent(value)
+        if gate.name in ("snr", "min_snr"):
+            return decibels(value)
+        return f"{value:.4g} MB" if gate.name == "max_size_mb" else f"{value:.4g}"
 
-def gate_value(gate: Gate) -> str:
-    """Measured value of a gate, with its unit."""
-    return _gate_number(gate.name, gate.value)
-
-
-def gate_bound(gate: Gate) -> str:
-    """Bound of a gate, with its unit."""
+    name = _GATE_NAMES.get(gate.name, gate.name)
     side = "≤" if gate.name in _AT_MOST else "≥"
-    return f"{side} {_gate_number(gate.name, gate.bound)}"
-
-
-def _gate_number(name: str, value: float) -> str:
-    if name in _SHARES:
-        return percent(value)
-    if name in ("snr", "min_snr"):
-        return decibels(value)
-    return f"{value:.4g} MB" if name == "max_size_mb" else f"{value:.4g}"
+    return name, number(gate.value), f"{side} {number(gate.bound)}"
 
 
 def off_by(snr: float) -> str:
