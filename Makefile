@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all check-fresh lint format packages swift-models swift-test clean
+.PHONY: setup demo test-fast test test-all check-fresh lint format packages swift-models swift-test clean
 
 setup: $(READY)
 
@@ -18,12 +18,17 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/mvit-coreml demo --force
 
-# Files of tests share the cores, one thread each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# Files of tests share the cores, one thread each, the longest first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+	--no-loadscope-reorder
+
+# Some tests of every folder, in a minute; tests/fast.txt lists them.
+test-fast: $(READY)
+	$(PYTEST) -m "not slow" @tests/fast.txt
 
 # What every change must pass; takes minutes.
 test: $(READY)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --durations 25 --durations-min 1
 
 # Everything, including every published architecture.
 test-all: $(READY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from package_cache import converted_package
 from standins import enliven
 
-from mvit_coreml import Checkpoint, ConvertedPackage, ConvertOptions, build_model, convert
+from mvit_coreml import Checkpoint, ConvertedPackage, ConvertOptions, build_model
 from mvit_coreml.checkpoints.checkpoint import Provenance
 from mvit_coreml.export.coremltools_import import load_coremltools
 from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig, MobileViTV2Config
@@ -44,7 +44,6 @@ _SMALL_CONFIGS: dict[str, Any] = {
     "mobilevitv2": lambda **more: MobileViTV2Config(width_multiplier=0.25, image_size=64, **more),
     "mobilenet_v2": lambda **more: MobileNetV2Config(depth_multiplier=0.25, image_size=64, **more),
 }
-_FOLDER = tempfile.TemporaryDirectory(prefix="packages-")
 
 
 def make_checkpoint(
@@ -88,11 +87,9 @@ def converted(
     family: str, task: str = "image-classification", **options: Any
 ) -> tuple[ConvertedPackage, SavedPackage]:
     """Convert a small checkpoint once for all tests; weights are not palettized by default."""
-    number = len(list(Path(_FOLDER.name).iterdir()))
-    path = Path(_FOLDER.name) / f"{number}.mlpackage"
     chosen = ConvertOptions(**{"bits": None} | options)
-    package = convert(small_checkpoint(family, task), chosen, path, check=False)
-    return package, SavedPackage(path)
+    package = converted_package(small_checkpoint(family, task), chosen)
+    return package, SavedPackage(package.path)
 
 
 class SavedPackage:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pairwise import pairwise
 from safetensors.numpy import load_file
 
 from mvit_coreml.compression.kmeans import Palette, nearest_entries, optimal_palette
@@ -175,9 +176,10 @@ def test_error_is_never_above_that_of_coremltools_on_trained_weights(
             assert error_of(tensor, palette) == pytest.approx(palette.error, rel=1e-9)
 
 
-@pytest.mark.parametrize("k", [2, 16, 256])
-@pytest.mark.parametrize("source", [np.float16, np.float32])
-@pytest.mark.parametrize("stored", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("stored", "source", "k"),
+    pairwise([np.float16, np.float32, np.float64], [np.float16, np.float32], [2, 16, 256]),
+)
 def test_every_element_gets_the_nearest_entry(
     stored: Any, source: Any, k: int, random: np.random.Generator
 ) -> None:

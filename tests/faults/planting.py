@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from faults.editor import PackageEditor
-from foreign import new_path
+from package_cache import converted_package
 from packages import small_checkpoint
 
-from mvit_coreml import Checkpoint, ConvertOptions, convert, load_checkpoint
+from mvit_coreml import Checkpoint, ConvertOptions, load_checkpoint
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows.options import fill_in
@@ -89,10 +89,8 @@ def sound_package(base: str) -> Path:
 
 
 def convert_base(base: str, checkpoint: Checkpoint) -> Path:
-    """Convert any checkpoint as a base is."""
-    path = new_path()
-    convert(checkpoint, options_of(base), path, check=False)
-    return path
+    """Convert any checkpoint as a base is; the package must not be changed."""
+    return converted_package(checkpoint, options_of(base)).path
 
 
 def seal(path: Path) -> Path:

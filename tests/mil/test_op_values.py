@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pairwise import pairwise
 
 RANDOM = np.random.default_rng(7)
 
@@ -133,9 +134,9 @@ CASES = [
     ),
     *(
         Case(f"{name}_{keep}_{index}", (X,), reduction(name, axes, keep))
-        for name in REDUCTIONS
-        for keep in (False, True)
-        for index, axes in enumerate(([1], [-1, 0], [2, 3], None))
+        for name, keep, (index, axes) in pairwise(
+            REDUCTIONS, (False, True), list(enumerate(([1], [-1, 0], [2, 3], None)))
+        )
     ),
     *(
         Case(f"{name}_{keep}", (positive(3, 4, 5),), reduction(name, [1], keep))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pairwise import pairwise
 from standins import PUBLISHED, SMALL, enliven, pictures, relative_error
 from torch import nn
 
@@ -49,9 +50,11 @@ def outputs(model: Any, images: torch.Tensor) -> list[torch.Tensor]:
     return [*found.to_tuple()[:-1], *found.hidden_states]
 
 
-@pytest.mark.parametrize("config", SMALL, ids=lambda config: config.model_type)
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("stride", [8, 32])
+@pytest.mark.parametrize(
+    ("config", "task", "stride"),
+    pairwise(SMALL, TASKS, [8, 32]),
+    ids=lambda value: getattr(value, "model_type", str(value)),
+)
 def test_folding_keeps_every_output(config: ModelConfig, task: Task, stride: int) -> None:
     assert_export_agrees(config.replace(output_stride=stride), task, (96, 128))
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from pairwise import pairwise
 from standins import PUBLISHED, SMALL, enliven, pictures, reference, relative_error
 
 from mvit_coreml.models.build_model import build_model
@@ -169,9 +170,11 @@ def test_many_more_random_configurations_answer_like_transformers() -> None:
     assert_random_configs_agree(range(24, 240))
 
 
-@pytest.mark.parametrize("config", SMALL, ids=lambda config: config.model_type)
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize(
+    ("config", "task", "hidden"),
+    pairwise(SMALL, TASKS, [True, False]),
+    ids=lambda value: getattr(value, "model_type", str(value)),
+)
 def test_tuples_hold_what_transformers_puts_there(
     config: ModelConfig, task: Task, hidden: bool
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pairwise import pairwise
 from PIL import Image
 from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import (
     MobileNetV2ImageProcessorPil,
@@ -179,10 +180,15 @@ def as_dtype(image: np.ndarray, dtype: str) -> np.ndarray:
     return image.astype(dtype)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "int64", "uint16", "float32", "float64"])
-@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
-@pytest.mark.parametrize("kind", ["array", "tensor"])
+@pytest.mark.parametrize(
+    ("family", "dtype", "layout", "kind"),
+    pairwise(
+        FAMILIES,
+        ["uint8", "int16", "int64", "uint16", "float32", "float64"],
+        ["channels_first", "channels_last"],
+        ["array", "tensor"],
+    ),
+)
 @pytest.mark.filterwarnings("ignore:an image holds floats up to 1")
 def test_arrays_and_tensors_give_the_published_pixels(
     family: str, dtype: str, layout: str, kind: str
@@ -338,21 +344,22 @@ def test_fractions_that_are_rescaled_again_draw_a_warning() -> None:
 # Segmentation maps
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+MAP_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"do_reduce_labels": True},
+    {"do_resize": False},
+    {"do_center_crop": False},
+    {"crop_size": {"height": 70, "width": 31}},
+    {"size": {"height": 37, "width": 52}},
+    {"do_reduce_labels": True, "crop_size": {"height": 70, "width": 70}},
+]
+
+
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"do_reduce_labels": True},
-        {"do_resize": False},
-        {"do_center_crop": False},
-        {"crop_size": {"height": 70, "width": 31}},
-        {"size": {"height": 37, "width": 52}},
-        {"do_reduce_labels": True, "crop_size": {"height": 70, "width": 70}},
-    ],
+    ("family", "options", "dtype"),
+    pairwise(FAMILIES, MAP_OPTIONS, ["uint8", "int32", "int64", "float32"]),
     ids=str,
 )
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "int64", "float32"])
 def test_segmentation_maps_follow_their_image(
     family: str, options: dict[str, Any], dtype: str
 ) -> None:

@@ -1,0 +1,97 @@
+"""The tests' own cache of packages never hands out what conversion would not make today."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import package_cache
+import pytest
+from packages import read_tree, small_checkpoint
+
+from mvit_coreml import ConvertOptions, convert
+
+OPTIONS = ConvertOptions(bits=4)
+
+
+@pytest.fixture
+def count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+    """Start with an empty cache; the list grows with every conversion."""
+    made: list[Path] = []
+
+    def counted(checkpoint: Any, options: Any, path: Path, **more: Any) -> Any:
+        made.append(path)
+        return convert(checkpoint, options, path, **more)
+
+    monkeypatch.setattr(package_cache, "convert", counted)
+    monkeypatch.setattr(package_cache, "_generation", lambda: tmp_path)
+    return made
+
+
+def test_a_second_request_gets_the_same_package(count: list[Path]) -> None:
+    checkpoint = small_checkpoint("mobilenet_v2")
+    first = package_cache.converted_package(checkpoint, OPTIONS)
+    files = read_tree(first.path)
+    assert package_cache.converted_package(checkpoint, OPTIONS) == first
+    assert len(count) == 1
+    assert first.plan is not None
+    assert first.plan.is_file()
+
+    key = package_cache._key(checkpoint, OPTIONS)
+    weights = dict(checkpoint.weights)
+    weights["classifier.bias"] = weights["classifier.bias"] + 1
+    others = {
+        package_cache._key(replace(checkpoint, weights=weights), OPTIONS),
+        package_cache._key(small_checkpoint("mobilenet_v2", size=32), OPTIONS),
+        package_cache._key(checkpoint, replace(OPTIONS, bits=6)),
+    }
+    assert len(others | {key}) == 4
+
+    def spoil_weights() -> None:
+        path = first.path / "Data/com.apple.CoreML/weights/weight.bin"
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+    def spoil_result() -> None:
+        (first.path.parent / "result.pickle").write_bytes(b"")
+
+    spoilers: list[Callable[[], Any]] = [
+        spoil_weights,
+        spoil_result,
+        (first.path / "Manifest.json").unlink,
+        (first.path.parent / "digest").unlink,
+    ]
+    for times, spoil in enumerate(spoilers, start=2):
+        spoil()
+        assert package_cache.converted_package(checkpoint, OPTIONS) == first
+        assert len(count) == times
+        assert read_tree(first.path) == files
+
+
+def test_a_conversion_that_fails_leaves_no_entry(
+    count: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(package_cache, "convert", fail)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        package_cache.converted_package(small_checkpoint("mobilenet_v2"), OPTIONS)
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+
+
+def test_sources_are_those_of_conversion() -> None:
+    names = {path.relative_to(package_cache.ROOT).as_posix() for path in package_cache._sources()}
+    assert "mvit_coreml/workflows/convert.py" in names
+    assert "tests/package_cache.py" in names
+    assert not [name for name in names if name.startswith("mvit_coreml/reports/")]
+
+
+def test_old_generations_are_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(package_cache, "FOLDER", tmp_path)
+    for number in range(5):
+        (tmp_path / f"old {number}").mkdir()
+    folder = package_cache._generation.__wrapped__()
+    assert folder in tmp_path.iterdir()
+    assert len(list(tmp_path.iterdir())) == 3
