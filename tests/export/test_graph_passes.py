@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from package_cache import converted_package
 from packages import LAYOUT_OPS, NORM_OPS, SavedPackage, converted
 from standins import PUBLISHED
 
-from mvit_coreml import Checkpoint, ConvertOptions, ImageProcessor, build_model, convert
+from mvit_coreml import Checkpoint, ConvertOptions, ImageProcessor, build_model
 from mvit_coreml.checkpoints.checkpoint import Provenance
 from mvit_coreml.checkpoints.class_names import imagenet_names
 from mvit_coreml.export.coremltools_import import load_coremltools
@@ -41,20 +45,18 @@ def published_checkpoint(name: str) -> Checkpoint:
     )
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """Convert a published architecture once, to half precision."""
-    saved: dict[str, SavedPackage] = {}
+@cache
+def published_package(name: str) -> SavedPackage:
+    """Convert a published architecture to half precision."""
+    result = converted_package(published_checkpoint(name), ConvertOptions(bits=None))
+    package = SavedPackage(result.path)
+    assert result.size == package.size
+    return package
 
-    def get(name: str) -> SavedPackage:
-        if name not in saved:
-            path = tmp_path_factory.mktemp("published") / "x.mlpackage"
-            result = convert(published_checkpoint(name), ConvertOptions(bits=None), path)
-            saved[name] = SavedPackage(path)
-            assert result.size == saved[name].size
-        return saved[name]
 
-    return get
+@pytest.fixture
+def published() -> Callable[[str], SavedPackage]:
+    return published_package
 
 
 def layout_ops(census):

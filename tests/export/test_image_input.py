@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from package_cache import converted_package
 from packages import SavedPackage, image, make_checkpoint
 
-from mvit_coreml import ConvertOptions, ImageProcessor, build_model, convert
+from mvit_coreml import ConvertOptions, ImageProcessor, build_model
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.image_input import bake_preprocessing
 from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig
@@ -119,14 +120,13 @@ def first_layer_of_model(checkpoint, pixels: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("flip", [False, True], ids=["RGB", "BGR"])
-def test_the_saved_package_sees_what_the_processor_makes(flip, normalization, tmp_path):
+def test_the_saved_package_sees_what_the_processor_makes(flip, normalization):
     symmetric = normalization == "one mean and std" and not flip
     config = CONFIGS["mobilevit" if symmetric else "mobilenet_v2"]
     processor = MOBILEVIT.replace(do_flip_channel_order=flip, **NORMALIZATIONS[normalization])
     checkpoint = make_checkpoint(config, "image-classification", 64, processor)
-    path = tmp_path / "x.mlpackage"
-    convert(checkpoint, ConvertOptions(bits=None, precision="fp32", output="logits"), path)
-    package = SavedPackage(path)
+    options = ConvertOptions(bits=None, precision="fp32", output="logits")
+    package = SavedPackage(converted_package(checkpoint, options).path)
     assert package.spec.description.input[0].type.imageType.colorSpace == (BGR if flip else RGB)
     pixels = image()
     expected = first_layer_of_model(checkpoint, pixels)
@@ -136,11 +136,10 @@ def test_the_saved_package_sees_what_the_processor_makes(flip, normalization, tm
     assert (actual - expected).abs().max() <= 3e-6 * expected.abs().max()
 
 
-def test_a_half_precision_package_scales_in_single_precision(tmp_path):
+def test_a_half_precision_package_scales_in_single_precision():
     processor = MOBILEVIT.replace(do_normalize=True, **IMAGENET)
     checkpoint = make_checkpoint(CONFIGS["mobilevit"], "image-classification", 64, processor)
-    convert(checkpoint, ConvertOptions(bits=None), tmp_path / "x.mlpackage")
-    package = SavedPackage(tmp_path / "x.mlpackage")
+    package = SavedPackage(converted_package(checkpoint, ConvertOptions(bits=None)).path)
     pixels = image()
     expected = first_layer_of_model(checkpoint, pixels)
     actual = first_layer_of_package(package, pixels)

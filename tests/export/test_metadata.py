@@ -8,9 +8,10 @@ import socket
 from pathlib import Path
 
 import pytest
+from package_cache import converted_package
 from packages import LABELS, converted, small_checkpoint
 
-from mvit_coreml import ImageProcessor, convert
+from mvit_coreml import ImageProcessor
 from mvit_coreml.checkpoints.class_names import voc_names
 from mvit_coreml.export.image_input import bake_preprocessing
 from mvit_coreml.export.metadata import describe_preprocessing, label_colors, preview, unique_labels
@@ -158,7 +159,7 @@ def test_own_words_replace_the_assumed_ones():
     assert (metadata.shortDescription, metadata.versionString) == ("Fruit.", "2.3")
 
 
-def test_the_catalogue_knows_licences(tmp_path):
+def test_the_catalogue_knows_licences():
     from dataclasses import replace
 
     from packages import SavedPackage
@@ -167,11 +168,9 @@ def test_the_catalogue_knows_licences(tmp_path):
 
     checkpoint = small_checkpoint("mobilevit")
     provenance = replace(checkpoint.provenance, name="apple/mobilevit-xx-small", revision="abc")
-    path = tmp_path / "x.mlpackage"
-    convert(
-        replace(checkpoint, provenance=provenance), ConvertOptions(bits=None, output="logits"), path
-    )
-    package = SavedPackage(path)
+    options = ConvertOptions(bits=None, output="logits")
+    result = converted_package(replace(checkpoint, provenance=provenance), options)
+    package = SavedPackage(result.path)
     metadata = package.spec.description.metadata
     assert (metadata.author, metadata.license) == ("apple", "Apple sample code license")
     assert package.user_defined["mvit_coreml.source_revision"] == "abc"
