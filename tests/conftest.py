@@ -22,7 +22,9 @@ def real_data() -> Path:
     """Folder with trained checkpoints and labelled images, named by ``MVIT_TEST_DATA``."""
     folder = os.environ.get("MVIT_TEST_DATA")
     if not folder:
-        pytest.skip("MVIT_TEST_DATA is not set")
+        pytest.skip(
+            "needs trained checkpoints and photos, and MVIT_TEST_DATA names no folder of them"
+        )
     path = Path(folder)
     assert path.is_dir(), f"MVIT_TEST_DATA names {path}, which is no folder"
     return path

@@ -6,16 +6,15 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from demo_run import DemoRun, demo_run
 from packages import SavedPackage
 
 from mvit_coreml.cli import cli
-from mvit_coreml.demo import run_demo as demo_run
+from mvit_coreml.demo import run_demo
 from mvit_coreml.demo.bundled_files import demo_images
-from mvit_coreml.demo.run_demo import DemoResult
 
 
 def run(*arguments: object) -> Result:
@@ -23,28 +22,10 @@ def run(*arguments: object) -> Result:
 
 
 @pytest.fixture(scope="module")
-def results() -> list[DemoResult]:
-    """What the demo found, once it has run."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def demo(
-    tmp_path_factory: pytest.TempPathFactory, results: list[DemoResult]
-) -> tuple[Path, Result]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DemoRun]:
     """The folder of a demo, where an old report lay, and what was printed."""
-    folder = tmp_path_factory.mktemp("demo") / "mvit-demo"
-    folder.mkdir()
-    (folder / "Digits.html").write_text("old")
-    original = demo_run.run_demo
-
-    def record(*arguments: Any, **options: Any) -> list[DemoResult]:
-        results.extend(original(*arguments, **options))
-        return results
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo_run, "run_demo", record)
-        return folder, run("demo", "-o", folder, "--force")
+    done = demo_run(tmp_path_factory)
+    return done.folder, done
 
 
 def test_it_ends_well_and_names_packages_and_reports_that_are_there(demo):
@@ -122,8 +103,9 @@ def test_a_folder_in_use_is_left_alone_unless_told_otherwise(tmp_path):
     assert run("demo", "-o", tmp_path / "mvit-demo").exit_code == 2
 
 
-def test_json_is_one_document(demo, results, monkeypatch):
-    monkeypatch.setattr(demo_run, "run_demo", lambda *_, **__: results)
+def test_json_is_one_document(demo, monkeypatch):
+    _, run_before = demo
+    monkeypatch.setattr(run_demo, "run_demo", lambda *_, **__: run_before.results)
     done = run("demo", "--json", "-q")
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
