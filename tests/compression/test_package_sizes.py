@@ -51,7 +51,7 @@ def test_random_plans_of_a_tiny_program_are_predicted(
     save(tiny(ios, precision), tmp_path / "plain.mlpackage", ios)
     sizes = PackageSizes(tmp_path / "plain.mlpackage")
     assert sizes.ios == ios
-    for seed in range(4):
+    for seed in range(2):
         built = tiny(ios, precision)
         choices = random_choices(built, ios, seed)
         real, _ = sizes_after(built, choices, tmp_path / f"{seed}.mlpackage", ios)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from pairwise import pairwise
-from standins import PUBLISHED, SMALL, enliven, pictures, relative_error
+from standins import PUBLISHED, SMALL, XXS, enliven, pictures, relative_error
 from torch import nn
 
 from mvit_coreml.models.build_model import build_model
@@ -62,8 +62,8 @@ def test_folding_keeps_every_output(config: ModelConfig, task: Task, stride: int
 @pytest.mark.parametrize(
     "config",
     [
-        MobileViTConfig(),
-        MobileViTConfig(patch_size=(2, 3), qkv_bias=False),
+        MobileViTConfig(**XXS),
+        MobileViTConfig(patch_size=(2, 3), qkv_bias=False, **XXS),
         MobileViTV2Config(width_multiplier=0.5),
         MobileViTV2Config(width_multiplier=0.5, patch_grid="interpolate"),
         MobileViTV2Config(width_multiplier=0.5, patch_size=(1, 3)),
