@@ -18,7 +18,7 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.metrics import softmax
 from mvit_coreml.evaluation.preparation import Preparation, image_input, read_preparation
-from mvit_coreml.mil.fp16_headroom import HeadroomRecorder
+from mvit_coreml.mil.interpreter import RangeRecorder
 from mvit_coreml.mil.parallel import map_images, parallel_map
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.mil.program import Function, OutputFeature, raw_scores_name
@@ -146,7 +146,7 @@ class PackageTarget:
         self,
         images: Iterable[Any],
         with_scores: bool = False,
-        headroom: HeadroomRecorder | None = None,
+        headroom: RangeRecorder | None = None,
     ) -> Generator[Answer, None, None]:
         """Answer photos, in order, spread over the workers.
 

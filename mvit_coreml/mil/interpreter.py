@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,10 +20,16 @@ from mvit_coreml.mil.compiler import (
     needed_steps,
     torch_type,
 )
-from mvit_coreml.mil.fp16_headroom import HeadroomRecorder
 from mvit_coreml.mil.package_check import check_package
-from mvit_coreml.mil.program import ArrayFeature, Function, ImageFeature, Package
+from mvit_coreml.mil.program import ArrayFeature, Function, ImageFeature, Operation, Package
 from mvit_coreml.mil.value_types import TensorType
+
+
+class RangeRecorder(Protocol):
+    """What takes note of the results of operations: a ``HeadroomRecorder`` of validation."""
+
+    def record(self, operation: Operation, value: Any) -> None:
+        """Take note of an unrounded result; runs may be in several threads."""
 
 
 class Runtime:
@@ -66,7 +72,7 @@ class Runtime:
         inputs: Mapping[str, Any],
         outputs: Sequence[str] | None = None,
         intermediates: Iterable[str] = (),
-        headroom: HeadroomRecorder | None = None,
+        headroom: RangeRecorder | None = None,
     ) -> dict[str, Any]:
         """Execute the function once.
 
@@ -77,7 +83,7 @@ class Runtime:
                 is an array or tensor of the declared shape.
             outputs: names of the outputs to compute, all if None. Nothing else is computed.
             intermediates: names of operations, or of values, whose results to return too.
-            headroom: takes note of how close each operation comes to the limits of fp16.
+            headroom: takes note of what each operation that computes floats gives, before rounding.
 
         Returns:
             Arrays by output name, in the declared element type (all floats are fp32 with fp32
@@ -111,7 +117,7 @@ class Runtime:
             results[name] = arrays[0] if len(arrays) == 1 else arrays
         return results
 
-    def _execute(self, step: Step, values: list[Any], headroom: HeadroomRecorder | None) -> None:
+    def _execute(self, step: Step, values: list[Any], headroom: RangeRecorder | None) -> None:
         widen = step.rounding == "widened" or (headroom is not None and step.rounding == "native")
         positional = [
             None if argument is None else _fetch(argument, values, widen)

@@ -15,8 +15,8 @@ from mvit_coreml.errors import InputError, PackageError
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.preparation import Preparation
-    from mvit_coreml.mil.fp16_headroom import OpHeadroom
     from mvit_coreml.mil.predictor import Predictor
+    from mvit_coreml.validation.fp16_range import OpHeadroom
 
 _EXAMPLES = """\b
 Examples:
@@ -107,8 +107,8 @@ def command(package: Path, images: tuple[Path, ...], as_json: bool, **given: Any
     """
     from mvit_coreml.cli.prediction_report import PredictionReport
     from mvit_coreml.evaluation.targets import PackageTarget
-    from mvit_coreml.mil.fp16_headroom import HeadroomRecorder
     from mvit_coreml.mil.predictor import Predictor
+    from mvit_coreml.validation.fp16_range import HeadroomRecorder
 
     missing = next((image for image in images if not image.exists()), None)
     if missing is not None:
