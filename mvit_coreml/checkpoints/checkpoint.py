@@ -83,3 +83,24 @@ class Checkpoint:
             raise CheckpointError(f"{self.provenance.name}: {error}") from None
         except OSError as error:
             raise CheckpointError(f"{folder}: cannot be written: {error.strerror}") from None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reading:
+    """What a format makes of a file, before its weights are checked against the model.
+
+    Attributes:
+        config: the configuration, its labels still those of the file or ``LABEL_i``.
+        task: what the model is for.
+        weights: our name to tensor, in the file's floating-point type.
+        origins: our name to the file's, for messages.
+        image_processor: preprocessing that the format itself names or implies, if any.
+        notes: sentences about what had to be assumed.
+    """
+
+    config: ModelConfig
+    task: Task
+    weights: Mapping[str, Tensor]
+    origins: Mapping[str, str]
+    image_processor: ImageProcessor | None = None
+    notes: tuple[str, ...] = ()

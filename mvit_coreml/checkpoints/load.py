@@ -1,4 +1,4 @@
-"""Loading a checkpoint: from a source, whatever its format, to one representation."""
+"""Loading a checkpoint, or its image processor alone, from the hub, a folder or a file."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvit_coreml.checkpoints.checkpoint import Checkpoint, Format, Provenance
+from mvit_coreml.checkpoints.checkpoint import Checkpoint, Format, Provenance, Reading
 from mvit_coreml.checkpoints.class_names import LabelSource, resolve_labels
-from mvit_coreml.checkpoints.formats import cvnets, huggingface
-from mvit_coreml.checkpoints.formats import timm as timm_format
-from mvit_coreml.checkpoints.formats.reading import Reading
+from mvit_coreml.checkpoints.formats import huggingface
 from mvit_coreml.checkpoints.sources import Source, open_source
 from mvit_coreml.checkpoints.weight_files import as_json, read_weights
 from mvit_coreml.errors import CheckpointError, ConfigError, InputError
 from mvit_coreml.models.build_model import model_class
 from mvit_coreml.models.config import ModelConfig, Task, architecture_name
 from mvit_coreml.preprocessing.image_processor import ColorOrder, ImageProcessor
+
+# Under either name a preprocessor_config.json says what it is for.
+_PROCESSOR_TYPE_KEYS = {"image_processor_type", "feature_extractor_type"}
 
 
 def load_checkpoint(
@@ -109,17 +110,21 @@ def _read(
     if data is not None and place.weight_file is None:
         # A folder is what its configuration says it is.
         if "architecture" in data:
-            return "timm", timm_format.read(tensors, data)
+            from mvit_coreml.checkpoints.formats import timm
+
+            return "timm", timm.read(tensors, data)
         if "model_type" in data:
             return "huggingface", huggingface.read(tensors, data, task)
         raise CheckpointError(
             "config.json has neither the model_type of Hugging Face nor the architecture of timm"
         )
+    from mvit_coreml.checkpoints.formats import cvnets, timm
+
     if cvnets.recognises(tensors):
         return "cvnets", cvnets.read(tensors, output_stride)
-    if timm_format.recognises(tensors):
+    if timm.recognises(tensors):
         beside = data if data is not None and "architecture" in data else None
-        return "timm", timm_format.read(tensors, beside)
+        return "timm", timm.read(tensors, beside)
     if huggingface.recognises(tensors):
         if data is None or "model_type" not in data:
             raise CheckpointError(
@@ -162,20 +167,20 @@ def _fit(config: ModelConfig, reading: Reading) -> dict[str, Tensor]:
     with torch.device("meta"):
         expected = model_class(config, reading.task)(config).state_dict()
     weights = dict(reading.weights)
-    for name, wanted in expected.items():
+    for name, shaped in expected.items():
         # Older files lack this counter, which only training reads.
         if name not in weights and name.endswith("num_batches_tracked"):
-            weights[name] = torch.zeros((), dtype=wanted.dtype)
+            weights[name] = torch.zeros((), dtype=shaped.dtype)
     missing = [name for name in expected if name not in weights]
     if missing:
         raise CheckpointError(
             f"{len(missing)} weights of {model} are missing, the first is {missing[0]!r}"
         )
-    for name, wanted in expected.items():
-        if weights[name].shape != wanted.shape:
+    for name, shaped in expected.items():
+        if weights[name].shape != shaped.shape:
             raise CheckpointError(
                 f"weight {reading.origins[name]!r} is {_shape(weights[name])}, "
-                f"but the configuration makes it {_shape(wanted)}"
+                f"but the configuration makes it {_shape(shaped)}"
             )
     unused = [reading.origins[name] for name in weights if name not in expected]
     if unused:
@@ -200,18 +205,14 @@ def _image_processor(
     if isinstance(override, ImageProcessor):
         return override, None
     if override is not None:
-        return _named_processor(override, config, hub), None
+        return load_image_processor(override, model_type=config.model_type, **hub), None
     if reading.image_processor is not None:
         return reading.image_processor, None
     path = place.fetch("preprocessor_config.json")
     if path is not None:
-        return _processor_file(path, config), None
+        return _read_processor(path, config.model_type), None
     size = min(config.image_hw)
-    default = (
-        ImageProcessor.for_mobilenet_v2(image_size=size)
-        if config.model_type == "mobilenet_v2"
-        else ImageProcessor.for_mobilevit(image_size=size)
-    )
+    default = ImageProcessor.for_family(config.model_type, image_size=size)
     return default, (
         f"No preprocessor_config.json was found: shortest edge {default.size}, centre crop {size}, "
         f"{default.color_order} were assumed, as published for the family; --image-processor names "
@@ -219,25 +220,53 @@ def _image_processor(
     )
 
 
-def _named_processor(
-    name: str | Path, config: ModelConfig, hub: Mapping[str, Any]
+def load_image_processor(
+    source: str | Path,
+    *,
+    model_type: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | Path | None = None,
+    local_files_only: bool = False,
 ) -> ImageProcessor:
-    if Path(name).expanduser().is_file():
-        return _processor_file(Path(name).expanduser(), config)
-    place = open_source(name, **hub)
-    path = place.fetch("preprocessor_config.json") or place.fetch("config.json")
+    """Load the preprocessing of a checkpoint of transformers or timm, without its weights.
+
+    Args:
+        source: hub id, folder, or a ``preprocessor_config.json`` or timm ``config.json``.
+        model_type: ``mobilevit``, ``mobilevitv2`` or ``mobilenet_v2``, for files that do not tell.
+        token: hub token, ``True`` for the stored one, ``False`` for none.
+        cache_dir: folder of the hub cache instead of the default one.
+        local_files_only: never ask the hub, use its cache alone.
+
+    Raises:
+        CheckpointError: the source is missing or says nothing about preprocessing.
+        ConfigError: an impossible value.
+    """
+    file = Path(source).expanduser()
+    if file.is_file():
+        return _read_processor(file, model_type)
+    place = open_source(source, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+    path = place.fetch("preprocessor_config.json")
     if path is None:
-        raise CheckpointError(f"{place.name}: has no preprocessor_config.json")
-    return _processor_file(path, config)
+        # timm keeps the preprocessing in the model's configuration, transformers does not.
+        path = place.fetch("config.json")
+        if path is None or "architecture" not in as_json(path):
+            raise CheckpointError(
+                f"{place.name}: has no preprocessor_config.json; name a source that has one"
+            )
+    return _read_processor(path, model_type)
 
 
-def _processor_file(path: Path, config: ModelConfig) -> ImageProcessor:
+def _read_processor(path: Path, model_type: str | None) -> ImageProcessor:
     data = as_json(path)
     try:
         if "architecture" in data:
-            return timm_format.image_processor(
-                timm_format.preprocessing(config.model_type, data), config.model_type
+            from mvit_coreml.checkpoints.formats import timm
+
+            return timm.read_image_processor(data, model_type)
+        if "model_type" in data and not data.keys() & _PROCESSOR_TYPE_KEYS:
+            raise CheckpointError(
+                "describes a model, not its preprocessing; name a preprocessor_config.json"
             )
-        return ImageProcessor.from_dict(data, config.model_type)
+        return ImageProcessor.from_dict(data, model_type)
     except (CheckpointError, ConfigError) as error:
         raise type(error)(f"{path}: {error}") from None

@@ -166,12 +166,12 @@ def _unwrap(path: Path, content: object) -> tuple[dict[str, Tensor], tuple[str, 
     """Dig the state dict out of what a training script saved around it."""
     notes: list[str] = []
     while isinstance(content, Mapping):
-        found = [name for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
-        if not found:
+        wrappers = [name for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not wrappers:
             break
-        if len(found) > 1:
-            notes.append(f"The file holds {' and '.join(found)}; {found[0]} was read.")
-        content = content[found[0]]
+        if len(wrappers) > 1:
+            notes.append(f"The file holds {' and '.join(wrappers)}; {wrappers[0]} was read.")
+        content = content[wrappers[0]]
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, no state dict")
     tensors = {

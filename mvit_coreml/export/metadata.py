@@ -11,7 +11,6 @@ from mvit_coreml.export.image_input import ImageInput
 from mvit_coreml.export.output_heads import Output
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
-from mvit_coreml.visualization.segmentation_colors import distinct_colors, voc_colors
 
 PREVIEW_TYPE = "com.apple.coreml.model.preview.type"
 PREVIEW_PARAMS = "com.apple.coreml.model.preview.params"
@@ -95,6 +94,9 @@ def label_colors(labels: Sequence[str]) -> list[str]:
 
     A background that comes first is black, as it is there.
     """
+    # Only segmenters have a preview with colours.
+    from mvit_coreml.visualization.segmentation_colors import distinct_colors, voc_colors
+
     colors: Iterable[Any]
     if is_voc(labels):
         colors = voc_colors(21)

@@ -165,11 +165,16 @@ class Backbone(Model[ConfigT], ABC):
     Attributes:
         encoder_dim: channels of the last stage, what a segmentation head reads.
         feature_dim: channels of ``last_hidden_state`` and ``pooler_output``.
+        expand_output: whether ``pooler_output`` is computed.
     """
 
     task: ClassVar[Task] = "backbone"
     encoder_dim: int
     feature_dim: int
+
+    def __init__(self, config: ConfigT, expand_output: bool = True) -> None:
+        super().__init__(config)
+        self.expand_output = expand_output
 
     @property
     @abstractmethod
@@ -191,10 +196,6 @@ class Backbone(Model[ConfigT], ABC):
         """Apply the last 1x1 convolution, if the family has one."""
         return features
 
-    def pools(self) -> bool:
-        """Whether ``pooler_output`` is computed."""
-        return True
-
     def forward(
         self, pixel_values: Tensor, output_hidden_states: bool = False, return_dict: bool = True
     ) -> BackboneOutput | tuple[Any, ...]:
@@ -209,7 +210,7 @@ class Backbone(Model[ConfigT], ABC):
         features = self.expand(self.forward_features(pixel_values, hidden_states))
         output = BackboneOutput(
             last_hidden_state=features,
-            pooler_output=features.mean(dim=(-2, -1)) if self.pools() else None,
+            pooler_output=features.mean(dim=(-2, -1)) if self.expand_output else None,
             hidden_states=None if hidden_states is None else tuple(hidden_states),
         )
         return output if return_dict else output.to_tuple()

@@ -410,6 +410,8 @@ class MobileNetV2Config(ModelConfig):
 
     model_type: ClassVar[str] = "mobilenet_v2"
     architecture_prefix: ClassVar[str] = "MobileNetV2"
+    # Output channels of the seven stages at width 1 (paper, table 2).
+    stage_channels: ClassVar[tuple[int, ...]] = (16, 24, 32, 64, 96, 160, 320)
 
     image_size: Side = 224
     hidden_act: Activation = "relu6"

@@ -16,7 +16,6 @@ from mvit_coreml.models.deeplab import DeepLabV3Plus
 from mvit_coreml.models.layers import ConvLayer, InvertedResidual, check_image
 
 # Paper, table 2; the first stage is part of the stem.
-STAGE_CHANNELS = (16, 24, 32, 64, 96, 160, 320)
 STAGE_STRIDES = (1, 2, 2, 2, 1, 2, 1)
 BATCH_NORM_MOMENTUM = 0.997  # as transformers has it
 
@@ -43,7 +42,7 @@ class Stem(nn.Module):
             None if config.first_layer_is_expansion else conv(dim, dim, activation=act)
         )
         self.conv_3x3 = conv(dim, dim, 3, groups=dim, activation=act)
-        self.reduce_1x1 = conv(dim, config.scaled(STAGE_CHANNELS[0]))
+        self.reduce_1x1 = conv(dim, config.scaled(config.stage_channels[0]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, num_channels, H, W) to (B, C, H / 2, W / 2)."""
@@ -62,11 +61,10 @@ class MobileNetV2Model(Backbone[MobileNetV2Config]):
     """
 
     def __init__(self, config: MobileNetV2Config, expand_output: bool = True) -> None:
-        super().__init__(config)
-        self.expand_output = expand_output
+        super().__init__(config, expand_output)
         self.conv_stem = Stem(config)
         self.layer = nn.ModuleList()
-        channels = config.scaled(STAGE_CHANNELS[0])
+        channels = config.scaled(config.stage_channels[0])
         reached_stride, dilation = 2, 1  # the stem halves the image once
         for out_channels, stride in _blocks(config):
             # Once the output stride is reached, further strides dilate the blocks after them.
@@ -120,15 +118,13 @@ class MobileNetV2Model(Backbone[MobileNetV2Config]):
         """Apply the last 1x1 convolution."""
         return features if self.conv_1x1 is None else self.conv_1x1(features)
 
-    def pools(self) -> bool:
-        """Whether ``pooler_output`` is computed."""
-        return self.expand_output
-
 
 def _blocks(config: MobileNetV2Config) -> Iterator[tuple[int, int]]:
     """Yield (output channels, stride) of every block after the stem, which holds the first."""
     first = True
-    for base, stride, depth in zip(STAGE_CHANNELS, STAGE_STRIDES, config.stage_depths, strict=True):
+    for base, stride, depth in zip(
+        config.stage_channels, STAGE_STRIDES, config.stage_depths, strict=True
+    ):
         for index in range(depth):
             if not first:
                 yield config.scaled(base), stride if index == 0 else 1

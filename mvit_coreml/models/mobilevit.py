@@ -162,7 +162,7 @@ class MobileViTModel(Backbone[MobileViTConfig]):
     """
 
     def __init__(self, config: MobileViTConfig, expand_output: bool = True) -> None:
-        super().__init__(config)
+        super().__init__(config, expand_output)
         stem_dim, *_, encoder_dim, feature_dim = config.neck_hidden_sizes
         self.conv_stem = ConvLayer(
             config.num_channels, stem_dim, 3, stride=2, activation=config.hidden_act
@@ -196,10 +196,6 @@ class MobileViTModel(Backbone[MobileViTConfig]):
     def expand(self, features: Tensor) -> Tensor:
         """Apply the last 1x1 convolution."""
         return features if self.conv_1x1_exp is None else self.conv_1x1_exp(features)
-
-    def pools(self) -> bool:
-        """Whether ``pooler_output`` is computed."""
-        return self.conv_1x1_exp is not None
 
 
 class MobileViTForImageClassification(ImageClassifier[MobileViTConfig]):

@@ -171,8 +171,7 @@ class MobileViTV2Model(Backbone[MobileViTV2Config]):
     """
 
     def __init__(self, config: MobileViTV2Config, expand_output: bool = True) -> None:
-        super().__init__(config)
-        self.expand_output = expand_output
+        super().__init__(config, expand_output)
         self.conv_stem = ConvLayer(
             config.num_channels, config.layer_dims[0], 3, stride=2, activation=config.hidden_act
         )
@@ -195,10 +194,6 @@ class MobileViTV2Model(Backbone[MobileViTV2Config]):
         """Map (B, num_channels, H, W) to (B, encoder_dim, H / stride, W / stride)."""
         check_image(pixel_values, self.config)
         return self.encoder(self.conv_stem(pixel_values), hidden_states)
-
-    def pools(self) -> bool:
-        """Whether ``pooler_output`` is computed."""
-        return self.expand_output
 
 
 class MobileViTV2ForImageClassification(ImageClassifier[MobileViTV2Config]):

@@ -123,7 +123,9 @@ class ImageProcessor:
                 is 288 for the 256-pixel classifiers and 544 for the 512-pixel segmenters.
             overrides: any option.
         """
-        return cls._for_square(options.MOBILEVIT, image_size, resize_edge, overrides)
+        return cls.for_family(
+            "mobilevit", image_size=image_size, resize_edge=resize_edge, **overrides
+        )
 
     @classmethod
     def for_mobilenet_v2(
@@ -136,16 +138,23 @@ class ImageProcessor:
             resize_edge: shortest edge before the crop; 32 more than the input by default.
             overrides: any option.
         """
-        return cls._for_square(options.MOBILENET_V2, image_size, resize_edge, overrides)
+        return cls.for_family(
+            "mobilenet_v2", image_size=image_size, resize_edge=resize_edge, **overrides
+        )
 
     @classmethod
-    def _for_square(
-        cls,
-        processor_type: str,
-        image_size: int,
-        resize_edge: int | None,
-        overrides: Mapping[str, Any],
+    def for_family(
+        cls, model_type: str, *, image_size: int, resize_edge: int | None = None, **overrides: Any
     ) -> Self:
+        """Return the processor of published checkpoints of one family.
+
+        Args:
+            model_type: ``mobilevit``, ``mobilevitv2`` or ``mobilenet_v2``.
+            image_size: side of the model's square input, in pixels.
+            resize_edge: shortest edge before the crop; 32 more than the input by default.
+            overrides: any option.
+        """
+        processor_type = options.PROCESSOR_OF_MODEL[model_type]
         published = options.CLASS_DEFAULTS[processor_type] | {
             "image_processor_type": processor_type,
             "size": image_size + 32 if resize_edge is None else resize_edge,

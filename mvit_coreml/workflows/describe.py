@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan import PalettizationPlan
 from mvit_coreml.export import metadata as meta
@@ -36,7 +35,7 @@ def describe(
     """
     source = checkpoint.provenance
     owner = source.name.split("/")[0] if "/" in source.name else "unknown"
-    known = {entry.id: entry.license for entry in CATALOGUE}.get(source.name)
+    known = _published_license(source.name) if "/" in source.name else None
     sizes = " or ".join(
         f"{image['width']}x{image['height']} pixels" for image in preprocessing.values()
     )
@@ -75,6 +74,12 @@ def describe(
         outputs=outputs,
         user_defined=preview | {meta.KEY_PREFIX + key: value for key, value in own.items()},
     )
+
+
+def _published_license(name: str) -> str | None:
+    from mvit_coreml.checkpoints.catalogue import CATALOGUE
+
+    return next((entry.license for entry in CATALOGUE if entry.id == name), None)
 
 
 def palette_metadata(plan: PalettizationPlan) -> dict[str, str]:

@@ -10,10 +10,13 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
+from mvit_coreml.checkpoints.checkpoint import Reading
 from mvit_coreml.checkpoints.formats.huggingface import task_of
-from mvit_coreml.checkpoints.formats.reading import Reading
-from mvit_coreml.checkpoints.formats.renaming import KeyMap
-from mvit_coreml.checkpoints.formats.shape_inference import infer_mobilevit, infer_mobilevitv2
+from mvit_coreml.checkpoints.formats.names_and_shapes import (
+    KeyMap,
+    infer_mobilevit,
+    infer_mobilevitv2,
+)
 from mvit_coreml.models.config import ModelConfig
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mvit_coreml.checkpoints.formats.reading import Reading
+from mvit_coreml.checkpoints.checkpoint import Reading
 from mvit_coreml.models.config import CONFIG_CLASSES, Task, architecture_name, read_config
 
 # The first weight of each model's backbone, which all three model classes of a family share.

@@ -11,10 +11,10 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from mvit_coreml.checkpoints.checkpoint import Reading
 from mvit_coreml.checkpoints.formats.huggingface import task_of
-from mvit_coreml.checkpoints.formats.reading import Reading
-from mvit_coreml.checkpoints.formats.renaming import KeyMap
-from mvit_coreml.checkpoints.formats.shape_inference import (
+from mvit_coreml.checkpoints.formats.names_and_shapes import (
+    KeyMap,
     Shapes,
     infer_mobilenet_v2,
     infer_mobilevit,
@@ -187,6 +187,23 @@ def preprocessing(family: str, config_json: Mapping[str, Any] | None) -> dict[st
     return _PREPROCESSING[family] | {name: own[name] for name in own if own[name] is not None}
 
 
+def read_image_processor(config_json: Mapping[str, Any], family: str | None) -> ImageProcessor:
+    """Return the preprocessing that timm's ``config.json`` describes.
+
+    Args:
+        config_json: content of the file.
+        family: ``model_type`` of the model; by default that of the file's architecture.
+
+    Raises:
+        CheckpointError: a crop mode or interpolation without counterpart.
+    """
+    architecture = str(config_json["architecture"])
+    if family is None:
+        known = ("mobilevitv2", "mobilevit")
+        family = next(filter(architecture.startswith, known), "mobilenet_v2")
+    return image_processor(preprocessing(family, config_json), family)
+
+
 def image_processor(options: Mapping[str, Any], family: str) -> ImageProcessor:
     """Return the preprocessing that timm's evaluation applies.
 
@@ -263,8 +280,8 @@ def _family(names: Collection[str]) -> str:
 
 def _blocks(names: Collection[str]) -> list[tuple[int, int]]:
     """Return (stage, block) of every block of MobileNetV2, in order."""
-    found = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in names)
-    return sorted({(int(match[1]), int(match[2])) for match in found if match})
+    matches = (re.match(r"blocks\.(\d+)\.(\d+)\.", name) for name in names)
+    return sorted({(int(match[1]), int(match[2])) for match in matches if match})
 
 
 def _key_map(family: str, blocks: Sequence[tuple[int, int]]) -> KeyMap:

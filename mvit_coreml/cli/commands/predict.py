@@ -140,7 +140,7 @@ def command(package: Path, images: tuple[Path, ...], as_json: bool, **given: Any
 
 def _preparation(predictor: Predictor, source: str | None, fit: Any) -> Preparation:
     """Read how images are prepared, from the package or from what stands in for it."""
-    from mvit_coreml.checkpoints.image_processors import load_image_processor
+    from mvit_coreml.checkpoints.load import load_image_processor
     from mvit_coreml.evaluation.preparation import Preparation, image_input, read_preparation
 
     package, function = predictor.package, predictor.function

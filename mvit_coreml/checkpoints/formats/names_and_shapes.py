@@ -1,4 +1,4 @@
-"""Reading a configuration off the shapes of weights that are already under our names.
+"""Weights of other libraries: renamed by tables of patterns, configured by their shapes.
 
 What no shape tells (attention heads, output stride, epsilon) keeps its default; the caller says
 so in a note. A result that does not fit the weights after all is caught by the shape check that
@@ -8,8 +8,11 @@ every checkpoint goes through.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from mvit_coreml.errors import CheckpointError
 from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig, MobileViTV2Config
@@ -22,8 +25,66 @@ _WIDTHS = tuple(
         (0.35, *(step * k / 100 for step in (25, 10, 5, 1) for k in range(1, 400 // step + 1)))
     )
 )
-# Output channels of MobileNetV2's seven stages (paper, table 2), its stem and its last layer.
-_STAGE_CHANNELS = (16, 24, 32, 64, 96, 160, 320)
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """How the weight names of one format become ours.
+
+    Attributes:
+        renames: (pattern, replacement) pairs of :func:`re.sub`, applied to every name in order.
+        splits: (pattern, parts) pairs: a renamed weight ``…part0.x`` whose name matches is cut
+            along its first axis into as many equal weights, the matched text replaced by each part.
+        dropped: patterns of names, as the file spells them, that the deployed network never uses.
+    """
+
+    renames: Sequence[tuple[str, str]]
+    splits: Sequence[tuple[str, tuple[str, ...]]] = ()
+    dropped: Sequence[str] = ()
+
+    def rename(self, name: str) -> str:
+        """Return our name for one name of the file."""
+        for pattern, replacement in self.renames:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    def is_dropped(self, name: str) -> bool:
+        """Tell whether the deployed network has no use for this name of the file."""
+        return any(re.match(pattern, name) for pattern in self.dropped)
+
+    def apply(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Rename, cut and drop weights.
+
+        Returns:
+            The weights under our names, and for each of our names the file's.
+
+        Raises:
+            CheckpointError: two weights of the file lead to one name.
+        """
+        weights: dict[str, Tensor] = {}
+        origins: dict[str, str] = {}
+        for source, tensor in tensors.items():
+            if self.is_dropped(source):
+                continue
+            for name, part in self._split(self.rename(source), tensor):
+                if name in weights:
+                    raise CheckpointError(
+                        f"weights {origins[name]!r} and {source!r} are both {name!r}; "
+                        "keep one of them"
+                    )
+                weights[name] = part
+                origins[name] = source
+        return weights, origins
+
+    def _split(self, name: str, tensor: Tensor) -> Iterable[tuple[str, Tensor]]:
+        for pattern, parts in self.splits:
+            match = re.search(pattern, name)
+            # A size that does not divide is left whole for the shape check to report.
+            if match and tensor.ndim and tensor.shape[0] % len(parts) == 0:
+                head, tail = name[: match.start()], name[match.end() :]
+                names = [head + part + tail for part in parts]
+                return zip(names, tensor.chunk(len(parts)), strict=True)
+        return [(name, tensor)]
 
 
 def infer_mobilevit(shapes: Shapes) -> MobileViTConfig:
@@ -116,7 +177,7 @@ def infer_mobilenet_v2(shapes: Shapes, stage_depths: Sequence[int]) -> MobileNet
 
     def fits(width: float) -> bool:
         scaled = MobileNetV2Config(depth_multiplier=width).scaled
-        return tuple(map(scaled, _STAGE_CHANNELS)) == widths
+        return tuple(map(scaled, MobileNetV2Config.stage_channels)) == widths
 
     config = MobileNetV2Config(
         num_channels=dim("mobilenet_v2.conv_stem.first_conv.convolution.weight", 1),

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from mvit_coreml.checkpoints.image_processors import load_image_processor
+from mvit_coreml.checkpoints.load import load_image_processor
 from mvit_coreml.errors import CheckpointError, ConfigError
 
 HUGGING_FACE = {
@@ -46,3 +46,12 @@ def test_sources_without_preprocessing_are_named(tmp_path):
     (tmp_path / "odd.json").write_text('{"size": 3}')
     with pytest.raises(ConfigError, match=r"odd\.json: .*names no image_processor_type"):
         load_image_processor(tmp_path / "odd.json")
+
+
+@pytest.mark.parametrize("file", ["", "config.json"], ids=["folder", "file"])
+def test_a_models_configuration_is_not_taken_for_its_preprocessing(tmp_path, file):
+    config = {"model_type": "mobilevit", "architectures": ["MobileViTModel"], "image_size": 256}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json") as caught:
+        load_image_processor(tmp_path / file, model_type="mobilevit")
+    assert "\n" not in str(caught.value)
