@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from mvit_coreml import ConvertOptions, convert, load_checkpoint, validate
-from mvit_coreml.cli.commands.validate import find_images
+from mvit_coreml.preprocessing.image_loading import find_images
 
 SETTINGS: tuple[dict[str, object], ...] = (
     {"precision": "fp32", "bits": None},
@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("sources", nargs="*")
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--limit", type=int, default=100)
-    given = parser.parse_args()
-    pairs = [(source, given.photos) for source in given.sources] or known_sources()
+    arguments = parser.parse_args()
+    pairs = [(source, arguments.photos) for source in arguments.sources] or known_sources()
     print(f"{'checkpoint':<36}{'weights':<10}{'synthetic':>11}{'photos':>11}  agreement")
     for source, photos in pairs:
         checkpoint = load_checkpoint(source)
@@ -54,7 +54,7 @@ def main() -> None:
                 synthetic = validate(path, checkpoint, structure=False)
                 cells = f"{synthetic.scores.snr:>8.1f} dB"
                 if photos is not None:
-                    images = find_images(photos, given.limit)
+                    images = find_images(photos, arguments.limit)
                     report = validate(path, checkpoint, images, structure=False)
                     name, share = next(iter(report.agreement.items()), ("", 0.0))
                     cells += f"{report.scores.snr:>8.1f} dB  {name} {share:.4f}"

@@ -7,6 +7,8 @@ from .evaluation.accuracy import evaluate as evaluate
 from .evaluation.class_matching import ModelClasses as ModelClasses
 from .evaluation.labeled_datasets import read_labeled_images as read_labeled_images
 from .evaluation.labeled_datasets import read_masked_images as read_masked_images
+from .evaluation.open_targets import OpenOptions as OpenOptions
+from .evaluation.open_targets import open_targets as open_targets
 from .inspection.diff import compare_packages as compare_packages
 from .inspection.package_contents import inspect_package as inspect_package
 from .models.build_model import build_model as build_model
@@ -18,9 +20,7 @@ from .preprocessing.image_processor import ImageProcessor as ImageProcessor
 from .reports.report import Report as Report
 from .reports.report import build_report as build_report
 from .reports.write_report import write_report as write_report
-from .validation.answer_comparison import ParityReport as ParityReport
-from .validation.open_targets import OpenOptions as OpenOptions
-from .validation.open_targets import open_targets as open_targets
+from .validation.pytorch_comparison import ParityReport as ParityReport
 from .workflows.convert import ConvertedPackage as ConvertedPackage
 from .workflows.convert import convert as convert
 from .workflows.options import ConvertOptions as ConvertOptions

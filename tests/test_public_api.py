@@ -12,7 +12,7 @@ import mvit_coreml
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError
 from mvit_coreml.evaluation.labeled_datasets import read_labeled_images
-from mvit_coreml.validation.open_targets import OpenOptions
+from mvit_coreml.evaluation.open_targets import OpenOptions
 
 
 @pytest.mark.parametrize("name", mvit_coreml.__all__)

@@ -57,6 +57,11 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
 
     @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the images that it was trained on."""
+        return self.image_processor.input_size or self.config.image_hw
+
+    @property
     def family(self) -> str:
         """``mobilevit``, ``mobilevitv2`` or ``mobilenet_v2``."""
         return self.config.model_type

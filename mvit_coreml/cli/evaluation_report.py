@@ -11,7 +11,7 @@ from mvit_coreml.cli.tables import table
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, Share, trained_color_order
 from mvit_coreml.evaluation.class_matching import ModelClasses
 from mvit_coreml.evaluation.metrics import wilson_interval
-from mvit_coreml.validation.open_targets import OpenTarget
+from mvit_coreml.evaluation.open_targets import OpenTarget
 
 _METRICS = {
     "top1": "top-1",

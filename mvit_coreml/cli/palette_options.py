@@ -11,7 +11,7 @@ import click
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
-    from mvit_coreml.validation.answer_comparison import ParityReport
+    from mvit_coreml.validation.pytorch_comparison import ParityReport
     from mvit_coreml.workflows.options import PaletteOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])

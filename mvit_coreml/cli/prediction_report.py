@@ -15,16 +15,14 @@ from PIL import Image
 from mvit_coreml.cli.destinations import destinations, write_file
 from mvit_coreml.cli.tables import table
 from mvit_coreml.errors import InputError
-from mvit_coreml.evaluation.class_labels import class_colors, class_labels
-from mvit_coreml.evaluation.targets import Answer, PackageTarget
-from mvit_coreml.preprocessing.image_loading import foreign_profile, open_image, to_rgb, to_srgb
-from mvit_coreml.validation.predictions import (
-    NOT_SEEN,
+from mvit_coreml.evaluation.predictions import (
     class_shares,
     paint_classes,
-    photo_classes,
     top_classes,
 )
+from mvit_coreml.evaluation.read_metadata import class_colors, class_labels
+from mvit_coreml.evaluation.targets import NOT_SEEN, Answer, PackageTarget
+from mvit_coreml.preprocessing.image_loading import foreign_profile, open_image, to_rgb, to_srgb
 from mvit_coreml.visualization.segmentation_colors import paletted_mask
 
 
@@ -129,7 +127,8 @@ class PredictionReport:
         }
 
     def _segmentation(self, index: int, answer: Answer) -> dict[str, Any]:
-        classes = photo_classes(answer)
+        classes = answer.photo_map()
+        assert classes is not None
         shares = class_shares(classes, self.labels)
         found: dict[str, Any] = {
             "size": list(classes.shape),

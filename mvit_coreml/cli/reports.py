@@ -66,7 +66,7 @@ def samples(path: Path | None) -> int:
     """Return the number of images that a report shows: none without a report."""
     if path is None:
         return 0
-    from mvit_coreml.validation.samples import REPORT_SAMPLES
+    from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 
     return REPORT_SAMPLES
 

@@ -17,12 +17,12 @@ from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint, demo_im
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, evaluate
 from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
+from mvit_coreml.evaluation.open_targets import OpenOptions, open_targets
 from mvit_coreml.preprocessing.image_processor import ColorOrder
 from mvit_coreml.reports.report import Report, build_report, plain_sizes
 from mvit_coreml.reports.write_report import write_report
-from mvit_coreml.validation.answer_comparison import ParityReport
-from mvit_coreml.validation.open_targets import OpenOptions, open_targets
-from mvit_coreml.validation.samples import REPORT_SAMPLES
+from mvit_coreml.validation.pytorch_comparison import ParityReport
+from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 from mvit_coreml.workflows.convert import ConvertedPackage, convert
 from mvit_coreml.workflows.options import ConvertOptions
 from mvit_coreml.workflows.validate import gate_message, validate

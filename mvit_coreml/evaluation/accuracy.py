@@ -5,23 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.errors import InputError
-from mvit_coreml.evaluation.labeled_datasets import VOID, LabeledImages, MaskedImages, read_mask
+from mvit_coreml.evaluation.class_matching import ModelClasses
+from mvit_coreml.evaluation.labeled_datasets import (
+    VOID,
+    LabeledImages,
+    MaskedImages,
+    read_labeled_images,
+    read_mask,
+    read_masked_images,
+)
 from mvit_coreml.evaluation.metrics import ConfusionMatrix, top_k, wilson_interval
-from mvit_coreml.evaluation.targets import Answer, Target
-from mvit_coreml.preprocessing.segmentation_maps import unfit_map
+from mvit_coreml.evaluation.targets import (
+    NOT_SEEN,
+    Answer,
+    PackageTarget,
+    ReferenceTarget,
+    Target,
+)
+from mvit_coreml.mil.predictor import Predictor
 
 Progress = Callable[[int], None]
 Metric = Literal["top1", "top5", "mean_iou", "pixel_accuracy"]
 
-_UNSEEN = -1
 _RESAMPLES = 1000
 
 
@@ -74,7 +87,9 @@ class Accuracy:
         order = np.argsort(-counts, axis=None, kind="stable")[:count]
         pairs = (divmod(int(position), len(counts)) for position in order)
         return [
-            (true, found, int(counts[true, found])) for true, found in pairs if counts[true, found]
+            (true, predicted, int(counts[true, predicted]))
+            for true, predicted in pairs
+            if counts[true, predicted]
         ]
 
 
@@ -101,7 +116,7 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What :func:`evaluate` found.
+    """The figures of one or two targets on a data set.
 
     Attributes:
         dataset: its name.
@@ -141,13 +156,7 @@ def evaluate(
     Raises:
         InputError: an image or mask that cannot be used, or a target of another kind.
     """
-    if not dataset.images:
-        raise InputError(f"{dataset.name}: there are no images to evaluate")
-    scorer: _ClassScorer | _MapScorer
-    if isinstance(dataset, LabeledImages):
-        scorer = _ClassScorer(targets, dataset, num_classes)
-    else:
-        scorer = _MapScorer(targets, dataset, num_classes)
+    scorer = accuracy_scorer([target.name for target in targets], dataset, num_classes)
     with ExitStack() as stack:
         # Closing ends the workers of one target when the other one fails.
         streams = [
@@ -157,6 +166,64 @@ def evaluate(
             scorer.add(index, answers)
             progress(index + 1)
     return scorer.result()
+
+
+class AccuracyDrop:
+    """Measures how much less often packages are right than the PyTorch reference.
+
+    Args:
+        checkpoint: of all packages.
+        dataset: folder or CSV, as ``mvit-coreml evaluate`` takes it.
+        color_order: order that the reference gets, ``RGB`` or ``BGR``; the checkpoint's own if
+            ``None``.
+
+    Raises:
+        InputError: the data set cannot be read, or has other classes.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, dataset: Path, color_order: str | None = None
+    ) -> None:
+        self.checkpoint, self.color_order = checkpoint, color_order
+        self.dataset = read_dataset(checkpoint, dataset)
+        self._original: float | None = None
+
+    def of(self, package: Path) -> float:
+        """Return what a package loses, in percentage points; negative if it gains."""
+        target = PackageTarget(Predictor(package, engine="portable"))
+        if self._original is None:
+            reference = ReferenceTarget(
+                self.checkpoint,
+                target.roles,
+                fit=target.preparation.fit,
+                size=(target.image.height, target.image.width),
+                color_order=self.color_order,
+            )
+            self._original = self._accuracy(reference)
+        return 100 * (self._original - self._accuracy(target))
+
+    def _accuracy(self, target: Target) -> float:
+        classes = self.checkpoint.config.num_labels
+        return evaluate([target], self.dataset, classes).accuracies[0].main.value
+
+
+def read_dataset(checkpoint: Checkpoint, path: Path) -> LabeledImages | MaskedImages:
+    """Read the labelled images of a data set for the task of a checkpoint.
+
+    Args:
+        checkpoint: whose classes the labels are.
+        path: folder or CSV, as ``mvit-coreml evaluate`` takes it.
+
+    Raises:
+        InputError: the data set cannot be read, or has other classes.
+    """
+    if checkpoint.task == "semantic-segmentation":
+        reduced = checkpoint.image_processor.do_reduce_labels
+        return read_masked_images(path, reduce_labels=reduced)
+    labels = tuple(checkpoint.id2label.values())
+    return read_labeled_images(
+        path, ModelClasses(count=checkpoint.config.num_labels, labels=labels)
+    )
 
 
 def trained_color_order(orders: Sequence[str], evaluation: Evaluation) -> str | None:
@@ -175,17 +242,39 @@ def trained_color_order(orders: Sequence[str], evaluation: Evaluation) -> str | 
     return orders[0] if first.value > second.value else orders[1]
 
 
-class _ClassScorer:
-    def __init__(self, targets: Sequence[Target], dataset: LabeledImages, num_classes: int) -> None:
-        self.targets, self.dataset, self.num_classes = targets, dataset, num_classes
-        self.labels = np.array(dataset.labels, np.int64)
-        self.predictions = np.zeros((len(targets), len(self.labels)), np.int64)
-        self.among_five = np.zeros(len(targets), np.int64)
+def accuracy_scorer(
+    names: Sequence[str], dataset: LabeledImages | MaskedImages, num_classes: int
+) -> ClassScorer | MapScorer:
+    """Return what scores the answers of one or two targets to the images of a data set.
 
-    def add(self, index: int, answers: tuple[Answer, ...]) -> None:
-        for number, answer in enumerate(answers):
+    Args:
+        names: of the targets.
+        dataset: the images and what they show.
+        num_classes: number of classes of all targets.
+
+    Raises:
+        InputError: the data set has no images.
+    """
+    if not dataset.images:
+        raise InputError(f"{dataset.name}: there are no images to evaluate")
+    if isinstance(dataset, LabeledImages):
+        return ClassScorer(names, dataset, num_classes)
+    return MapScorer(names, dataset, num_classes)
+
+
+class ClassScorer:
+    """Scores classifiers, see :func:`accuracy_scorer`."""
+
+    def __init__(self, names: Sequence[str], dataset: LabeledImages, num_classes: int) -> None:
+        self.names, self.dataset, self.num_classes = names, dataset, num_classes
+        self.labels = np.array(dataset.labels, np.int64)
+        self.predictions = np.zeros((len(names), len(self.labels)), np.int64)
+        self.among_five = np.zeros(len(names), np.int64)
+
+    def add(self, index: int, answers: Sequence[Answer]) -> None:
+        """Take in every target's answer to the image at a position of the data set."""
+        for number, (name, answer) in enumerate(zip(self.names, answers, strict=True)):
             scores = answer.scores()
-            name = self.targets[number].name
             if scores is None:
                 raise InputError(f"{name}: does not classify images")
             if scores.size != self.num_classes:
@@ -198,87 +287,83 @@ class _ClassScorer:
             self.among_five[number] += self.labels[index] in best
 
     def result(self) -> Evaluation:
-        total = len(self.labels)
+        """Return the figures over all images."""
         right = self.predictions == self.labels
-        accuracies = []
-        for number, target in enumerate(self.targets):
-            # Every label counts: none is void.
-            confusion = ConfusionMatrix(self.num_classes, ignore=-1)
-            confusion.add(self.predictions[number], self.labels)
-            figures: dict[Metric, Share] = {"top1": Share.of(int(right[number].sum()), total)}
-            if self.num_classes > 5:
-                figures["top5"] = Share.of(int(self.among_five[number]), total)
-            accuracies.append(
-                Accuracy(
-                    target=target.name,
-                    figures=figures,
-                    confusion=confusion,
-                    predictions=self.predictions[number],
-                )
-            )
         return Evaluation(
             dataset=self.dataset.name,
-            images=total,
-            accuracies=tuple(accuracies),
-            agreement=self._agreement(right) if len(self.targets) > 1 else None,
+            images=len(self.labels),
+            accuracies=tuple(
+                self._accuracy(number, int(hits)) for number, hits in enumerate(right.sum(axis=1))
+            ),
+            agreement=self._agreement(right) if len(self.names) > 1 else None,
+        )
+
+    def _accuracy(self, number: int, hits: int) -> Accuracy:
+        # Every label counts: none is void.
+        confusion = ConfusionMatrix(self.num_classes, ignore=-1)
+        confusion.add(self.predictions[number], self.labels)
+        figures: dict[Metric, Share] = {"top1": Share.of(hits, len(self.labels))}
+        if self.num_classes > 5:
+            figures["top5"] = Share.of(int(self.among_five[number]), len(self.labels))
+        return Accuracy(
+            target=self.names[number],
+            figures=figures,
+            confusion=confusion,
+            predictions=self.predictions[number],
         )
 
     def _agreement(self, right: NDArray[np.bool_]) -> Agreement:
         same = int((self.predictions[0] == self.predictions[1]).sum())
-        return Agreement(
-            share=Share.of(same, right.shape[1]),
-            worst_image=None,
-            both_right=int((right[0] & right[1]).sum()),
-            only_first=int((right[0] & ~right[1]).sum()),
-            only_second=int((~right[0] & right[1]).sum()),
-            both_wrong=int((~right[0] & ~right[1]).sum()),
-        )
+        return _agreement(Share.of(same, len(self.labels)), None, _count_right(*right))
 
 
-class _MapScorer:
-    def __init__(self, targets: Sequence[Target], dataset: MaskedImages, num_classes: int) -> None:
-        self.targets, self.dataset, self.num_classes = targets, dataset, num_classes
-        self.confusions = [ConfusionMatrix(num_classes, VOID) for _ in targets]
+class MapScorer:
+    """Scores segmenters, see :func:`accuracy_scorer`."""
+
+    def __init__(self, names: Sequence[str], dataset: MaskedImages, num_classes: int) -> None:
+        self.names, self.dataset, self.num_classes = names, dataset, num_classes
+        self.confusions = [ConfusionMatrix(num_classes, VOID) for _ in names]
         # Of each image and target: correct, true and predicted pixels of every class.
-        shape = (len(targets), len(dataset.images), 3, num_classes)
+        shape = (len(names), len(dataset.images), 3, num_classes)
         self.counts = np.zeros(shape, np.int64)
         self.same = np.zeros((len(dataset.images), 2), np.int64)
         self.right = np.zeros(4, np.int64)
         self.seen = self.pixels = 0
 
-    def add(self, index: int, answers: tuple[Answer, ...]) -> None:
+    def add(self, index: int, answers: Sequence[Answer]) -> None:
+        """Take in every target's answer to the image at a position of the data set."""
         image, mask = self.dataset.images[index], self.dataset.masks[index]
         truth = read_mask(mask, self.num_classes, reduce_labels=self.dataset.reduce_labels)
-        maps = [self._photo_map(number, answer) for number, answer in enumerate(answers)]
+        maps = []
+        for name, answer in zip(self.names, answers, strict=True):
+            photo_map = answer.photo_map()
+            if photo_map is None:
+                raise InputError(f"{name}: does not segment images")
+            maps.append(photo_map)
         if truth.shape != maps[0].shape:
             raise InputError(
                 f"{mask}: is {_size(truth)} pixels, but its image {image.name} is {_size(maps[0])}"
             )
-        seen = np.logical_and.reduce([found != _UNSEEN for found in maps])
+        seen = np.logical_and.reduce([photo_map != NOT_SEEN for photo_map in maps])
         self.seen += int(seen.sum())
         self.pixels += seen.size
-        truth, maps = truth[seen], [found[seen] for found in maps]
-        for number, found in enumerate(maps):
+        truth, maps = truth[seen], [photo_map[seen] for photo_map in maps]
+        for number, predicted in enumerate(maps):
             confusion = ConfusionMatrix(self.num_classes, VOID)
-            confusion.add(found, truth)
+            confusion.add(predicted, truth)
             counts = confusion.counts
             self.confusions[number].counts += counts
             self.counts[number, index] = np.diag(counts), counts.sum(1), counts.sum(0)
         if len(maps) > 1:
             self.same[index] = (maps[0] == maps[1]).sum(), truth.size
-            right = [(found == truth)[truth != VOID] for found in maps]
-            self.right += np.bincount(2 * right[0] + right[1], minlength=4)
-
-    def _photo_map(self, number: int, answer: Answer) -> NDArray[Any]:
-        found = _class_map(answer)
-        if found is None:
-            raise InputError(f"{self.targets[number].name}: does not segment images")
-        return unfit_map(found.astype(np.int32), answer.placement, fill=_UNSEEN)
+            scored = truth != VOID
+            self.right += _count_right(*((predicted == truth)[scored] for predicted in maps))
 
     def result(self) -> Evaluation:
+        """Return the figures over all images."""
         accuracies = tuple(
             Accuracy(
-                target=target.name,
+                target=name,
                 figures={
                     "mean_iou": bootstrap(counts.reshape(len(counts), -1), _mean_iou),
                     "pixel_accuracy": bootstrap(counts.sum(axis=2)[:, :2], _ratio),
@@ -286,43 +371,39 @@ class _MapScorer:
                 confusion=confusion,
                 predictions=np.zeros(0, np.int64),
             )
-            for target, counts, confusion in zip(
-                self.targets, self.counts, self.confusions, strict=True
+            for name, counts, confusion in zip(
+                self.names, self.counts, self.confusions, strict=True
             )
         )
+        agreement = None
+        if len(self.names) > 1:
+            shares = self.same[:, 0] / self.same[:, 1].clip(min=1)
+            worst = self.dataset.images[int(shares.argmin())].name
+            agreement = _agreement(bootstrap(self.same, _ratio), worst, self.right)
         return Evaluation(
             dataset=self.dataset.name,
             images=len(self.dataset.images),
             accuracies=accuracies,
-            agreement=self._agreement() if len(self.targets) > 1 else None,
+            agreement=agreement,
             coverage=self.seen / self.pixels,
         )
 
-    def _agreement(self) -> Agreement:
-        shares = self.same[:, 0] / self.same[:, 1].clip(min=1)
-        both_wrong, only_second, only_first, both_right = (int(count) for count in self.right)
-        return Agreement(
-            share=bootstrap(self.same, _ratio),
-            worst_image=self.dataset.images[int(shares.argmin())].name,
-            both_right=both_right,
-            only_first=only_first,
-            only_second=only_second,
-            both_wrong=both_wrong,
-        )
+
+def _count_right(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count what neither target has right, only the second, only the first, and both."""
+    return np.bincount(2 * first + second, minlength=4)
 
 
-def _class_map(answer: Answer) -> NDArray[Any] | None:
-    """Class map of an answer; scores are enlarged to the input before the best is taken."""
-    scores = answer.outputs.get("probabilities", answer.outputs.get("logits"))
-    if "classes" in answer.outputs or scores is None or scores.ndim != 4:
-        return answer.class_map()
-    enlarged = F.interpolate(
-        torch.from_numpy(scores.astype(np.float32)),
-        size=answer.placement.input_size,
-        mode="bilinear",
-        align_corners=False,
+def _agreement(share: Share, worst_image: str | None, right: NDArray[np.int64]) -> Agreement:
+    both_wrong, only_second, only_first, both_right = (int(count) for count in right)
+    return Agreement(
+        share=share,
+        worst_image=worst_image,
+        both_right=both_right,
+        only_first=only_first,
+        only_second=only_second,
+        both_wrong=both_wrong,
     )
-    return enlarged[0].argmax(0).numpy()
 
 
 def bootstrap(statistics: NDArray[Any], measure: Callable[[NDArray[np.float64]], float]) -> Share:
@@ -350,8 +431,8 @@ def bootstrap(statistics: NDArray[Any], measure: Callable[[NDArray[np.float64]],
 
 
 def _mean_iou(sums: NDArray[np.float64]) -> float:
-    hits, true, found = sums.reshape(3, -1)
-    union = true + found - hits
+    hits, true, predicted = sums.reshape(3, -1)
+    union = true + predicted - hits
     return float((hits[union > 0] / union[union > 0]).mean()) if union.any() else 1.0
 
 

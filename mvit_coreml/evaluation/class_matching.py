@@ -87,25 +87,25 @@ def match_classes(
     Raises:
         InputError: names that match no class or several, or indices whose meaning is not certain.
     """
-    wanted = sorted(set(names))
+    names = sorted(set(names))
     if offset is None and classes.labels is not None:
         named = _NameMatcher(classes.labels)
-        found = {name: named.candidates(name) for name in wanted}
-        if all(found.values()):
-            return ClassMatch(indices=_only_candidates(found, where))
-        unmatched = [name for name, candidates in found.items() if not candidates]
+        candidates = {name: named.candidates(name) for name in names}
+        if all(candidates.values()):
+            return ClassMatch(indices=_only_candidates(candidates, where))
+        unmatched = [name for name, indices in candidates.items() if not indices]
     else:
-        unmatched = wanted
-    if all(name.isascii() and name.isdigit() for name in wanted):
-        return _match_numbers(wanted, classes, where, offset)
+        unmatched = names
+    if all(name.isascii() and name.isdigit() for name in names):
+        return _match_numbers(names, classes, where, offset)
     if offset is not None:
         raise InputError(
-            f"{where}: a label offset needs classes that are numbers, but there is {wanted[-1]!r}"
+            f"{where}: a label offset needs classes that are numbers, but there is {names[-1]!r}"
         )
-    if all(_SYNSET.fullmatch(name) for name in wanted):
-        return _match_synsets(wanted, classes, where, mapping_folders)
+    if all(_SYNSET.fullmatch(name) for name in names):
+        return _match_synsets(names, classes, where, mapping_folders)
     raise InputError(
-        f"{where}: {len(unmatched)} of {len(wanted)} classes match none of the model's "
+        f"{where}: {len(unmatched)} of {len(names)} classes match none of the model's "
         f"{classes.count}{_example(classes)}: {quoted(unmatched)}; name them as the model does or "
         "by class index, or list the images in a CSV of file,label"
     )
@@ -146,9 +146,9 @@ class _NameMatcher:
                 if index in self.whole.get(_normalized(numbered[1]), ()):
                     return [index]
             key = _normalized(spelling)
-            found = self.whole.get(key) or self.synonyms.get(key)
-            if found:
-                return sorted(found)
+            indices = self.whole.get(key) or self.synonyms.get(key)
+            if indices:
+                return sorted(indices)
         return []
 
 
@@ -162,15 +162,15 @@ def _normalized(name: str) -> str:
     return " ".join(re.sub(r"[_\-]", " ", name).casefold().split())
 
 
-def _only_candidates(found: Mapping[str, Sequence[int]], where: str) -> dict[str, int]:
-    for name, candidates in found.items():
-        if len(candidates) > 1:
-            choices = " or ".join(f"'{name} ({index})'" for index in candidates)
+def _only_candidates(candidates: Mapping[str, Sequence[int]], where: str) -> dict[str, int]:
+    for name, indices in candidates.items():
+        if len(indices) > 1:
+            choices = " or ".join(f"'{name} ({index})'" for index in indices)
             raise InputError(
-                f"{where}: {name!r} is the name of {len(candidates)} of the model's classes; "
+                f"{where}: {name!r} is the name of {len(indices)} of the model's classes; "
                 f"write {choices}, or use class indices throughout"
             )
-    return {name: candidates[0] for name, candidates in found.items()}
+    return {name: indices[0] for name, indices in candidates.items()}
 
 
 def _match_numbers(

@@ -1,8 +1,10 @@
-"""Data sets of labelled images: what each image shows, as class indices of a model."""
+"""Reading labelled images from folders or CSV: what each shows, as a model's class indices."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,19 +14,20 @@ from numpy.typing import NDArray
 
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.class_matching import ModelClasses, match_classes, quoted
-from mvit_coreml.evaluation.csv_tables import (
-    TABLE_SUFFIXES,
-    Table,
+from mvit_coreml.preprocessing.image_loading import (
+    evenly_spaced,
+    images_in,
     is_image_name,
-    read_table,
+    open_image,
 )
-from mvit_coreml.preprocessing.image_loading import open_image
-from mvit_coreml.preprocessing.segmentation_maps import map_array, reduce_labels
+from mvit_coreml.preprocessing.segmentation_maps import map_array
+from mvit_coreml.preprocessing.segmentation_maps import reduce_labels as shift_labels
 from mvit_coreml.visualization.segmentation_colors import voc_colors
 
 VOID = 255
 """Class index of pixels that are not scored; in colours (224, 224, 192), both as in VOC."""
 
+_TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 _IMAGE_COLUMNS = ("file", "filename", "file_name", "image", "image_path", "path", "img")
 _LABEL_COLUMNS = ("label", "class", "class_id", "label_id", "target", "synset", "category", "name")
 _MASK_COLUMNS = ("mask", "target", "annotation", "segmentation", "label")
@@ -86,15 +89,6 @@ class MaskedImages:
             images=tuple(self.images[index] for index in chosen),
             masks=tuple(self.masks[index] for index in chosen),
         )
-
-
-def evenly_spaced(count: int, limit: int | None) -> list[int]:
-    """Return ``limit`` positions among ``count``, evenly apart, or all if there are no more."""
-    if limit is None or limit >= count:
-        return list(range(count))
-    if limit < 1:
-        raise InputError(f"the limit is {limit} images; it must be at least 1")
-    return [index * count // limit for index in range(limit)]
 
 
 def read_labeled_images(
@@ -198,7 +192,7 @@ def read_mask(path: Path, num_classes: int, *, reduce_labels: bool = False) -> N
         first_band = opened if len(opened.getbands()) == 1 else opened.getchannel(0)
         labels = map_array(first_band)
     if reduce_labels:
-        labels = _reduced(labels)
+        labels = np.asarray(shift_labels(labels), np.int64)
     scored = labels[labels != VOID]
     if scored.size and not 0 <= scored.min() <= scored.max() < num_classes:
         worst = int(scored.max() if scored.max() >= num_classes else scored.min())
@@ -207,10 +201,6 @@ def read_mask(path: Path, num_classes: int, *, reduce_labels: bool = False) -> N
             f"(0 to {num_classes - 1}); {VOID} marks pixels to leave out"
         )
     return labels
-
-
-def _reduced(labels: NDArray[Any]) -> NDArray[np.int64]:
-    return np.asarray(reduce_labels(labels), np.int64)
 
 
 def _decode_colors(pixels: NDArray[Any], path: Path) -> NDArray[np.int64]:
@@ -237,18 +227,10 @@ def find_dataset(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"{path}: there is no such data set; name a folder or a CSV file")
-    if path.is_file() and path.suffix.lower() not in TABLE_SUFFIXES:
-        listed = ", ".join(TABLE_SUFFIXES)
+    if path.is_file() and path.suffix.lower() not in _TABLE_SUFFIXES:
+        listed = ", ".join(_TABLE_SUFFIXES)
         raise InputError(f"{path}: is neither a folder nor a CSV file ({listed})")
     return path
-
-
-def _images_in(folder: Path, deep: bool = False) -> list[Path]:
-    return sorted(
-        path
-        for path in (folder.rglob("*") if deep else folder.iterdir())
-        if is_image_name(path.name) and not path.name.startswith(".") and path.is_file()
-    )
 
 
 def _class_folders(path: Path) -> tuple[list[Path], list[str]]:
@@ -257,9 +239,9 @@ def _class_folders(path: Path) -> tuple[list[Path], list[str]]:
     names: list[str] = []
     for folder in sorted(path.iterdir()):
         if folder.is_dir() and not folder.name.startswith("."):
-            found = _images_in(folder, deep=True)
-            images += found
-            names += [folder.name] * len(found)
+            of_class = images_in(folder)
+            images += of_class
+            names += [folder.name] * len(of_class)
     if not images:
         raise InputError(
             f"{path}: holds no class folders with images; name the folder above them, or a CSV "
@@ -268,7 +250,7 @@ def _class_folders(path: Path) -> tuple[list[Path], list[str]]:
     return images, names
 
 
-def _image_column(table: Table) -> str:
+def _image_column(table: CsvTable) -> str:
     column = table.find(_IMAGE_COLUMNS) or next(iter(table.file_columns()), None)
     if column is None:
         raise InputError(
@@ -278,11 +260,11 @@ def _image_column(table: Table) -> str:
 
 
 def _label_column(
-    table: Table, classes: ModelClasses, given: str | None
+    table: CsvTable, classes: ModelClasses, asked_for: str | None
 ) -> tuple[str, tuple[str, ...]]:
-    if given is not None:
-        table.column(given)  # says so if there is none
-        return given, ()
+    if asked_for is not None:
+        table.column(asked_for)  # says so if there is none
+        return asked_for, ()
     counted = table.find([f"label_{classes.count}"])
     if counted is not None:
         note = f"labels are those of column {counted!r}, as the model has {classes.count} classes"
@@ -300,7 +282,7 @@ def _label_column(
     return column, ()
 
 
-def _mask_columns(table: Table) -> tuple[str, str]:
+def _mask_columns(table: CsvTable) -> tuple[str, str]:
     files = table.file_columns()
     image = _image_column(table)
     mask = table.find([name for name in _MASK_COLUMNS if name != image.lower()])
@@ -314,68 +296,144 @@ def _mask_columns(table: Table) -> tuple[str, str]:
 
 
 def _mask_folder(path: Path) -> tuple[list[tuple[Path, Path]], tuple[str, ...]]:
+    """Return every (image, mask) of a folder, and what there is to say about them."""
+    notes: tuple[str, ...] = ()
+    # Stem of each mask to the stems that its image may have, the likeliest first.
+    stems: dict[str, tuple[str, ...]]
     for image_folder, mask_folder in _MASK_FOLDERS:
         if (path / image_folder).is_dir() and (path / mask_folder).is_dir():
-            return _mask_folders(path, path / image_folder, path / mask_folder)
-    files = _by_stem(_images_in(path))
-    masks: dict[str, Path] = {}
-    wanted: dict[str, tuple[str, ...]] = {}
-    for stem, file in files.items():
-        for ending in _MASK_ENDINGS:
-            if stem.endswith(ending):
-                base = stem.removesuffix(ending)
-                masks[stem], wanted[stem] = file, (f"{base}_image", base)
-    return _paired(path, files, masks, wanted), ()
-
-
-def _mask_folders(
-    path: Path, image_folder: Path, mask_folder: Path
-) -> tuple[list[tuple[Path, Path]], tuple[str, ...]]:
-    images, masks = _by_stem(_images_in(image_folder)), _by_stem(_images_in(mask_folder))
-    notes: tuple[str, ...] = ()
-    if (path / _VOC_SPLIT).is_file():
-        listed = (path / _VOC_SPLIT).read_text(encoding="utf-8").split()
-        _check_all([name for name in listed if name not in masks], path, "mask")
-        masks = {name: masks[name] for name in listed}
-        notes = (f"the images are the {len(listed)} of {_VOC_SPLIT.as_posix()}",)
-    return _paired(path, images, masks, {name: (name,) for name in masks}), notes
-
-
-def _by_stem(files: Iterable[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for file in files:
-        other = found.setdefault(file.stem, file)
-        if other != file:
-            raise InputError(
-                f"{file.parent}: {other.name} and {file.name} differ only in their ending; which "
-                "belongs to the mask cannot be told"
-            )
-    return found
-
-
-def _paired(
-    path: Path,
-    images: dict[str, Path],
-    masks: dict[str, Path],
-    wanted: dict[str, tuple[str, ...]],
-) -> list[tuple[Path, Path]]:
-    """Return every mask with its image: the first of the wanted names that there is."""
-    if not masks:
+            images, masks = _by_stem(path / image_folder), _by_stem(path / mask_folder)
+            stems = {stem: (stem,) for stem in masks}
+            if (path / _VOC_SPLIT).is_file():
+                listed = (path / _VOC_SPLIT).read_text(encoding="utf-8").split()
+                _check_all([stem for stem in listed if stem not in masks], path, "mask")
+                stems = {stem: (stem,) for stem in listed}
+                notes = (f"the images are the {len(listed)} of {_VOC_SPLIT.as_posix()}",)
+            break
+    else:
+        images = masks = _by_stem(path)
+        bases = {
+            stem: stem.removesuffix(ending)
+            for stem in masks
+            for ending in _MASK_ENDINGS
+            if stem.endswith(ending)
+        }
+        stems = {stem: (f"{base}_image", base) for stem, base in bases.items()}
+    if not stems:
         raise InputError(
             f"{path}: holds no images with masks; lay them out as JPEGImages and "
             "SegmentationClass, as X_image.* and X_target.* or X.* and X_mask.*, or list them in "
             "a CSV of image,mask"
         )
     image_of = {
-        mask: next((images[name] for name in names if name in images), None)
-        for mask, names in wanted.items()
+        mask: next((images[stem] for stem in candidates if stem in images), None)
+        for mask, candidates in stems.items()
     }
-    _check_all(
-        [masks[mask].name for mask, image in image_of.items() if image is None], path, "image"
-    )
-    return [(image, masks[mask]) for mask, image in image_of.items() if image is not None]
+    lacking = [masks[mask].name for mask, image in image_of.items() if image is None]
+    _check_all(lacking, path, "image")
+    return [(image, masks[mask]) for mask, image in image_of.items() if image is not None], notes
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    by_stem: dict[str, Path] = {}
+    for file in images_in(folder, deep=False):
+        other = by_stem.setdefault(file.stem, file)
+        if other != file:
+            raise InputError(
+                f"{file.parent}: {other.name} and {file.name} differ only in their ending; which "
+                "belongs to the mask cannot be told"
+            )
+    return by_stem
 
 
 def _check_all(missing: Sequence[str], path: Path, what: str) -> None:
     if missing:
         raise InputError(f"{path}: there is no {what} to {quoted(missing)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvTable:
+    """A CSV file.
+
+    Attributes:
+        path: the file.
+        columns: their names; ``1``, ``2``, … where the file has no header.
+        rows: line number and cells of every row that is not empty.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[str, ...]], ...]
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of a column.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        if name not in self.columns:
+            raise InputError(
+                f"{self.path}: has no column {name!r}; it has: {', '.join(self.columns)}"
+            )
+        position = self.columns.index(name)
+        return [cells[position] for _, cells in self.rows]
+
+    def find(self, names: Sequence[str]) -> str | None:
+        """Return the first column of one of these names, whatever their case."""
+        by_name = {column.lower(): column for column in reversed(self.columns)}
+        return next((by_name[name] for name in names if name in by_name), None)
+
+    def file_columns(self) -> list[str]:
+        """Columns whose first cell is an image's name."""
+        first = self.rows[0][1]
+        return [name for name, cell in zip(self.columns, first, strict=True) if is_image_name(cell)]
+
+    def files(self, column: str) -> list[Path]:
+        """Return the files that a column names, relative to the table's folder.
+
+        Raises:
+            InputError: one is missing, named with its line.
+        """
+        paths = []
+        for (line, _), cell in zip(self.rows, self.column(column), strict=True):
+            path = self.path.parent / cell
+            if not path.is_file():
+                raise InputError(f"{self.path}, line {line}: there is no file {path}")
+            paths.append(path)
+        return paths
+
+
+def read_table(path: Path) -> CsvTable:
+    """Read a CSV file; commas, semicolons or tabs part its columns, and a header is optional.
+
+    Raises:
+        InputError: unreadable, empty, or rows of unequal length.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        header = text.split("\n", 1)[0]
+        delimiter = next((mark for mark in "\t,;" if mark in header), ",")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        rows = [
+            (reader.line_num, tuple(cell.strip() for cell in cells))
+            for cells in reader
+            if any(cell.strip() for cell in cells)
+        ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or "is no CSV in UTF-8"
+        raise InputError(f"{path}: {reason}") from None
+    if not rows:
+        raise InputError(f"{path}: is empty; it must list an image and its label on every line")
+    if any(is_image_name(cell) for cell in rows[0][1]):
+        columns = tuple(str(number + 1) for number in range(len(rows[0][1])))
+    else:
+        columns, rows = rows[0][1], rows[1:]
+    if not rows:
+        raise InputError(f"{path}: lists no images below its header")
+    for line, cells in rows:
+        if len(cells) != len(columns):
+            raise InputError(
+                f"{path}, line {line}: has {len(cells)} columns where there are {len(columns)}; "
+                "put quotes around names with a comma"
+            )
+    return CsvTable(path=path, columns=columns, rows=tuple(rows))

@@ -1,6 +1,6 @@
-"""Two things that answer alike, it is claimed: a package on disk, and the PyTorch reference.
+"""What answers photos: a saved package, and the PyTorch reference beside it.
 
-Both take the same photos and give the same :class:`Answer`.
+Both take the same photos and give the same kind of :class:`Answer`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.metrics import softmax
-from mvit_coreml.evaluation.preparation import Preparation, image_input, read_preparation
+from mvit_coreml.evaluation.read_metadata import Preparation, image_input, read_preparation
 from mvit_coreml.mil.interpreter import RangeRecorder
 from mvit_coreml.mil.parallel import map_images, parallel_map
 from mvit_coreml.mil.predictor import Predictor
@@ -26,7 +26,13 @@ from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
 from mvit_coreml.models.build_model import build_model
 from mvit_coreml.preprocessing.geometry import Fit, Placement
 from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcessor, fit_image
-from mvit_coreml.preprocessing.segmentation_maps import unfit_map
+from mvit_coreml.preprocessing.segmentation_maps import (
+    post_process_semantic_segmentation,
+    unfit_map,
+)
+
+# In a photo's class map: a pixel that the fit cut off, which the package never saw.
+NOT_SEEN = -1
 
 Kind = Literal["probabilities", "logits", "map_probabilities", "map_logits", "classes", "features"]
 Array = NDArray[Any]
@@ -56,6 +62,11 @@ class Answer:
                 return value.reshape(-1)
         return None
 
+    def probabilities(self) -> Array | None:
+        """(num_labels,) probabilities of a classifier: its answer, or the softmax of its logits."""
+        scores = self.scores()
+        return scores if scores is None or "probabilities" in self.outputs else softmax(scores)
+
     def class_map(self) -> Array | None:
         """(h, w) class indices of a segmenter over its whole input."""
         if "classes" in self.outputs:
@@ -66,10 +77,25 @@ class Answer:
                 return value[0].argmax(0).astype(np.int32)
         return None
 
-    def photo_map(self, fill: int = 0) -> Array | None:
-        """Class indices laid back on the photo, (H, W); ``fill`` where the input did not reach."""
-        found = self.class_map()
-        return None if found is None else unfit_map(found, self.placement, fill)
+    def photo_map(self) -> Array | None:
+        """Lay a segmenter's classes on the whole photo.
+
+        Scores of a map coarser than the input are resized to it bilinearly before the highest is
+        taken; the map then comes to the photo by nearest neighbour.
+
+        Returns:
+            (H, W) int32 class indices of the photo's size, :data:`NOT_SEEN` where the fit cut it
+            off; ``None`` for others than segmenters.
+        """
+        scores = self.outputs.get("probabilities", self.outputs.get("logits"))
+        if "classes" in self.outputs or scores is None or scores.ndim != 4:
+            classes = self.class_map()
+        else:
+            size = self.placement.input_size
+            (classes,) = post_process_semantic_segmentation(scores.astype(np.float32), [size])
+        if classes is None:
+            return None
+        return unfit_map(np.asarray(classes, np.int32), self.placement, fill=NOT_SEEN)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +106,16 @@ class OutputRole:
     role: str
     kind: Kind
     shape: tuple[int, ...]
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it tells the class of every pixel."""
+        return self.kind in ("classes", "map_logits", "map_probabilities")
+
+    @property
+    def is_scores(self) -> bool:
+        """Whether it holds a score for every class."""
+        return self.kind not in ("classes", "features")
 
 
 class Target(Protocol):
@@ -120,13 +156,13 @@ class PackageTarget:
         self.predictor = predictor
         self.package, self.function = predictor.package, predictor.function
         self.image = image_input(self.package, self.function)
-        found = preparation or read_preparation(self.package, self.function)
-        if found is None:
+        preparation = preparation or read_preparation(self.package, self.function)
+        if preparation is None:
             raise PackageError(
                 f"{self.package.path}: does not say how photos are prepared, as it was made by "
                 "another tool; name the checkpoint it came from with --against"
             )
-        self.preparation = found
+        self.preparation = preparation
         self.workers = workers
         self.roles = output_roles(self.function, num_labels)
         self.raw_scores = raw_scores_name(self.function)
@@ -230,21 +266,17 @@ def _output_role(
 
 
 def _result_shape(name: str, function: Function) -> tuple[int, ...]:
-    for operation in reversed(function.operations):
-        for value in operation.outputs:
-            if value.name == name:
-                return tuple(int(size or 0) for size in getattr(value.type, "shape", ()))
-    return ()
+    producer = function.producers.get(name)
+    values = [] if producer is None else [v for v in producer.outputs if v.name == name]
+    return tuple(int(size or 0) for value in values for size in getattr(value.type, "shape", ()))
 
 
 def _ends_in_softmax(name: str, function: Function) -> bool:
-    for operation in reversed(function.operations):
-        if any(value.name == name for value in operation.outputs):
-            if operation.op_type == "cast":
-                argument = operation.inputs["x"][0]
-                return _ends_in_softmax(getattr(argument, "name", ""), function)
-            return operation.op_type == "softmax"
-    return False
+    producer = function.producers.get(name)
+    while producer is not None and producer.op_type == "cast":
+        source = producer.inputs["x"][0]
+        producer = function.producers.get(getattr(source, "name", ""))
+    return producer is not None and producer.op_type == "softmax"
 
 
 class ReferenceTarget:
@@ -269,7 +301,7 @@ class ReferenceTarget:
         color_order: str | None = None,
     ) -> None:
         self.checkpoint, self.roles, self.fit = checkpoint, roles, fit
-        trained = checkpoint.image_processor.input_size or checkpoint.config.image_hw
+        trained = checkpoint.input_size
         processor = checkpoint.image_processor.for_input_size(size or trained, trained)
         if color_order is not None:
             processor = processor.replace(do_flip_channel_order=color_order == "BGR")

@@ -1,4 +1,4 @@
-"""What to beware of in a package, found in its program without running it.
+"""What to beware of in a package, seen in its program without running it.
 
 Nothing here was measured on a device. What is said about the Neural Engine was reported by Apple's
 articles on transformers for it, by coremltools' documentation, or by users.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from mvit_coreml.errors import PackageError
-from mvit_coreml.evaluation.class_labels import class_labels
+from mvit_coreml.evaluation.read_metadata import class_labels
 from mvit_coreml.export.metadata import PREPROCESSING_KEY
-from mvit_coreml.inspection.baked_preprocessing import read_baked_preprocessing
+from mvit_coreml.inspection.input_arithmetic import read_baked_preprocessing
 from mvit_coreml.mil.kernels import Kernel, find_kernel
 from mvit_coreml.mil.package_check import check_package
 from mvit_coreml.mil.program import Argument, Function, Operation, Package, Reference
@@ -55,6 +55,10 @@ class Caution:
     operations: tuple[str, ...] = ()
 
 
+# Kind, message and names of the operations in question.
+_Remark = tuple[Kind, str, Sequence[str]]
+
+
 def package_cautions(package: Package, ios: int) -> list[Caution]:
     """Return what concerns a package as a whole.
 
@@ -62,62 +66,47 @@ def package_cautions(package: Package, ios: int) -> list[Caution]:
         package: the package.
         ios: its deployment target.
     """
-
-    def caution(kind: Kind, message: str) -> Caution:
-        return Caution(kind=kind, function="", message=message)
-
-    found = []
-    if len(package.functions) > 1 and ios < MULTIFUNCTION_IOS:
-        found.append(
-            caution(
-                "target",
-                f"several functions need iOS {MULTIFUNCTION_IOS}, the package is for iOS {ios}",
-            )
-        )
-    newest = max(function.opset for function in package.functions.values())
-    if newest > ios:
-        found.append(
-            caution(
-                "target",
-                f"operations of iOS {newest} in a package whose specification is of iOS {ios}",
-            )
-        )
-    try:
-        check_package(package)
-    except PackageError as error:
-        found.append(caution("runtime", f"the portable runtime cannot run it: {error}"))
-    return found
+    return _cautions("", _package_remarks(package, ios))
 
 
 def function_cautions(package: Package, function: Function, constants: Constants) -> list[Caution]:
     """Return what concerns one function."""
     graph = _Graph(function, constants)
-    found: list[Caution] = []
-    checks: tuple[Callable[[_Graph], Iterator[tuple[Kind, str, Sequence[str]]]], ...] = (
-        _newer_than_target,
-        _wide_precision,
-        _high_ranks,
-        _gathers,
-        _selecting_convolutions,
-        _narrow_values,
-        _dynamic_shapes,
-        _control_flow,
-        _decomposed_norms,
-        _squares,
+    remarks = (
+        *_newer_than_target(graph),
+        *_wide_precision(graph),
+        *_operation_remarks(graph),
+        *_repeated_labels(class_labels(package, function)),
+        *_stated_preprocessing(package, graph),
     )
-    for check in checks:
-        for kind, message, operations in check(graph):
-            found.append(
-                Caution(
-                    kind=kind, function=function.name, message=message, operations=tuple(operations)
-                )
-            )
-    for kind, message in (*_labels(package, function), *_metadata(package, function, constants)):
-        found.append(Caution(kind=kind, function=function.name, message=message))
-    return found
+    return _cautions(function.name, remarks)
 
 
-Found = Iterator[tuple[Kind, str, Sequence[str]]]
+def _cautions(function: str, remarks: Iterable[_Remark]) -> list[Caution]:
+    return [
+        Caution(kind=kind, function=function, message=message, operations=tuple(operations))
+        for kind, message, operations in remarks
+    ]
+
+
+def _package_remarks(package: Package, ios: int) -> Iterator[_Remark]:
+    if len(package.functions) > 1 and ios < MULTIFUNCTION_IOS:
+        yield (
+            "target",
+            f"several functions need iOS {MULTIFUNCTION_IOS}, the package is for iOS {ios}",
+            (),
+        )
+    newest = max(function.opset for function in package.functions.values())
+    if newest > ios:
+        yield (
+            "target",
+            f"operations of iOS {newest} in a package whose specification is of iOS {ios}",
+            (),
+        )
+    try:
+        check_package(package)
+    except PackageError as error:
+        yield "runtime", f"the portable runtime cannot run it: {error}", ()
 
 
 class _Graph:
@@ -125,21 +114,24 @@ class _Graph:
 
     def __init__(self, function: Function, constants: Constants) -> None:
         self.function, self.constants = function, constants
-        self.steps = [step for step in function.operations if not step.is_constant]
+        self.steps = function.steps
         self.producers = {output.name: step for step in self.steps for output in step.outputs}
-        baked = read_baked_preprocessing(function, constants)
-        self.baked = frozenset(baked.operations if baked is not None else ())
+        self.preprocessing = read_baked_preprocessing(function, constants)
 
     def source(self, argument: Argument) -> Operation | None:
         """The operation that computes an argument."""
         return self.producers.get(argument.name) if isinstance(argument, Reference) else None
+
+    def where(self, condition: Callable[[Operation], bool]) -> list[str]:
+        """Names of the operations that a condition holds for."""
+        return [step.name for step in self.steps if condition(step)]
 
 
 def _types(operation: Operation) -> Iterator[TensorType]:
     return (output.type for output in operation.outputs if isinstance(output.type, TensorType))
 
 
-def _newer_than_target(graph: _Graph) -> Found:
+def _newer_than_target(graph: _Graph) -> Iterator[_Remark]:
     """Operations, parameters, tables and element types that a newer iOS introduced."""
     ios = graph.function.opset
     needed: dict[tuple[str, int], list[str]] = {}
@@ -176,10 +168,11 @@ def _sub_byte(operation: Operation) -> Iterator[str]:
             yield f"a palette of {size} values"
 
 
-def _wide_precision(graph: _Graph) -> Found:
+def _wide_precision(graph: _Graph) -> Iterator[_Remark]:
     half, single = [], []
+    baked = graph.preprocessing.operations if graph.preprocessing is not None else ()
     for step in graph.steps:
-        if step.op_type in ("cast", "classify") or step.name in graph.baked:
+        if step.op_type in ("cast", "classify") or step.name in baked:
             continue
         names = {value_type.data_type.name for value_type in _types(step)}
         if "fp16" in names:
@@ -194,157 +187,126 @@ def _wide_precision(graph: _Graph) -> Found:
             single,
         )
     elif single:
-        yield (
-            "neural engine",
-            "the program computes in fp32: reported to stay off the Neural Engine",
-            (),
-        )
+        message = "the program computes in fp32: reported to stay off the Neural Engine"
+        yield "neural engine", message, ()
 
 
-def _high_ranks(graph: _Graph) -> Found:
-    ranks = [(max((len(t.shape) for t in _types(step)), default=0), step) for step in graph.steps]
-    refused = [step.name for rank, step in ranks if rank > 5]
-    high = [step.name for rank, step in ranks if rank == 5]
-    if refused:
-        yield (
+def _operation_remarks(graph: _Graph) -> Iterator[_Remark]:
+    """Remark on operations that are best avoided: how many there are, and why."""
+    leaves = "reported to leave the Neural Engine"
+    remarks: list[tuple[Kind, list[str], str, str]] = [
+        (
             "target",
-            f"{_count(refused, 'value')} of rank 6 or more, which Core ML refuses",
-            (refused),
-        )
-    if high:
-        yield (
+            graph.where(lambda step: _rank(step) > 5),
+            "value",
+            " of rank 6 or more, which Core ML refuses",
+        ),
+        (
             "neural engine",
-            f"{_count(high, 'value')} of rank 5: ranks above 4 are reported to leave the Neural "
-            "Engine",
-            high,
-        )
-
-
-def _gathers(graph: _Graph) -> Found:
-    for op_type in _GATHERS:
-        names = [step.name for step in graph.steps if step.op_type == op_type]
-        if names:
-            yield (
-                "neural engine",
-                f"{_count(names, op_type)}: reported to leave the Neural Engine",
-                names,
-            )
-
-
-def _selecting_convolutions(graph: _Graph) -> Found:
-    """Convolutions that only pick pixels, as unfolding into patches is converted to."""
-    names = []
-    for step in graph.steps:
-        weight = step.inputs.get("weight", (None,))[0]
-        if step.op_type != "conv" or weight is None or not graph.constants.is_constant(weight):
-            continue
-        shape = graph.constants.type_of(weight).shape
-        if math.prod(shape[1:]) < 2:
-            continue  # depthwise 1x1: a scale
-        try:
-            values = graph.constants.decode(weight)
-        except PackageError:
-            continue  # said by the check of the whole package
-        if (
-            np.count_nonzero(values) == shape[0]
-            and (values.reshape(shape[0], -1).max(1) == 1).all()
-        ):
-            names.append(step.name)
-    if names:
-        yield (
-            "neural engine",
-            f"{_count(names, 'convolution')} that only select pixels, by a dense weight of zeros "
-            "and ones (unfold): pixel_unshuffle does the same without weights",
-            names,
-        )
-
-
-def _narrow_values(graph: _Graph) -> Found:
-    names = []
-    for step in graph.steps:
-        for value_type in _types(step):
-            shape, count = value_type.shape, value_type.count or 0
-            narrow = len(shape) >= 3 and shape[-1] == 1 and shape[-2] != 1
-            if narrow and count * _PADDED_BYTES >= _MUCH_PADDING:
-                names.append(step.name)
-    if names:
-        yield (
-            "neural engine",
-            f"{_count(names, 'large value')} with a last axis of 1, which the Neural Engine is "
-            f"reported to pad to {_PADDED_BYTES} bytes",
-            names,
-        )
-
-
-def _dynamic_shapes(graph: _Graph) -> Found:
-    names = [
-        step.name for step in graph.steps if any(None in value.shape for value in _types(step))
+            graph.where(lambda step: _rank(step) == 5),
+            "value",
+            " of rank 5: ranks above 4 are reported to leave the Neural Engine",
+        ),
     ]
-    names += [
+    for op_type in _GATHERS:
+        gathers = [step.name for step in graph.steps if step.op_type == op_type]
+        remarks.append(("neural engine", gathers, op_type, f": {leaves}"))
+    remarks += [
+        (
+            "neural engine",
+            graph.where(lambda step: _selects_pixels(step, graph.constants)),
+            "convolution",
+            " that only select pixels, by a dense weight of zeros and ones (unfold): "
+            "pixel_unshuffle does the same without weights",
+        ),
+        (
+            "neural engine",
+            [step.name for step in graph.steps for t in _types(step) if _pads_much(t)],
+            "large value",
+            " with a last axis of 1, which the Neural Engine is reported to pad to "
+            f"{_PADDED_BYTES} bytes",
+        ),
+        (
+            "neural engine",
+            _dynamic_shapes(graph),
+            "value",
+            f" whose shape only a run decides: {leaves}",
+        ),
+        (
+            "neural engine",
+            graph.where(lambda step: step.has_blocks),
+            "loop or condition",
+            f": {leaves}",
+        ),
+        (
+            "neural engine",
+            graph.where(lambda step: _is_root_of_mean(step, graph)),
+            "normalisation",
+            " spelled out in single operations; layer_norm, instance_norm or batch_norm are "
+            "reported to run better",
+        ),
+        (
+            "precision",
+            graph.where(lambda step: _is_fp16_square(step, graph.constants)),
+            "square",
+            f" in fp16, which overflow where a value exceeds {_LARGEST_SQUARE_ROOT}; "
+            "predict --headroom measures how near they come",
+        ),
+    ]
+    for kind, names, noun, text in remarks:
+        if names:
+            yield kind, _count(names, noun) + text, names
+
+
+def _rank(operation: Operation) -> int:
+    return max((len(value_type.shape) for value_type in _types(operation)), default=0)
+
+
+def _selects_pixels(step: Operation, constants: Constants) -> bool:
+    """Whether a convolution only picks pixels, as unfolding into patches is converted to."""
+    weight = step.inputs.get("weight", (None,))[0]
+    if step.op_type != "conv" or weight is None or not constants.is_constant(weight):
+        return False
+    shape = constants.type_of(weight).shape
+    if math.prod(shape[1:]) < 2:
+        return False  # depthwise 1x1: a scale
+    try:
+        values = constants.decode(weight)
+    except PackageError:
+        return False  # said by the check of the whole package
+    largest = values.reshape(shape[0], -1).max(1)
+    return bool(np.count_nonzero(values) == shape[0] and (largest == 1).all())
+
+
+def _pads_much(value_type: TensorType) -> bool:
+    shape, count = value_type.shape, value_type.count or 0
+    narrow = len(shape) >= 3 and shape[-1] == 1 and shape[-2] != 1
+    return narrow and count * _PADDED_BYTES >= _MUCH_PADDING
+
+
+def _dynamic_shapes(graph: _Graph) -> list[str]:
+    names = graph.where(lambda step: any(None in value.shape for value in _types(step)))
+    return names + [
         argument.name
         for argument in graph.function.arguments
         if isinstance(argument.type, TensorType) and None in argument.type.shape
     ]
-    if names:
-        yield (
-            "neural engine",
-            f"{_count(names, 'value')} whose shape only a run decides: reported to leave the "
-            "Neural Engine",
-            names,
-        )
 
 
-def _control_flow(graph: _Graph) -> Found:
-    names = [step.name for step in graph.steps if step.has_blocks]
-    if names:
-        yield (
-            "neural engine",
-            f"{_count(names, 'loop or condition', 'loops or conditions')}: reported to leave the "
-            "Neural Engine",
-            names,
-        )
+def _is_root_of_mean(step: Operation, graph: _Graph) -> bool:
+    """Whether a step belongs to a normalisation spelled out in single operations."""
+    if step.op_type not in ("sqrt", "rsqrt"):
+        return False
+    source = graph.source(step.inputs["x"][0])
+    if source is not None and source.op_type in ("add", "maximum", "cast"):
+        inputs = [source.inputs[name][0] for name in ("x", "y") if name in source.inputs]
+        source = next(filter(None, map(graph.source, inputs)), None)
+    return source is not None and source.op_type == "reduce_mean"
 
 
-def _decomposed_norms(graph: _Graph) -> Found:
-    """Roots of means: a normalisation spelled out in single operations."""
-    names = []
-    for step in graph.steps:
-        if step.op_type not in ("sqrt", "rsqrt"):
-            continue
-        source = graph.source(step.inputs["x"][0])
-        if source is not None and source.op_type in ("add", "maximum", "cast"):
-            sources = (
-                graph.source(source.inputs[name][0]) for name in ("x", "y") if name in source.inputs
-            )
-            source = next((found for found in sources if found is not None), None)
-        if source is not None and source.op_type == "reduce_mean":
-            names.append(step.name)
-    if names:
-        yield (
-            "neural engine",
-            f"{_count(names, 'normalisation')} spelled out in single operations; layer_norm, "
-            "instance_norm or batch_norm are reported to run better",
-            names,
-        )
-
-
-def _squares(graph: _Graph) -> Found:
-    names = [
-        step.name
-        for step in graph.steps
-        if any(value_type.data_type.name == "fp16" for value_type in _types(step))
-        and _is_square(step, graph.constants)
-    ]
-    if names:
-        yield (
-            "precision",
-            f"{_count(names, 'square')} in fp16, which overflow where a value exceeds "
-            f"{_LARGEST_SQUARE_ROOT}; predict --headroom measures how near they come",
-            names,
-        )
-
-
-def _is_square(step: Operation, constants: Constants) -> bool:
+def _is_fp16_square(step: Operation, constants: Constants) -> bool:
+    if all(value_type.data_type.name != "fp16" for value_type in _types(step)):
+        return False
     if step.op_type in ("square", "reduce_sum_square", "reduce_l2_norm"):
         return True
     x, y = step.inputs.get("x", (None,))[0], step.inputs.get("y", (None,))[0]
@@ -357,53 +319,52 @@ def _is_square(step: Operation, constants: Constants) -> bool:
     return bool(np.all(np.asarray(constants.decode(y)) == 2))
 
 
-def _labels(package: Package, function: Function) -> Iterator[tuple[Kind, str]]:
-    labels = class_labels(package, function)
+def _repeated_labels(labels: Sequence[str] | None) -> Iterator[_Remark]:
     repeated = [label for label, count in Counter(labels).items() if count > 1]
     if repeated:
         yield (
             "labels",
             f"repeated labels: {', '.join(repeated[:5])}{', …' if len(repeated) > 5 else ''}; "
             "Core ML keys probabilities by label and loses all but one of each",
+            (),
         )
 
 
-def _metadata(
-    package: Package, function: Function, constants: Constants
-) -> Iterator[tuple[Kind, str]]:
+def _stated_preprocessing(package: Package, graph: _Graph) -> Iterator[_Remark]:
     """Compare the preprocessing that the metadata describes with what the program does."""
     text = package.metadata.user_defined.get(PREPROCESSING_KEY)
-    found = read_baked_preprocessing(function, constants)
-    if text is None or found is None:
+    actual = graph.preprocessing
+    if text is None or actual is None:
         return
     try:
-        described: Mapping[str, object] = json.loads(text)[function.name]
+        described: Mapping[str, object] = json.loads(text)[graph.function.name]
         baked = described["baked"]
         assert isinstance(baked, Mapping)
         scale, bias = float(baked["scale"]), [float(value) for value in baked["bias"]]
         order = str(described["color_order"]).lower()
     except (ValueError, KeyError, TypeError, AssertionError):
-        yield "metadata", f"the metadata {PREPROCESSING_KEY} is damaged"
+        yield "metadata", f"the metadata {PREPROCESSING_KEY} is damaged", ()
         return
-    for what, ought, does in (
-        ("scale", [scale] * len(found.scale), list(found.scale)),
-        ("bias", bias, list(found.bias)),
+    for what, stated, does in (
+        ("scale", [scale] * len(actual.scale), actual.scale),
+        ("bias", bias, actual.bias),
     ):
-        if len(ought) != len(does) or not np.allclose(ought, does, rtol=1e-5, atol=1e-6):
-            yield (
-                "metadata",
-                f"the metadata says {what} {_numbers(ought)}, the program has {_numbers(does)}",
+        if len(stated) != len(does) or not np.allclose(stated, does, rtol=1e-5, atol=1e-6):
+            message = (
+                f"the metadata says {what} {_numbers(stated)}, the program has {_numbers(does)}"
             )
-    if order != found.color_order:
-        yield (
-            "metadata",
-            f"the metadata says {order.upper()}, the image input is {found.color_order.upper()}",
+            yield "metadata", message, ()
+    if order != actual.color_order:
+        message = (
+            f"the metadata says {order.upper()}, the image input is {actual.color_order.upper()}"
         )
+        yield "metadata", message, ()
 
 
 def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.6g}" for value in dict.fromkeys(values))
 
 
-def _count(names: Sequence[str], word: str, plural: str | None = None) -> str:
-    return f"{len(names)} {word if len(names) == 1 else plural or word + 's'}"
+def _count(names: Sequence[str], noun: str) -> str:
+    plural = "loops or conditions" if noun == "loop or condition" else f"{noun}s"
+    return f"{len(names)} {noun if len(names) == 1 else plural}"

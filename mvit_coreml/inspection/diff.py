@@ -13,10 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from mvit_coreml.evaluation.class_labels import class_labels
-from mvit_coreml.inspection.baked_preprocessing import read_baked_preprocessing
-from mvit_coreml.inspection.changes import Change, Section, WeightChange, changes_between
-from mvit_coreml.inspection.function_diff import FunctionComparison
+from mvit_coreml.evaluation.read_metadata import class_labels
+from mvit_coreml.inspection.function_diff import (
+    Change,
+    FunctionComparison,
+    Section,
+    WeightChange,
+    changes_between,
+)
+from mvit_coreml.inspection.input_arithmetic import read_baked_preprocessing
 from mvit_coreml.inspection.package_contents import IOS_OF_SPECIFICATION, file_sizes
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import Function, Package

@@ -1,22 +1,84 @@
-"""What differs between the operations and weights of two functions."""
+"""What differs between two functions: which operation is which, their attributes and weights."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mvit_coreml.evaluation.metrics import ClosenessMeter
-from mvit_coreml.inspection.changes import Change, WeightChange, changes_between
-from mvit_coreml.inspection.matching import Matching, match_operations
 from mvit_coreml.inspection.package_contents import census
 from mvit_coreml.mil.program import Argument, Function, Operation, Reference
 from mvit_coreml.mil.stored_weights import Constants, Weight, is_weight
 from mvit_coreml.mil.value_types import TensorType
+
+Section = Literal["interface", "graph", "metadata"]
+
+# coremltools appends these to names of operations that it moves to another precision.
+_PRECISION_SUFFIXES = ("_cast_fp16", "_to_fp16", "_to_fp32", "_cast_fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Something that is one thing in the first package and another in the second.
+
+    Attributes:
+        section: ``interface``, ``graph`` or ``metadata``.
+        function: name of the function, empty for the package as a whole.
+        what: what differs.
+        first: its value in the first package, ``None`` where it lacks it.
+        second: its value in the second package, ``None`` where it lacks it.
+    """
+
+    section: Section
+    function: str
+    what: str
+    first: Any = None
+    second: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightChange:
+    """A weight that is stored differently or holds other values.
+
+    Attributes:
+        function: name of the function.
+        operation: that takes it, by its name in the second package.
+        parameter: it is given for.
+        shape: in the second package.
+        first_scheme: how the first package stores it, see
+            :class:`~mvit_coreml.mil.stored_weights.Weight`.
+        second_scheme: how the second does.
+        snr: of the second package's values against the first's, in dB; 300 for equal values,
+            ``None`` where the shapes differ.
+        max_error: largest absolute difference; ``None`` where the shapes differ.
+        max_first: largest absolute value in the first package.
+        first_shape: in the first package.
+    """
+
+    function: str
+    operation: str
+    parameter: str
+    shape: tuple[int, ...]
+    first_shape: tuple[int, ...]
+    first_scheme: str
+    second_scheme: str
+    snr: float | None
+    max_error: float | None
+    max_first: float
+
+
+def changes_between(
+    section: Section, function: str, values: Mapping[str, tuple[Any, Any]]
+) -> Iterator[Change]:
+    """Yield a change for every pair of values that differ, by what they are values of."""
+    for what, (first, second) in values.items():
+        if first != second:
+            yield Change(section=section, function=function, what=what, first=first, second=second)
 
 
 class FunctionComparison:
@@ -39,87 +101,72 @@ class FunctionComparison:
 
     def graph(self) -> Iterator[Change]:
         """Yield what differs between the operations, weights apart."""
-        name = self.first.name
         ours, theirs = census(self.first), census(self.second)
-        counts = {
-            f"number of {op_type}": (ours.get(op_type, 0), theirs.get(op_type, 0))
-            for op_type in dict.fromkeys([*ours, *theirs])
-        }
-        yield from changes_between("graph", name, counts)
+        for op_type in dict.fromkeys([*ours, *theirs]):
+            counts = ours.get(op_type, 0), theirs.get(op_type, 0)
+            yield from self._changes(f"number of {op_type}", *counts)
         for operation in self.matching.only_first:
-            yield self._change(f"{operation.op_type} {operation.name}", "present", None)
+            yield from self._changes(f"{operation.op_type} {operation.name}", "present", None)
         for operation in self.matching.only_second:
-            yield self._change(f"{operation.op_type} {operation.name}", None, "present")
+            yield from self._changes(f"{operation.op_type} {operation.name}", None, "present")
         types: Counter[tuple[str, str]] = Counter()
         following = 0
         for one, other in self.matching.pairs:
-            yield from self._operation(one, other)
-            shapes = _shapes(one), _shapes(other)
-            if shapes[0] != shapes[1] and self._inputs_differ(one, other):
+            yield from self._parameters(one, other)
+            shapes, other_shapes = ([t.shape for t in _types(step)] for step in (one, other))
+            if shapes != other_shapes and self._inputs_differ(one, other):
                 following += 1
-            elif shapes[0] != shapes[1]:
+            else:
                 place = f"{other.op_type} {other.name}: shape of the result"
-                yield self._change(place, _plain(shapes[0]), _plain(shapes[1]))
+                yield from self._changes(place, _single(shapes), _single(other_shapes))
             types[_element_type(one), _element_type(other)] += 1
-        for (first, second), count in types.items():
-            if first != second:
-                yield self._change(f"element type of {count} results", first, second)
+        for pair, count in types.items():
+            yield from self._changes(f"element type of {count} results", *pair)
         if following:
             what = f"shapes of {following} results whose arguments have other shapes too"
-            yield self._change(what, None, None)
+            yield Change(section="graph", function=self.first.name, what=what)
         if len(self.first.results) == len(self.second.results):
             for result in zip(self.first.results, self.second.results, strict=True):
                 if not self.matching.same_value(*result):
-                    yield self._change(f"what the output {result[1]} is", *result)
+                    yield from self._changes(f"what the output {result[1]} is", *result)
 
-    def _operation(self, one: Operation, other: Operation) -> Iterator[Change]:
-        place = f"{other.op_type} {other.name}"
+    def _parameters(self, one: Operation, other: Operation) -> Iterator[Change]:
+        """Yield the parameters that are something else in the second operation."""
         for parameter in sorted({*one.inputs, *other.inputs}):
             if (other.op_type, parameter) == _LABELS:
                 continue
-            given = one.inputs.get(parameter, ()), other.inputs.get(parameter, ())
-            values = [
-                [self._value(side, argument) for argument in arguments]
-                for side, arguments in enumerate(given)
-            ]
-            if not self._same(values[0], values[1]):
-                yield self._change(f"{place}: {parameter}", _plain(values[0]), _plain(values[1]))
+            first, second = (
+                [self._argument(side, argument) for argument in step.inputs.get(parameter, ())]
+                for side, step in enumerate((one, other))
+            )
+            if len(first) == len(second) and all(map(self._same, first, second)):
+                continue
+            values = (_single([argument.value for argument in side]) for side in (first, second))
+            place = f"{other.op_type} {other.name}: {parameter}"
+            yield from self._changes(place, *values, always=True)
 
     def _inputs_differ(self, one: Operation, other: Operation) -> bool:
         """Whether two operations compute on values of different shapes."""
-        shapes = [
-            [
-                self.shapes[side].get(argument.name)
-                for arguments in step.inputs.values()
-                for argument in arguments
-                if isinstance(argument, Reference)
-            ]
-            for side, step in enumerate((one, other))
-        ]
-        return shapes[0] != shapes[1]
+        first, second = self.shapes
+        return [first.get(n) for n in one.value_names] != [second.get(n) for n in other.value_names]
 
-    def _value(self, side: int, argument: Argument) -> Any:
+    def _argument(self, side: int, argument: Argument) -> _Argument:
         """Return an attribute's value, or what stands for a weight or a computed value."""
         constants = self.constants[side]
         if not constants.is_constant(argument):
-            return _Computed(getattr(argument, "name", ""))
-        if is_weight(constants.type_of(argument)):
-            return _WEIGHT
-        return _Stored(constants.attribute(argument), _kind(constants.type_of(argument)))
+            return _Argument(getattr(argument, "name", ""), _COMPUTED)
+        declared = constants.type_of(argument)
+        if is_weight(declared):
+            return _Argument("a weight", "weight")
+        is_tensor = isinstance(declared, TensorType)
+        kind = declared.data_type.name if is_tensor else str(declared)
+        return _Argument(constants.attribute(argument), kind)
 
-    def _same(self, first: list[Any], second: list[Any]) -> bool:
-        if len(first) != len(second):
-            return False
-        for one, other in zip(first, second, strict=True):
-            if isinstance(one, _Computed) and isinstance(other, _Computed):
-                if not self.matching.same_value(one.name, other.name):
-                    return False
-            elif isinstance(one, _Stored) and isinstance(other, _Stored):
-                if not one.equals(other):
-                    return False
-            elif one != other:
-                return False
-        return True
+    def _same(self, first: _Argument, second: _Argument) -> bool:
+        if _COMPUTED in (first.kind, second.kind):
+            is_same = self.matching.same_value
+            return first.kind == second.kind and is_same(first.value, second.value)
+        return first.equals(second)
 
     def weights(self) -> Iterator[WeightChange]:
         """Yield the weights that differ."""
@@ -135,27 +182,24 @@ class FunctionComparison:
             for parameter in sorted(one.inputs):
                 first = stored[0].get((one.name, parameter))
                 second = stored[1].get((other.name, parameter))
-                if first is None or second is None:
-                    continue
-                self.compared += 1
-                change = self._weight(other.name, parameter, first, second)
-                if change is not None:
-                    yield change
+                if first is not None and second is not None:
+                    self.compared += 1
+                    yield from self._weight(other.name, parameter, first, second)
 
     def _weight(
         self, operation: str, parameter: str, first: Weight, second: Weight
-    ) -> WeightChange | None:
+    ) -> Iterator[WeightChange]:
         one = np.asarray(self.constants[0].decode(first.argument), np.float64)
         other = np.asarray(self.constants[1].decode(second.argument), np.float64)
         same_shape = one.shape == other.shape
         equal = same_shape and np.array_equal(one, other, equal_nan=True)
         if equal and first.scheme == second.scheme:
-            return None
+            return
         meter = ClosenessMeter()
         if same_shape:
             meter.add(other, one)
         closeness = meter.result()
-        return WeightChange(
+        yield WeightChange(
             function=self.first.name,
             operation=operation,
             parameter=parameter,
@@ -165,30 +209,36 @@ class FunctionComparison:
             second_scheme=second.scheme,
             snr=closeness.snr if same_shape else None,
             max_error=closeness.max_error if same_shape else None,
-            max_first=_largest(one),
+            max_first=float(np.abs(one).max(initial=0.0)),
         )
 
-    def _change(self, what: str, first: Any, second: Any) -> Change:
-        return Change(
-            section="graph", function=self.first.name, what=what, first=first, second=second
-        )
+    def _changes(
+        self, what: str, first: Any, second: Any, *, always: bool = False
+    ) -> Iterator[Change]:
+        if always or first != second:
+            yield Change(
+                section="graph", function=self.first.name, what=what, first=first, second=second
+            )
+
+
+_COMPUTED = "computed"
+# Compared one by one, as a part of the interface.
+_LABELS = ("classify", "classes")
 
 
 @dataclass(frozen=True)
-class _Computed:
-    """A value that an operation computes."""
+class _Argument:
+    """What an operation takes.
 
-    name: str
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """An attribute's value and element type."""
+    Attributes:
+        value: an attribute's value, the name of a computed value, or a word for a weight.
+        kind: the attribute's element type, ``computed`` or ``weight``.
+    """
 
     value: Any
     kind: str
 
-    def equals(self, other: _Stored) -> bool:
+    def equals(self, other: _Argument) -> bool:
         """Whether two attributes are equal, up to the rounding that a change of type brings."""
         if self.value == other.value or self.kind == other.kind:
             return bool(self.value == other.value)
@@ -199,47 +249,113 @@ class _Stored:
             return False
 
 
-_WEIGHT = "a weight"
-# Compared one by one, as a part of the interface.
-_LABELS = ("classify", "classes")
+def _single(values: list[Any]) -> Any:
+    """Return something to print: a single value by itself."""
+    return None if not values else values[0] if len(values) == 1 else values
 
 
-def _plain(values: list[Any]) -> Any:
-    """Return arguments as something to print: a single one by itself."""
-    shown = [
-        value.name
-        if isinstance(value, _Computed)
-        else value.value
-        if isinstance(value, _Stored)
-        else value
-        for value in values
-    ]
-    return None if not shown else shown[0] if len(shown) == 1 else shown
+def _types(operation: Operation) -> list[TensorType]:
+    return [output.type for output in operation.outputs if isinstance(output.type, TensorType)]
 
 
-def _kind(value_type: Any) -> str:
-    return value_type.data_type.name if isinstance(value_type, TensorType) else str(value_type)
-
-
-def _shapes(operation: Operation) -> list[Any]:
-    return [
-        output.type.shape for output in operation.outputs if isinstance(output.type, TensorType)
-    ]
+def _element_type(operation: Operation) -> str:
+    return next((value_type.data_type.name for value_type in _types(operation)), "")
 
 
 def _computed_shapes(function: Function) -> dict[str, Any]:
     """Return the shape of every value that is not stored in the package."""
-    values = list(function.arguments)
-    for operation in function.operations:
-        if not operation.is_constant:
-            values += operation.outputs
+    values = [*function.arguments, *(o for step in function.steps for o in step.outputs)]
     return {value.name: value.type.shape for value in values if isinstance(value.type, TensorType)}
 
 
-def _element_type(operation: Operation) -> str:
-    types = [output.type for output in operation.outputs]
-    return next((t.data_type.name for t in types if isinstance(t, TensorType)), "")
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """Operations of two functions, matched.
+
+    Attributes:
+        pairs: matched operations, in the second function's order.
+        only_first: those of the first function without a counterpart.
+        only_second: those of the second function without a counterpart.
+    """
+
+    pairs: tuple[tuple[Operation, Operation], ...]
+    only_first: tuple[Operation, ...]
+    only_second: tuple[Operation, ...]
+    _values: dict[str, str] = field(repr=False)
+    _sources: tuple[dict[str, str], dict[str, str]] = field(repr=False)
+
+    def same_value(self, first: str, second: str) -> bool:
+        """Whether a value of the first function corresponds to one of the second."""
+        first, second = _origin(first, self._sources[0]), _origin(second, self._sources[1])
+        return self._values.get(second) == first
 
 
-def _largest(values: NDArray[np.float64]) -> float:
-    return float(np.abs(values).max(initial=0.0))
+def match_operations(first: Function, second: Function) -> Matching:
+    """Match the operations of two functions, constants and casts left out.
+
+    By name, where all operations have the same names and types in both; a suffix for the precision
+    does not count. Otherwise by the longest common runs of types, and what is left over by name.
+    """
+    ours, theirs = (
+        [step for step in function.steps if step.op_type != "cast"] for function in (first, second)
+    )
+    matched = _by_name(ours, theirs, range(len(ours)), range(len(theirs)))
+    if not len(matched) == len(ours) == len(theirs):
+        blocks = SequenceMatcher(
+            None, [step.op_type for step in ours], [step.op_type for step in theirs], autojunk=False
+        ).get_matching_blocks()
+        matched = {block.a + step: block.b + step for block in blocks for step in range(block.size)}
+        taken = set(matched.values())
+        matched |= _by_name(
+            ours,
+            theirs,
+            [index for index in range(len(ours)) if index not in matched],
+            [index for index in range(len(theirs)) if index not in taken],
+        )
+    pairs = sorted(matched.items(), key=lambda pair: pair[1])
+    values = {
+        other.name: one.name for one, other in zip(first.arguments, second.arguments, strict=False)
+    }
+    for one, other in pairs:
+        for mine, its in zip(ours[one].outputs, theirs[other].outputs, strict=False):
+            values[its.name] = mine.name
+    taken = set(matched.values())
+    return Matching(
+        pairs=tuple((ours[one], theirs[other]) for one, other in pairs),
+        only_first=tuple(step for index, step in enumerate(ours) if index not in matched),
+        only_second=tuple(step for index, step in enumerate(theirs) if index not in taken),
+        _values=values,
+        _sources=(_casts(first), _casts(second)),
+    )
+
+
+def _by_name(
+    ours: Sequence[Operation],
+    theirs: Sequence[Operation],
+    left: Iterable[int],
+    right: Iterable[int],
+) -> dict[int, int]:
+    places = {_key(theirs[index]): index for index in right}
+    return {index: places[_key(ours[index])] for index in left if _key(ours[index]) in places}
+
+
+def _key(operation: Operation) -> tuple[str, str]:
+    name = operation.name
+    for suffix in _PRECISION_SUFFIXES:
+        name = name.removesuffix(suffix)
+    return operation.op_type, name
+
+
+def _casts(function: Function) -> dict[str, str]:
+    """Map the result of every cast to what is cast."""
+    return {
+        step.outputs[0].name: step.inputs["x"][0].name
+        for step in function.steps
+        if step.op_type == "cast" and isinstance(step.inputs["x"][0], Reference)
+    }
+
+
+def _origin(name: str, casts: dict[str, str]) -> str:
+    while name in casts:
+        name = casts[name]
+    return name

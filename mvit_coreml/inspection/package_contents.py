@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mvit_coreml.evaluation.class_labels import class_labels
-from mvit_coreml.inspection.baked_preprocessing import BakedPreprocessing, read_baked_preprocessing
+from mvit_coreml.evaluation.read_metadata import class_labels
 from mvit_coreml.inspection.cautions import Caution, function_cautions, package_cautions
+from mvit_coreml.inspection.input_arithmetic import BakedPreprocessing, read_baked_preprocessing
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import (
     ArrayFeature,
@@ -237,12 +237,12 @@ def _groups(weights: Sequence[Weight]) -> tuple[WeightGroup, ...]:
     groups: dict[tuple[str, int], list[Weight]] = {}
     for weight in weights:
         groups.setdefault((weight.scheme, weight.bits), []).append(weight)
-    found = []
+    weight_groups = []
     for (scheme, bits), members in groups.items():
         parts: dict[Part, int] = {}
         for weight in members:
             parts |= weight.parts
-        found.append(
+        weight_groups.append(
             WeightGroup(
                 scheme=scheme,
                 bits=bits,
@@ -251,7 +251,7 @@ def _groups(weights: Sequence[Weight]) -> tuple[WeightGroup, ...]:
                 stored_bytes=sum(parts.values()),
             )
         )
-    return tuple(sorted(found, key=lambda group: (-group.stored_bytes, group.scheme)))
+    return tuple(sorted(weight_groups, key=lambda group: (-group.stored_bytes, group.scheme)))
 
 
 def _plain(weights: Sequence[Weight]) -> tuple[PlainWeight, ...]:

@@ -128,6 +128,16 @@ class Operation:
         """Whether the outputs are stored in the package, plain or compressed."""
         return self.op_type == "const" or self.op_type.startswith("constexpr_")
 
+    @property
+    def value_names(self) -> tuple[str, ...]:
+        """Names of the values that it takes, named constants included."""
+        return tuple(
+            argument.name
+            for arguments in self.inputs.values()
+            for argument in arguments
+            if isinstance(argument, Reference)
+        )
+
 
 @dataclass(frozen=True)
 class ImageFeature:
@@ -226,6 +236,16 @@ class Function:
             if name not in known:
                 raise InputError(f"unknown output {name!r}; the package has: {', '.join(known)}")
         return features, asked
+
+    @property
+    def steps(self) -> tuple[Operation, ...]:
+        """The operations that compute something: all but constants."""
+        return tuple(operation for operation in self.operations if not operation.is_constant)
+
+    @property
+    def producers(self) -> dict[str, Operation]:
+        """Name of every value that an operation defines to that operation."""
+        return {output.name: op for op in self.operations for output in op.outputs}
 
     @property
     def labels(self) -> tuple[str | int, ...] | None:

@@ -1,4 +1,4 @@
-"""Loading images: any file format and pixel mode as 8-bit RGB, and colour profiles to sRGB.
+"""Loading images: files in folders, any format and pixel mode as 8-bit RGB, profiles to sRGB.
 
 PyTorch's data loaders read pixel values as they are stored, whatever the profile beside them says;
 iOS converts to the colour space it draws in. The two see different pixels of a Display P3 photo.
@@ -35,6 +35,24 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Endings of files that are taken for images where a folder is searched.
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".jpeg",
+        ".jpg",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    }
+)
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # A profile whose colours come out of a conversion to sRGB this close, of 255, is sRGB.
 _SAME_COLOR = 3
@@ -91,6 +109,60 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         raise InputError(
             f"{path}: cannot be read as an image ({error}); is the file complete and readable?"
         ) from None
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends as an image's does."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def images_in(folder: Path, *, deep: bool = True) -> list[Path]:
+    """List the image files of a folder, in order of their paths.
+
+    Hidden files and folders are left out, and with them what macOS leaves beside an image when it
+    copies it to a foreign disk (AppleDouble: ``._photo.jpg``).
+
+    Args:
+        folder: the folder.
+        deep: whether subfolders count too.
+    """
+    return sorted(
+        path
+        for path in (folder.rglob("*") if deep else folder.iterdir())
+        if is_image_name(path.name)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+def find_images(path: Path, limit: int | None = None) -> list[Path]:
+    """List the photos of a folder and its subfolders in order of name, or the one photo.
+
+    Args:
+        path: folder or file.
+        limit: keep this many, spread evenly.
+
+    Raises:
+        InputError: there is none.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder or file; --images names photos")
+    images = images_in(path)
+    if not images:
+        supported = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{path}: holds no image; supported are {supported}")
+    return [images[index] for index in evenly_spaced(len(images), limit)]
+
+
+def evenly_spaced(count: int, limit: int | None) -> list[int]:
+    """Return ``limit`` positions among ``count``, evenly apart, or all if there are no more."""
+    if limit is None or limit >= count:
+        return list(range(count))
+    if limit < 1:
+        raise InputError(f"the limit is {limit} images; it must be at least 1")
+    return [index * count // limit for index in range(limit)]
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

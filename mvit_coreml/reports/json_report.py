@@ -15,8 +15,8 @@ from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation
 from mvit_coreml.reports.report import PackageFacts, Report
 from mvit_coreml.reports.text_tables import confusion_classes
 from mvit_coreml.reports.wording import verdict
-from mvit_coreml.validation.answer_comparison import ParityReport
-from mvit_coreml.validation.samples import Ranking, Sample
+from mvit_coreml.validation.pytorch_comparison import ParityReport
+from mvit_coreml.validation.report_samples import Ranking, Sample
 
 # Raised when a key changes its meaning.
 VERSION = 1

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from mvit_coreml.evaluation.metrics import MAX_DB
 from mvit_coreml.reports.report import SizeBar
 from mvit_coreml.reports.wording import byte_size
-from mvit_coreml.validation.answer_comparison import LayerError
+from mvit_coreml.validation.operation_precision import LayerError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,16 +16,15 @@ from pathlib import Path
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.accuracy import Evaluation
-from mvit_coreml.evaluation.class_labels import class_colors, class_labels
-from mvit_coreml.evaluation.preparation import read_preparation
+from mvit_coreml.evaluation.read_metadata import class_colors, class_labels, read_preparation
 from mvit_coreml.evaluation.targets import output_roles
 from mvit_coreml.export.metadata import KEY_PREFIX
 from mvit_coreml.inspection.package_contents import FunctionFacts, Inspection, inspect_package
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import Function, Package
 from mvit_coreml.mil.value_types import DATA_TYPES
-from mvit_coreml.validation.answer_comparison import ParityReport
-from mvit_coreml.validation.structure import stored_precision
+from mvit_coreml.validation.pytorch_comparison import ParityReport
+from mvit_coreml.validation.structure_comparison import stored_precision
 
 _SOFTWARE = ("mvit-coreml", "coremltools", "torch")
 # Bytes of one element of the weights that palettes are compared with.

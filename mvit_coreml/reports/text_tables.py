@@ -27,8 +27,9 @@ from mvit_coreml.reports.wording import (
     percent,
     probability,
 )
-from mvit_coreml.validation.answer_comparison import LayerError, ParityReport
-from mvit_coreml.validation.samples import Ranking, Sample
+from mvit_coreml.validation.operation_precision import LayerError
+from mvit_coreml.validation.pytorch_comparison import ParityReport
+from mvit_coreml.validation.report_samples import Ranking, Sample
 
 Facts = list[tuple[str, str]]
 """Names with their values."""

@@ -9,9 +9,9 @@ from typing import Literal
 from mvit_coreml.evaluation.accuracy import Metric, Share
 from mvit_coreml.evaluation.metrics import MAX_DB
 from mvit_coreml.reports.report import Report
-from mvit_coreml.validation.answer_comparison import ParityReport
 from mvit_coreml.validation.gates import Gate
-from mvit_coreml.validation.samples import Sample
+from mvit_coreml.validation.pytorch_comparison import ParityReport
+from mvit_coreml.validation.report_samples import Sample
 
 Status = Literal["PASSED", "FAILED", "MEASURED", "NOT COMPARED"]
 

@@ -62,9 +62,9 @@ class Gate:
 
     def __str__(self) -> str:
         unit = GATES[self.name]
-        found = unit.removesuffix("s") if self.value == 1 else unit
+        counted = unit.removesuffix("s") if self.value == 1 else unit
         sign = "at most" if self.name == "structure" else "at least"
-        return f"{self.name} is {self.value:.4g}{found}, must be {sign} {self.bound:.4g}{unit}"
+        return f"{self.name} is {self.value:.4g}{counted}, must be {sign} {self.bound:.4g}{unit}"
 
 
 def default_bounds(precision: str, bits: int | None) -> dict[str, float]:

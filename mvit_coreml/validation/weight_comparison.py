@@ -7,6 +7,7 @@ step: every element has the entry nearest to it, and every entry is the mean of 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -40,12 +41,12 @@ _MOVED_COSINE = 0.8
 
 
 def compare_constants(
-    found: Any, expected: Any, palette: StoredPalette | None = None, values: Values = "means"
+    actual: Any, expected: Any, palette: StoredPalette | None = None, values: Values = "means"
 ) -> str | None:
     """Say how a constant differs from the expected one.
 
     Args:
-        found: its decoded value: an array, a text, or a list.
+        actual: its decoded value: an array, a text, or a list.
         expected: likewise, never palettized.
         palette: how it is stored, if in a palette.
         values: how the palettes of its package came about.
@@ -53,23 +54,21 @@ def compare_constants(
     Returns:
         ``None`` if nothing is wrong with it.
     """
-    if not isinstance(found, np.ndarray) or not isinstance(expected, np.ndarray):
-        return None if _equal(found, expected) else f"is {short(found)}, not {short(expected)}"
-    if found.dtype != expected.dtype or found.shape != expected.shape:
+    if not isinstance(actual, np.ndarray) or not isinstance(expected, np.ndarray):
+        one_array = isinstance(actual, np.ndarray) or isinstance(expected, np.ndarray)
+        same = not one_array and bool(actual == expected)
+        return None if same else f"is {short(actual)}, not {short(expected)}"
+    if actual.dtype != expected.dtype or actual.shape != expected.shape:
         return (
-            f"is {found.dtype} {list(found.shape)} instead of "
+            f"is {actual.dtype} {list(actual.shape)} instead of "
             f"{expected.dtype} {list(expected.shape)}"
         )
     if palette is not None:
         return _compare_palette(palette, expected, values)
     if expected.ndim == 0 or not np.issubdtype(expected.dtype, np.floating):
-        same = np.array_equal(found, expected)
-        return None if same else f"is {short(found.tolist())}, not {short(expected.tolist())}"
-    return (
-        _compare_trained(found, expected)
-        if values == "trained"
-        else (_compare_numbers(found, expected))
-    )
+        same = np.array_equal(actual, expected)
+        return None if same else f"is {short(actual.tolist())}, not {short(expected.tolist())}"
+    return (_compare_trained if values == "trained" else _compare_numbers)(actual, expected)
 
 
 def short(value: object) -> str:
@@ -78,38 +77,31 @@ def short(value: object) -> str:
     return text if len(text) <= 160 else text[:157] + "..."
 
 
-def _equal(found: Any, expected: Any) -> bool:
-    if isinstance(found, np.ndarray) or isinstance(expected, np.ndarray):
-        return False
-    return bool(found == expected)
-
-
-def _compare_numbers(found: Array, expected: Array) -> str | None:
-    wide, wanted = found.astype(np.float64), expected.astype(np.float64)
-    allowed = _rounding(wanted, expected.dtype)
-    error = np.abs(wide - wanted)
+def _compare_numbers(actual: Array, expected: Array) -> str | None:
+    numbers, reference = actual.astype(np.float64), expected.astype(np.float64)
+    error = np.abs(numbers - reference)
     # NaN compares as wrong.
-    wrong = ~(error <= allowed)
+    wrong = ~(error <= _rounding(reference, expected.dtype))
     if not wrong.any():
         return None
     place = np.unravel_index(int(np.argmax(np.where(wrong, error, -1.0))), wrong.shape)
     return (
         f"differs in {np.count_nonzero(wrong)} of {wrong.size} numbers, most at "
-        f"{[int(index) for index in place]}: {wide[place]:.6g} instead of {wanted[place]:.6g}"
+        f"{[int(index) for index in place]}: {numbers[place]:.6g} instead of {reference[place]:.6g}"
     )
 
 
-def _compare_trained(found: Array, expected: Array) -> str | None:
+def _compare_trained(actual: Array, expected: Array) -> str | None:
     """Training may take a bias anywhere, but leaves of a matrix what it was."""
-    if not np.isfinite(found).all():
-        return f"holds {np.count_nonzero(~np.isfinite(found))} numbers that are not finite"
+    if not np.isfinite(actual).all():
+        return f"holds {np.count_nonzero(~np.isfinite(actual))} numbers that are not finite"
     if max(expected.shape, default=1) == expected.size:
         return None
-    return _compare_direction(found, expected, _MOVED_COSINE)
+    return _compare_direction(actual, expected, _MOVED_COSINE)
 
 
-def _compare_direction(found: Array, expected: Array, least: float) -> str | None:
-    one, other = (values.astype(np.float64).ravel() for values in (found, expected))
+def _compare_direction(actual: Array, expected: Array, least: float) -> str | None:
+    one, other = (values.astype(np.float64).ravel() for values in (actual, expected))
     lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
     cosine = float(one @ other) / lengths if lengths else float(np.array_equal(one, other))
     # Not written the other way round, so that NaN is refused.
@@ -133,77 +125,74 @@ def _compare_palette(palette: StoredPalette, expected: Array, values: Values) ->
         return (
             f"has {ratio:.1f} dB against its weights, where {palette.bits} bits give {least:g} dB"
         )
-    places = palette.places.ravel()
     weights = expected.astype(np.float64).ravel()
-    tables = palette.tables.astype(np.float64)
-    groups = places // tables.shape[1]
-    for group, table in enumerate(tables):
-        members = groups == group if len(tables) > 1 else slice(None)
-        detail = _check_group(
-            table,
-            places[members] - group * table.size,
-            weights[members],
-            _rounding(weights[members], expected.dtype),
-            means=values == "means",
-            dtype=expected.dtype,
-        )
-        if detail is not None:
-            return detail
+    groups, indices = np.divmod(palette.places.ravel(), palette.tables.shape[1])
+    for group, table in enumerate(palette.tables.astype(np.float64)):
+        members = groups == group
+        elements = _Elements(table, indices[members], weights[members], expected.dtype)
+        unequal = elements.not_nearest() or elements.not_mean(weighted=values == "weighted")
+        if unequal is not None:
+            return unequal
     return None
 
 
-def _check_group(
-    table: NDArray[np.float64],
-    indices: NDArray[np.intp],
-    weights: NDArray[np.float64],
-    rounding: NDArray[np.float64],
-    *,
-    means: bool,
-    dtype: np.dtype[Any],
-) -> str | None:
-    """Check the elements that share a table."""
-    ordered = np.sort(table)
-    nearest = ordered[np.searchsorted((ordered[1:] + ordered[:-1]) / 2, weights)]
-    excess = np.abs(weights - table[indices]) - np.abs(weights - nearest) - 2 * rounding
-    far = np.count_nonzero(excess > 0)
-    if far:
+@dataclass(frozen=True, eq=False)
+class _Elements:
+    """The elements of a tensor that share a table.
+
+    Attributes:
+        table: (entries,).
+        indices: (elements,) of their entries.
+        weights: (elements,) what the entries stand for.
+        dtype: that the tensor is stored in.
+    """
+
+    table: NDArray[np.float64]
+    indices: NDArray[np.intp]
+    weights: NDArray[np.float64]
+    dtype: np.dtype[Any]
+
+    def not_nearest(self) -> str | None:
+        """Say which elements have another entry than the one nearest to them."""
+        table, weights = self.table, self.weights
+        ordered = np.sort(table)
+        nearest = ordered[np.searchsorted((ordered[1:] + ordered[:-1]) / 2, weights)]
+        entries = table[self.indices]
+        allowed = 2 * _rounding(weights, self.dtype)
+        excess = np.abs(weights - entries) - np.abs(weights - nearest) - allowed
+        far = np.count_nonzero(excess > 0)
+        if not far:
+            return None
         worst = int(np.argmax(excess))
         return (
             f"gives {far} of {weights.size} weights an entry that is not the nearest, such as "
-            f"{table[indices[worst]]:.4g} for {weights[worst]:.4g} where {nearest[worst]:.4g} is"
+            f"{entries[worst]:.4g} for {weights[worst]:.4g} where {nearest[worst]:.4g} is"
         )
-    return _check_entries(table, indices, weights, means=means, dtype=dtype)
 
-
-def _check_entries(
-    table: NDArray[np.float64],
-    indices: NDArray[np.intp],
-    weights: NDArray[np.float64],
-    *,
-    means: bool,
-    dtype: np.dtype[Any],
-) -> str | None:
-    """Find an entry that is no mean of its elements, beyond what rounding leaves."""
-    counts = np.bincount(indices, minlength=table.size)
-    used = np.flatnonzero(counts)
-    used = used[np.argsort(table[used])]
-    entries = table[used]
-    middle = np.bincount(indices, weights=weights, minlength=table.size)[used] / counts[used]
-    low, high = middle, middle
-    if not means:
-        bounds = np.full(table.size, np.inf), np.full(table.size, -np.inf)
-        np.minimum.at(bounds[0], indices, weights)
-        np.maximum.at(bounds[1], indices, weights)
-        low, high = bounds[0][used], bounds[1][used]
-    gaps = np.diff(entries, prepend=-np.inf, append=np.inf)
-    reach = np.minimum(gaps[:-1], gaps[1:])
-    reach = np.where(np.isfinite(reach), reach, 0.0)
-    allowed = _ENTRY_TOLERANCE * reach + _rounding(middle, dtype)
-    excess = np.maximum(low - entries, entries - high) - allowed
-    worst = int(np.argmax(excess))
-    if excess[worst] <= 0:
-        return None
-    members = f"mean {middle[worst]:.6g}" if means else f"{low[worst]:.6g} to {high[worst]:.6g}"
-    return (
-        f"has the palette entry {entries[worst]:.6g} for {counts[used][worst]} weights of {members}"
-    )
+    def not_mean(self, *, weighted: bool) -> str | None:
+        """Say which entry is no mean of its elements, beyond what rounding leaves."""
+        size, weights = self.table.size, self.weights
+        counts = np.bincount(self.indices, minlength=size)
+        used = np.flatnonzero(counts)
+        used = used[np.argsort(self.table[used])]
+        entries = self.table[used]
+        middle = np.bincount(self.indices, weights=weights, minlength=size)[used] / counts[used]
+        low, high = middle, middle
+        if weighted:
+            lowest, highest = np.full(size, np.inf), np.full(size, -np.inf)
+            np.minimum.at(lowest, self.indices, weights)
+            np.maximum.at(highest, self.indices, weights)
+            low, high = lowest[used], highest[used]
+        gaps = np.diff(entries, prepend=-np.inf, append=np.inf)
+        reach = np.minimum(gaps[:-1], gaps[1:])
+        reach = np.where(np.isfinite(reach), reach, 0.0)
+        allowed = _ENTRY_TOLERANCE * reach + _rounding(middle, self.dtype)
+        excess = np.maximum(low - entries, entries - high) - allowed
+        worst = int(np.argmax(excess))
+        if excess[worst] <= 0:
+            return None
+        members = f"{low[worst]:.6g} to {high[worst]:.6g}" if weighted else f"mean {low[worst]:.6g}"
+        return (
+            f"has the palette entry {entries[worst]:.6g} for {counts[used][worst]} weights of "
+            f"{members}"
+        )

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues
-from mvit_coreml.evaluation.preparation import Preparation
+from mvit_coreml.evaluation.read_metadata import Preparation
 from mvit_coreml.evaluation.targets import PackageTarget
 from mvit_coreml.export import metadata as meta
 from mvit_coreml.export.atomic_package import SUFFIX, finish_package
@@ -32,7 +32,7 @@ from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.models.base import Model
 from mvit_coreml.models.build_model import build_model
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
-from mvit_coreml.validation.fp16_range import UnsafeOperation, unsafe_operations
+from mvit_coreml.validation.operation_precision import UnsafeOperation, unsafe_operations
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.describe import describe
 from mvit_coreml.workflows.options import ConvertOptions, fit_of, input_size
@@ -247,7 +247,7 @@ class PackageBuilder:
         )
         meta.write_metadata(spec, described)
         finish_package(package, spec)
-        # The seal is of what is on disk, and tells whether that is changed later.
+        # The digest is of what is on disk, and tells whether that is changed later.
         spec.description.metadata.userDefined[DIGEST_KEY] = program_digest(load_package(package))
         finish_package(package, spec)
         return BuiltPackage(

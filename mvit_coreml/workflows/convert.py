@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.errors import GateError
-from mvit_coreml.evaluation.accuracy_drop import AccuracyDrop
 from mvit_coreml.export.atomic_package import (
     SUFFIX,
     check_destination,
@@ -18,7 +17,7 @@ from mvit_coreml.export.atomic_package import (
     staging_folder,
 )
 from mvit_coreml.export.output_heads import Output
-from mvit_coreml.validation.answer_comparison import ParityReport
+from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.workflows.build_package import PackageBuilder, Progress, no_progress
 from mvit_coreml.workflows.describe import notes
 from mvit_coreml.workflows.finishing import (
@@ -32,6 +31,9 @@ from mvit_coreml.workflows.fit_palettes import fit_palettes, wants_fitting
 from mvit_coreml.workflows.options import ConvertOptions, fill_in
 from mvit_coreml.workflows.palettization import Palettes, load_plan
 from mvit_coreml.workflows.validate import validate
+
+if TYPE_CHECKING:
+    from mvit_coreml.evaluation.accuracy import AccuracyDrop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,8 @@ def convert(
     check_destination(destination, force)
     accuracy = None
     if options.dataset is not None:
+        from mvit_coreml.evaluation.accuracy import AccuracyDrop
+
         accuracy = AccuracyDrop(checkpoint, options.dataset, options.color_order)
     report = None
     with staging_folder(destination) as staging:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mvit_coreml.compression.calibration.tuner import FEWEST_IMAGES
 from mvit_coreml.compression.plan import Scalar
 from mvit_coreml.compression.plan_file import write_plan
 from mvit_coreml.compression.promise import Measured, Promise, format_size
-from mvit_coreml.evaluation.accuracy_drop import AccuracyDrop
 from mvit_coreml.export.atomic_package import package_size
-from mvit_coreml.validation.answer_comparison import ParityReport
+from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.workflows.options import PaletteOptions
 from mvit_coreml.workflows.palettization import Palettes
 from mvit_coreml.workflows.validate import gate_message
+
+if TYPE_CHECKING:
+    from mvit_coreml.evaluation.accuracy import AccuracyDrop
 
 PLAN_SUFFIX = ".plan.toml"
 # Synthetic pictures that a fresh package is checked with.

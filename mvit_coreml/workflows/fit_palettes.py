@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -43,15 +43,17 @@ from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import PlanValues, Scalar, make_plan
 from mvit_coreml.compression.promise import Measured, Promise, Trial, find_smallest, format_size
 from mvit_coreml.errors import GateError, InputError
-from mvit_coreml.evaluation.accuracy_drop import AccuracyDrop
-from mvit_coreml.evaluation.labeled_datasets import evenly_spaced
-from mvit_coreml.evaluation.preparation import read_preparation
+from mvit_coreml.evaluation.read_metadata import read_preparation
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.parallel import parallel_map
+from mvit_coreml.preprocessing.image_loading import evenly_spaced
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress
 from mvit_coreml.workflows.options import PaletteOptions
 from mvit_coreml.workflows.palettization import Palettes, asked_for, grouped
+
+if TYPE_CHECKING:
+    from mvit_coreml.evaluation.accuracy import AccuracyDrop
 
 # More images than these make it slower and little better.
 _MOST_IMAGES = 512

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan import PlanValues
 from mvit_coreml.errors import GateError, InputError
-from mvit_coreml.evaluation.accuracy_drop import AccuracyDrop
-from mvit_coreml.evaluation.class_labels import class_labels
-from mvit_coreml.evaluation.preparation import Preparation, image_input, read_preparation
+from mvit_coreml.evaluation.read_metadata import (
+    Preparation,
+    class_labels,
+    image_input,
+    read_preparation,
+)
 from mvit_coreml.evaluation.targets import Answer, PackageTarget
 from mvit_coreml.export.atomic_package import (
     SUFFIX,
@@ -33,8 +36,8 @@ from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.mil.program import Package
-from mvit_coreml.validation.answer_comparison import ParityReport, validate_target
-from mvit_coreml.validation.structure import compare_structure, stored_precision
+from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_target
+from mvit_coreml.validation.structure_comparison import compare_structure, stored_precision
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress
 from mvit_coreml.workflows.describe import palette_metadata
@@ -49,6 +52,9 @@ from mvit_coreml.workflows.fit_palettes import fit_palettes, wants_fitting
 from mvit_coreml.workflows.options import PaletteOptions
 from mvit_coreml.workflows.palettization import Palettes, load_plan, palettize, uniform_plan
 from mvit_coreml.workflows.validate import validate
+
+if TYPE_CHECKING:
+    from mvit_coreml.evaluation.accuracy import AccuracyDrop
 
 _WEIGHTS_KEY = KEY_PREFIX + "weights_sha256"
 
@@ -191,6 +197,8 @@ class _Palettizer:
                 raise InputError(
                     "a drop of accuracy is measured against the checkpoint; name it (--against)"
                 )
+            from mvit_coreml.evaluation.accuracy import AccuracyDrop
+
             self.accuracy = AccuracyDrop(against, options.dataset, self.preparation.color_order)
 
     def palettes(self, folder: Path) -> tuple[Palettes, Sequence[Any] | None, tuple[str, ...]]:
@@ -303,7 +311,7 @@ def _open(path: Path) -> tuple[Package, Preparation]:
             " weights; convert its checkpoint with --bits instead"
         )
     if own.get(DIGEST_KEY) != program_digest(package):
-        # A seal of the result would hide it.
+        # A digest of the result would hide it.
         raise InputError(
             f"{path}: was changed after it was converted; convert its checkpoint again"
         )

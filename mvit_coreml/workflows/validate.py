@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.errors import InputError, PackageError
-from mvit_coreml.evaluation.preparation import Preparation, image_input, read_preparation
+from mvit_coreml.evaluation.read_metadata import Preparation, image_input, read_preparation
 from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
 from mvit_coreml.export import metadata as meta
 from mvit_coreml.mil.compiler import Arithmetic
@@ -18,10 +18,13 @@ from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Engine, Predictor
 from mvit_coreml.mil.program import Package
 from mvit_coreml.preprocessing.image_processor import ColorOrder
-from mvit_coreml.validation.answer_comparison import LayerError, ParityReport, validate_target
-from mvit_coreml.validation.engines import compare_engines
-from mvit_coreml.validation.layer_errors import layer_errors
-from mvit_coreml.validation.structure import Difference, compare_structure, stored_precision
+from mvit_coreml.validation.operation_precision import LayerError, layer_errors
+from mvit_coreml.validation.pytorch_comparison import ParityReport, compare_engines, validate_target
+from mvit_coreml.validation.structure_comparison import (
+    Difference,
+    compare_structure,
+    stored_precision,
+)
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import build_package
 from mvit_coreml.workflows.options import ConvertOptions, fill_in, input_size

@@ -20,8 +20,8 @@ from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint
 from mvit_coreml.errors import MvitCoremlError
 from mvit_coreml.evaluation.accuracy import Evaluation, evaluate
 from mvit_coreml.evaluation.labeled_datasets import read_labeled_images, read_masked_images
+from mvit_coreml.evaluation.open_targets import OpenOptions, open_targets
 from mvit_coreml.preprocessing.image_processor import ColorOrder
-from mvit_coreml.validation.open_targets import OpenOptions, open_targets
 from mvit_coreml.workflows.convert import convert
 from mvit_coreml.workflows.options import ConvertOptions
 

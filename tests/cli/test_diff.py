@@ -57,7 +57,7 @@ def test_json_is_one_document_with_everything(plain, palettized):
     data = json.loads(result.stdout)
     assert data["equal"] is False
     assert (data["first"], data["second"]) == (str(plain), str(palettized))
-    bits, seal = data["changes"]
+    bits, digest = data["changes"]
     assert bits == {
         "section": "metadata",
         "function": "",
@@ -65,7 +65,7 @@ def test_json_is_one_document_with_everything(plain, palettized):
         "first": "",
         "second": "6",
     }
-    assert seal["what"] == "mvit_coreml.program_sha256"
+    assert digest["what"] == "mvit_coreml.program_sha256"
     assert data["weights"][0]["second_scheme"] == "6-bit palette"
     assert data["compared_weights"] - data["equal_weights"] == len(data["weights"])
 

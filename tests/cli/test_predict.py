@@ -16,9 +16,9 @@ from profiles import DISPLAY_P3, p3_to_srgb, rgb_profile
 from standins import pictures, transformers_name
 
 from mvit_coreml.cli import cli
+from mvit_coreml.evaluation.predictions import top_classes
 from mvit_coreml.evaluation.targets import Answer
 from mvit_coreml.preprocessing.geometry import place
-from mvit_coreml.validation.predictions import top_classes
 
 FAMILY = "mobilenet_v2"
 UNIQUE_LABELS = [*LABELS[:5], "crane (5)", "maillot (6)"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from faults.editor import PackageEditor
-from faults.planting import seal
+from faults.planting import store_digest
 from packages import small_checkpoint
 from PIL import Image
 
@@ -88,7 +88,7 @@ def test_a_package_that_fails_is_reported_all_the_same(folder):
     editor = PackageEditor(folder / "Digits.mlpackage")
     texts = [item.immediateValue.tensor.strings.values for item in editor.labels()]
     texts[1][0], texts[4][0] = texts[4][0], texts[1][0]
-    path = seal(editor.save())
+    path = store_digest(editor.save())
     report = folder / "failed.md"
     done = run("validate", path, "--against", demo_checkpoint("classifier"), "--report", report)
     assert done.exit_code == 3

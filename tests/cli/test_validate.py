@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from faults.editor import PackageEditor
-from faults.planting import seal
+from faults.planting import store_digest
 from foreign import WEIGHTS
 from packages import small_checkpoint
 from PIL import Image
@@ -77,7 +77,7 @@ def test_a_fault_exits_with_3_and_is_named(folder):
     editor = PackageEditor(folder / "Good.mlpackage")
     texts = [item.immediateValue.tensor.strings.values for item in editor.labels()]
     texts[1][0], texts[4][0] = texts[4][0], texts[1][0]
-    path = seal(editor.save())
+    path = store_digest(editor.save())
     result = run(path, folder, "--json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["passed"] is False

@@ -30,9 +30,9 @@ from mvit_coreml.evaluation.labeled_datasets import (
     read_labeled_images,
     read_masked_images,
 )
+from mvit_coreml.evaluation.open_targets import OpenOptions, open_targets
 from mvit_coreml.evaluation.targets import Answer
 from mvit_coreml.preprocessing.geometry import Placement
-from mvit_coreml.validation.open_targets import OpenOptions, open_targets
 
 
 class Scripted:

@@ -12,10 +12,10 @@ from mvit_coreml.evaluation.class_matching import ModelClasses
 from mvit_coreml.evaluation.labeled_datasets import (
     VOID,
     LabeledImages,
-    evenly_spaced,
     read_labeled_images,
     read_mask,
     read_masked_images,
+    read_table,
 )
 
 ANIMALS = ModelClasses(count=3, labels=("cat", "dog", "ox"))
@@ -42,6 +42,7 @@ def names(images):
 
 def test_class_folders_are_read_in_order(tmp_path):
     touch(tmp_path, "ox/1.jpg", "cat/b.PNG", "cat/deep/a.jpg", "cat/notes.txt", ".git/x.jpg")
+    touch(tmp_path, "cat/._b.PNG", "cat/.trash/c.jpg", "ox/deep/._1.jpg")
     data = read_labeled_images(tmp_path, ANIMALS)
     assert names(data.images) == ["b.PNG", "a.jpg", "1.jpg"]
     assert data.labels == (0, 0, 2)
@@ -122,14 +123,6 @@ def test_the_two_numberings_of_imagenet_name_the_same_classes(background, real_d
     assert [classes.name(label) for label in by_number.labels] == by_name
 
 
-def test_limit_spreads_images_evenly():
-    assert evenly_spaced(10, 5) == [0, 2, 4, 6, 8]
-    assert evenly_spaced(10, 3) == [0, 3, 6]
-    assert evenly_spaced(3, 10) == evenly_spaced(3, None) == [0, 1, 2]
-    with pytest.raises(InputError, match="at least 1"):
-        evenly_spaced(3, 0)
-
-
 def test_limit_keeps_each_image_with_its_label(tmp_path):
     images = tuple(tmp_path / f"{index}" for index in range(9))
     data = LabeledImages(name="x", images=images, labels=tuple(range(9))).limited(3)
@@ -168,6 +161,13 @@ def test_a_csv_of_images_and_masks_is_read(tmp_path):
     assert (names(data.images), names(data.masks)) == (["a.jpg"], ["a.png"])
     path.write_text("a.jpg,m/a.png\n")
     assert names(read_masked_images(path).masks) == ["a.png"]
+
+
+def test_what_macos_leaves_beside_images_is_no_mask(tmp_path):
+    touch(tmp_path, "a_image.jpg", "a_target.png", "._a_image.jpg", "._a_target.png")
+    data = read_masked_images(tmp_path)
+    assert names(data.images) == ["a_image.jpg"]
+    assert names(data.masks) == ["a_target.png"]
 
 
 def test_masks_without_images_are_named(tmp_path):
@@ -229,3 +229,61 @@ def test_real_masks_hold_the_classes_they_are_of(real_data):
         "23_target.png": {0, 17, VOID},
         "bird_segmentation_mask.bmp": {0, 1, 2, 3},
     }
+
+
+@pytest.fixture
+def table(tmp_path):
+    def write(text, name="list.csv"):
+        path = tmp_path / name
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return read_table(path)
+
+    return write
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_columns_are_parted_by_comma_semicolon_or_tab(mark, table):
+    read = table(f"file{mark}label\na.jpg{mark}3\n")
+    assert read.columns == ("file", "label")
+    assert read.column("label") == ["3"]
+
+
+def test_quotes_keep_a_comma_and_a_line_end_in_a_cell(table):
+    assert table('file,name\na.jpg,"tench,\n Tinca"\n').column("name") == ["tench,\n Tinca"]
+
+
+def test_a_first_row_with_an_image_is_no_header(table):
+    read = table("a.JPEG,3\nb.png,4\n")
+    assert read.columns == ("1", "2")
+    assert read.column("2") == ["3", "4"]
+
+
+def test_byte_order_mark_empty_lines_and_spaces_do_not_matter(table):
+    read = table("\ufefffile , label\r\n\r\n a.jpg , 3 \r\n")
+    assert read.columns == ("file", "label")
+    assert read.column("file") == ["a.jpg"]
+
+
+def test_a_missing_file_is_named_with_its_line(table, tmp_path):
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(InputError, match=r"line 3: there is no file .*b\.jpg"):
+        table("file\na.jpg\nb.jpg\n").files("file")
+
+
+def test_a_row_of_another_length_is_named(table):
+    with pytest.raises(InputError, match="line 2: has 3 columns where there are 2"):
+        table("file,label\na.jpg,tench, Tinca\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "is empty"), ("file,label\n", "lists no images"), (b"\xff\xfe\x00", "no CSV in UTF-8")],
+)
+def test_a_file_without_rows_is_refused(content, message, table):
+    with pytest.raises(InputError, match=message):
+        table(content)
+
+
+def test_an_unknown_column_is_refused_with_the_known_ones(table):
+    with pytest.raises(InputError, match="no column 'x'; it has: file, label"):
+        table("file,label\na.jpg,1\n").column("x")

@@ -93,7 +93,7 @@ def convert_base(base: str, checkpoint: Checkpoint) -> Path:
     return converted_package(checkpoint, options_of(base)).path
 
 
-def seal(path: Path) -> Path:
+def store_digest(path: Path) -> Path:
     """Store a package's digest in it, as if it had been converted like this."""
     editor = PackageEditor(path, copy=False)
     editor.metadata[DIGEST_KEY] = program_digest(load_package(path))
@@ -112,7 +112,7 @@ class Fault:
         plant: changes the package.
         alter: changes the checkpoint that is converted instead.
         damage: changes the files.
-        program: whether it changes what the package computes, which a seal covers.
+        program: whether it changes what the package computes, which the digest covers.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Fault:
     program: bool = True
 
     def faulty_package(self) -> Path:
-        """Return a new package with the fault, sealed with it where it can be read."""
+        """Return a new package with the fault, and its digest where it can be read."""
         if self.alter is not None:
             return convert_base(self.base, self.alter(checkpoint_of(self.base)))
         editor = PackageEditor(sound_package(self.base))
@@ -135,7 +135,7 @@ class Fault:
         assert self.plant is not None
         self.plant(editor)
         path = editor.save()
-        return path if self.caught_by == "error" else seal(path)
+        return path if self.caught_by == "error" else store_digest(path)
 
 
 FAULTS: list[Fault] = []

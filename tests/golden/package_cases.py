@@ -12,7 +12,7 @@ from packages import LABELS, SavedPackage, converted
 
 from mvit_coreml import ConvertOptions, convert, load_checkpoint
 from mvit_coreml.demo.bundled_files import KINDS, demo_checkpoint
-from mvit_coreml.evaluation.class_labels import LABELS_KEY
+from mvit_coreml.evaluation.read_metadata import LABELS_KEY
 from mvit_coreml.export.metadata import PREPROCESSING_KEY, PREVIEW_PARAMS
 
 TASK_KEY, OUTPUT_KEY = "mvit_coreml.task", "mvit_coreml.output"

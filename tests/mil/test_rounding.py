@@ -13,7 +13,7 @@ import torch
 from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.kernels import find_kernel, supported_ops
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.validation.fp16_range import HeadroomRecorder
+from mvit_coreml.validation.operation_precision import HeadroomRecorder
 
 ALL_HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
 FINITE = ALL_HALVES[np.isfinite(ALL_HALVES)]

@@ -14,7 +14,13 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.preprocessing.image_loading import load_image, open_image, to_rgb
+from mvit_coreml.preprocessing.image_loading import (
+    evenly_spaced,
+    find_images,
+    load_image,
+    open_image,
+    to_rgb,
+)
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 
@@ -336,3 +342,24 @@ def test_open_image_keeps_the_mode_of_the_file(tmp_path: Path) -> None:
     image, _ = palette_image()
     image.save(tmp_path / "palette.png")
     assert open_image(tmp_path / "palette.png").mode == "P"
+
+
+def test_hidden_files_and_what_macos_leaves_beside_images_are_no_images(tmp_path: Path) -> None:
+    names = ("b.JPG", "deep/a.png", "._b.JPG", "deep/._a.png", ".thumbnails/a.png", "notes.txt")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    listed = [path.relative_to(tmp_path).as_posix() for path in find_images(tmp_path)]
+    assert listed == ["b.JPG", "deep/a.png"]
+    (tmp_path / "b.JPG").unlink()
+    (tmp_path / "deep/a.png").unlink()
+    with pytest.raises(InputError, match=r"holds no image; supported are \.avif, \.bmp"):
+        find_images(tmp_path)
+
+
+def test_limit_spreads_images_evenly() -> None:
+    assert evenly_spaced(10, 5) == [0, 2, 4, 6, 8]
+    assert evenly_spaced(10, 3) == [0, 3, 6]
+    assert evenly_spaced(3, 10) == evenly_spaced(3, None) == [0, 1, 2]
+    with pytest.raises(InputError, match="at least 1"):
+        evenly_spaced(3, 0)

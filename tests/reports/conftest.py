@@ -14,15 +14,15 @@ from mvit_coreml.evaluation.metrics import Closeness, ConfusionMatrix
 from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.reports.report import Report, build_report
-from mvit_coreml.validation.answer_comparison import (
+from mvit_coreml.validation.gates import Gate
+from mvit_coreml.validation.operation_precision import LayerError
+from mvit_coreml.validation.pytorch_comparison import (
     ImageResult,
-    LayerError,
     ParityReport,
     validate_target,
 )
-from mvit_coreml.validation.gates import Gate
-from mvit_coreml.validation.samples import Recording, Sample
-from mvit_coreml.validation.structure import Difference
+from mvit_coreml.validation.report_samples import Recording, Sample
+from mvit_coreml.validation.structure_comparison import Difference
 
 HOSTILE = "<script>alert(1)</script>\"'&|`*_[x](y)\n$\\frac$"
 

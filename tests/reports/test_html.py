@@ -15,7 +15,7 @@ from PIL import Image
 
 from mvit_coreml.reports.html import as_html
 from mvit_coreml.reports.report import Report, build_report
-from mvit_coreml.validation.samples import Recording
+from mvit_coreml.validation.report_samples import Recording
 
 VOID = {"meta", "img", "br", "wbr"}
 HOSTILE_TEXT = "<script>alert(1)</script>\"'&|`*_[x](y)\n$\\frac$"

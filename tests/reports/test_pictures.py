@@ -15,7 +15,7 @@ from mvit_coreml.reports import plots
 from mvit_coreml.reports.plots import INK, SERIES
 from mvit_coreml.reports.report import SizeBar
 from mvit_coreml.reports.thumbnails import EDGE, difference_uri, map_uri, photo_uri
-from mvit_coreml.validation.answer_comparison import LayerError
+from mvit_coreml.validation.operation_precision import LayerError
 
 VERMILLION = (213, 94, 0)
 

@@ -109,8 +109,8 @@ def test_a_fault_is_caught(fault, findings, request):
         assert by_outputs
     else:
         assert fault.caught_by in found
-    # Faulty packages are sealed with their fault, so that the seal is not what catches it.
-    assert "seal" not in found
+    # Faulty packages hold their own digest, so that it is not what catches the fault.
+    assert "digest" not in found
     assert found
     if fault.program:
         assert program_digest(load_package(path)) != program_digest(
@@ -118,10 +118,10 @@ def test_a_fault_is_caught(fault, findings, request):
         )
 
 
-def test_a_seal_that_was_left_alone_tells_of_a_change():
+def test_a_digest_that_was_left_alone_tells_of_a_change():
     editor = PackageEditor(sound_package("6-bit classifier"))
     palette = editor.palettes()[0]
     editor.store_indices(palette, np.roll(editor.indices(palette), 1))
     report = judge("6-bit classifier", editor.save())
-    assert [d.aspect for d in report.differences] == ["weight", "seal"]
+    assert [d.aspect for d in report.differences] == ["weight", "digest"]
     assert report.differences[1].detail == "the package was changed after it was converted"

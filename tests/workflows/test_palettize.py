@@ -92,7 +92,7 @@ def test_a_plan_with_values_leads_to_the_same_bytes_both_ways(
 def test_the_result_validates_against_the_checkpoint(
     plain: Path, tuned: Path, images: list[Path], tmp_path: Path
 ) -> None:
-    """Part by part, with the seal and the bits that the metadata states."""
+    """Part by part, with the digest and the bits that the metadata states."""
     plan = PaletteOptions(plan=tuned.with_suffix(".plan.toml"))
     found = palettize_package(
         plain, plan, tmp_path / "x.mlpackage", images=images[:2], against=fitted_checkpoint()
@@ -192,7 +192,7 @@ def test_a_package_of_another_tool_is_refused(plain: Path, tmp_path: Path) -> No
     assert "another tool made it" in refused(altered(plain, tmp_path, _anonymous), tmp_path)
 
 
-def test_a_changed_package_is_refused_as_a_new_seal_would_hide_it(
+def test_a_changed_package_is_refused_as_a_new_digest_would_hide_it(
     plain: Path, tmp_path: Path
 ) -> None:
     package = altered(plain, tmp_path, _renamed)

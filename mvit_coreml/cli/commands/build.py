@@ -89,7 +89,7 @@ def command(
     folders of them. What a failure or an interruption leaves undone, the next build does. Exits
     with 3 when a package fails a gate or a tolerance, else with 2 when one could not be built.
     """
-    from mvit_coreml.cli.commands.validate import find_images
+    from mvit_coreml.preprocessing.image_loading import find_images
     from mvit_coreml.workflows.recipes.build import build_recipes
     from mvit_coreml.workflows.recipes.recipe_file import find_recipes
     from mvit_coreml.workflows.recipes.recipe_reports import RecipeReports

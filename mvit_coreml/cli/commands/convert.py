@@ -128,8 +128,8 @@ def command(source: str, as_json: bool, quiet: bool, verbose: bool, **given: Any
     package takes an image and has the channel order and the scaling built in.
     """
     from mvit_coreml.checkpoints.load import load_checkpoint
-    from mvit_coreml.cli.commands.validate import find_images
     from mvit_coreml.export.atomic_package import check_destination
+    from mvit_coreml.preprocessing.image_loading import find_images
     from mvit_coreml.workflows.convert import convert
     from mvit_coreml.workflows.options import ConvertOptions
 

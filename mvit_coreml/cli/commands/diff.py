@@ -13,8 +13,8 @@ from mvit_coreml.cli.printing import echo_json
 from mvit_coreml.cli.tables import table
 
 if TYPE_CHECKING:
-    from mvit_coreml.inspection.changes import Change, WeightChange
     from mvit_coreml.inspection.diff import PackageDifferences
+    from mvit_coreml.inspection.function_diff import Change, WeightChange
 
 _EXAMPLES = """\b
 Examples:
@@ -64,7 +64,7 @@ def _as_json(differences: PackageDifferences) -> dict[str, Any]:
 
 
 def _lines(differences: PackageDifferences, everything: bool) -> Iterator[str]:
-    from mvit_coreml.inspection.changes import Section
+    from mvit_coreml.inspection.function_diff import Section
 
     sizes = [f"{size / 1e6:.2f} MB" for size in differences.sizes]
     paths = [str(differences.first), str(differences.second)]

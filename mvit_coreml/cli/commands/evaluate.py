@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mvit_coreml.cli.evaluation_report import EvaluationReport
     from mvit_coreml.evaluation.class_matching import ModelClasses
     from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
-    from mvit_coreml.validation.open_targets import OpenTarget
+    from mvit_coreml.evaluation.open_targets import OpenTarget
 
 _EXAMPLES = """\b
 Examples:
@@ -119,7 +119,7 @@ def command(source: str, dataset: Path, **given: Any) -> None:
 def _save_report(
     path: Path | None, sources: Sequence[str | None], report: EvaluationReport
 ) -> None:
-    from mvit_coreml.validation.open_targets import is_package
+    from mvit_coreml.evaluation.open_targets import is_package
 
     packages = [source for source in sources if source is not None and is_package(source)]
     save_report(
@@ -134,8 +134,8 @@ def _save_report(
 
 def _open(source: str, given: dict[str, Any]) -> tuple[OpenTarget, ...]:
     """Open what is compared: two sources, or one in both colour orders."""
+    from mvit_coreml.evaluation.open_targets import OpenOptions, open_targets
     from mvit_coreml.preprocessing.image_processor import ColorOrder
-    from mvit_coreml.validation.open_targets import OpenOptions, open_targets
 
     loading = loading_arguments(given)
 

@@ -13,7 +13,7 @@ from mvit_coreml.cli.printing import echo_json
 from mvit_coreml.cli.tables import table
 
 if TYPE_CHECKING:
-    from mvit_coreml.inspection.baked_preprocessing import BakedPreprocessing
+    from mvit_coreml.inspection.input_arithmetic import BakedPreprocessing
     from mvit_coreml.inspection.package_contents import FunctionFacts, Inspection
 
 _EXAMPLES = """\b

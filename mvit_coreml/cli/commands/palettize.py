@@ -76,8 +76,8 @@ def command(package: Path, as_json: bool, quiet: bool, verbose: bool, **given: A
     checkpoint is only needed to compare with, and for --max-drop.
     """
     from mvit_coreml.checkpoints.load import load_checkpoint
-    from mvit_coreml.cli.commands.validate import find_images
     from mvit_coreml.export.atomic_package import check_destination
+    from mvit_coreml.preprocessing.image_loading import find_images
     from mvit_coreml.workflows.options import PaletteOptions
     from mvit_coreml.workflows.palettize import palettize_package
 

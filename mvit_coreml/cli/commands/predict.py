@@ -14,9 +14,9 @@ from mvit_coreml.cli.tables import table
 from mvit_coreml.errors import InputError, PackageError
 
 if TYPE_CHECKING:
-    from mvit_coreml.evaluation.preparation import Preparation
+    from mvit_coreml.evaluation.read_metadata import Preparation
     from mvit_coreml.mil.predictor import Predictor
-    from mvit_coreml.validation.fp16_range import OpHeadroom
+    from mvit_coreml.validation.operation_precision import OpHeadroom
 
 _EXAMPLES = """\b
 Examples:
@@ -108,7 +108,7 @@ def command(package: Path, images: tuple[Path, ...], as_json: bool, **given: Any
     from mvit_coreml.cli.prediction_report import PredictionReport
     from mvit_coreml.evaluation.targets import PackageTarget
     from mvit_coreml.mil.predictor import Predictor
-    from mvit_coreml.validation.fp16_range import HeadroomRecorder
+    from mvit_coreml.validation.operation_precision import HeadroomRecorder
 
     missing = next((image for image in images if not image.exists()), None)
     if missing is not None:
@@ -141,7 +141,7 @@ def command(package: Path, images: tuple[Path, ...], as_json: bool, **given: Any
 def _preparation(predictor: Predictor, source: str | None, fit: Any) -> Preparation:
     """Read how images are prepared, from the package or from what stands in for it."""
     from mvit_coreml.checkpoints.load import load_image_processor
-    from mvit_coreml.evaluation.preparation import Preparation, image_input, read_preparation
+    from mvit_coreml.evaluation.read_metadata import Preparation, image_input, read_preparation
 
     package, function = predictor.package, predictor.function
     if source is None:
@@ -166,7 +166,7 @@ def _preparation(predictor: Predictor, source: str | None, fit: Any) -> Preparat
 
 
 def _num_labels(predictor: Predictor) -> int | None:
-    from mvit_coreml.evaluation.class_labels import class_labels
+    from mvit_coreml.evaluation.read_metadata import class_labels
 
     labels = class_labels(predictor.package, predictor.function)
     return None if labels is None else len(labels)

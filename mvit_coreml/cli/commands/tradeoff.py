@@ -102,7 +102,7 @@ def command(ctx: click.Context, /, source: str, as_json: bool, quiet: bool, **gi
     while a plan is tuned it ends that tuning.
     """
     from mvit_coreml.checkpoints.load import load_checkpoint
-    from mvit_coreml.cli.commands.validate import find_images
+    from mvit_coreml.preprocessing.image_loading import find_images
     from mvit_coreml.workflows.options import ConvertOptions
     from mvit_coreml.workflows.tradeoff.measure_tradeoff import measure_tradeoff
     from mvit_coreml.workflows.tradeoff.write_tradeoff import (

@@ -15,7 +15,7 @@ from mvit_coreml.cli.reports import check_report, report_option, samples, save_r
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:
-    from mvit_coreml.validation.answer_comparison import ParityReport
+    from mvit_coreml.validation.pytorch_comparison import ParityReport
 
 _EXAMPLES = """\b
 Examples:
@@ -85,6 +85,7 @@ def command(package: Path, source: str, report: Path | None, as_json: bool, **gi
     Works on packages of other tools too; without --images synthetic pictures are used.
     """
     from mvit_coreml.checkpoints.load import load_checkpoint
+    from mvit_coreml.preprocessing.image_loading import find_images
     from mvit_coreml.workflows.validate import gate_message, validate
 
     check_report(report)
@@ -114,30 +115,6 @@ def command(package: Path, source: str, report: Path | None, as_json: bool, **gi
         click.echo(_summary(parity, layers=given["layers"]))
     if not parity.passed:
         raise GateError(f"{package}: {gate_message(parity)}")
-
-
-def find_images(path: Path, limit: int | None = None) -> list[Path]:
-    """List the photos of a folder and its subfolders in order of name, or the one photo.
-
-    Args:
-        path: folder or file.
-        limit: keep this many, spread evenly.
-
-    Raises:
-        InputError: there is none.
-    """
-    from mvit_coreml.evaluation.csv_tables import IMAGE_SUFFIXES
-
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise InputError(f"{path}: no such folder or file; --images names photos")
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    if not found:
-        raise InputError(f"{path}: holds no image; supported are {', '.join(IMAGE_SUFFIXES)}")
-    if limit is None or limit >= len(found):
-        return found
-    return [found[index * len(found) // limit] for index in range(limit)]
 
 
 def _show_progress(done: int, total: int) -> None:

@@ -20,7 +20,7 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan_file import values_path
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export.atomic_package import SUFFIX, check_destination, publish, staging_folder
-from mvit_coreml.validation.samples import REPORT_SAMPLES
+from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 from mvit_coreml.workflows.build_package import Stage
 from mvit_coreml.workflows.convert import ConvertedPackage, convert
 from mvit_coreml.workflows.finishing import PLAN_SUFFIX

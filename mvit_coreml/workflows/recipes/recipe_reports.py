@@ -11,9 +11,9 @@ from typing import Any
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.reports.report import build_report
 from mvit_coreml.reports.write_report import write_report
-from mvit_coreml.validation.answer_comparison import ParityReport
 from mvit_coreml.validation.gates import Gate
-from mvit_coreml.validation.samples import REPORT_SAMPLES
+from mvit_coreml.validation.pytorch_comparison import ParityReport
+from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 from mvit_coreml.workflows.finishing import PICTURES_AFTER_CONVERSION
 from mvit_coreml.workflows.recipes.package_index import Check
 from mvit_coreml.workflows.recipes.recipe_file import Recipe

@@ -23,13 +23,13 @@ from mvit_coreml.compression.coremltools_palettes import (
 from mvit_coreml.compression.palettized_weight import BLOCKWISE_IOS, UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import PlanValues, Scalar, make_plan
 from mvit_coreml.errors import GateError, InputError
-from mvit_coreml.evaluation.accuracy_drop import read_dataset
+from mvit_coreml.evaluation.accuracy import read_dataset
 from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
-from mvit_coreml.evaluation.preparation import read_preparation
+from mvit_coreml.evaluation.read_metadata import read_preparation
 from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
 from mvit_coreml.export.atomic_package import SUFFIX, package_size
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.validation.judging import Judge, Judgement
+from mvit_coreml.validation.pytorch_comparison import Judge, Judgement
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import PackageBuilder
 from mvit_coreml.workflows.fit_palettes import PaletteFitting

@@ -1,16 +1,19 @@
-"""A few images with both answers, and pairs of scores, kept while a package is validated."""
+"""Images with both answers, and pairs of scores, kept of a validation for its report."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_coreml.evaluation.metrics import softmax, top_k
+from mvit_coreml.evaluation.metrics import top_k
 from mvit_coreml.evaluation.targets import Answer, PackageTarget
 from mvit_coreml.preprocessing.geometry import Placement
+from mvit_coreml.validation.pytorch_comparison import ComparedImage
 
 # Images that a report shows.
 REPORT_SAMPLES = 12
@@ -65,21 +68,17 @@ class Recording:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Candidate:
-    """What is kept of an image that may be shown: no scores, which may be large maps."""
+    """An image that may be shown, without its pixels and scores, which may be large.
 
-    index: int
-    name: str
+    Attributes:
+        order: disagreement first, then what is off most.
+        image: a path, a Pillow image or an array.
+        sample: makes the sample of its pixels.
+    """
+
+    order: tuple[float, float, int]
     image: Any
-    agrees: float
-    snr: float
-    reference: Ranking
-    package: Ranking
-    maps: Maps | None
-
-    @property
-    def order(self) -> tuple[float, float, int]:
-        """Disagreement first, then what is off most."""
-        return (self.agrees, self.snr, self.index) if self.agrees < 1 else (1.0, 0.0, self.index)
+    sample: Callable[..., Sample]
 
 
 class SampleRecorder:
@@ -102,95 +101,72 @@ class SampleRecorder:
         self.pairs: list[tuple[float, float]] = []
         self.count = 0
 
-    def add(
-        self,
-        name: str,
-        image: Any,
-        answers: tuple[Answer, Answer],
-        scores: tuple[NDArray[Any], NDArray[Any]],
-        agrees: float,
-        snr: float,
-    ) -> None:
+    def add(self, name: str, image: Any, compared: ComparedImage) -> None:
         """Take note of one image.
 
         Args:
             name: of the image.
             image: a path, a Pillow image or an array.
-            answers: the package's and the reference's.
-            scores: the package's and the reference's scores, of equal size.
-            agrees: share of agreement.
-            snr: of the scores, in dB.
+            compared: the package's and the reference's answers to it.
         """
-        among_worst = agrees < 1 and (
-            len(self.worst) < self.samples or (agrees, snr) < self.worst[-1].order[:2]
-        )
+        disagrees = compared.agrees < 1
+        order = (compared.agrees, compared.snr, self.count) if disagrees else (1.0, 0.0, self.count)
+        among_worst = disagrees and (len(self.worst) < self.samples or order < self.worst[-1].order)
         if among_worst or self.count in self.places:
-            candidate = self._candidate(name, image, answers, agrees, snr)
+            candidate = _Candidate(order=order, image=image, sample=_sample_of(name, compared))
             if self.count in self.places:
                 self.spread.append(candidate)
             if among_worst:
                 self.worst = sorted([*self.worst, candidate], key=_order)[: self.samples]
-        self._add_pairs(*scores)
+        self._add_pairs(*compared.scores)
         self.count += 1
 
     def result(self) -> Recording:
         """Return what was chosen of everything taken note of so far."""
-        chosen = {c.index: c for c in self.worst[: round(self.samples * _WORST_SHARE)]}
+        chosen = {c.order: c for c in self.worst[: round(self.samples * _WORST_SHARE)]}
         for candidate in [*self.spread, *self.worst]:
             if len(chosen) < self.samples:
-                chosen.setdefault(candidate.index, candidate)
-        ordered = sorted(chosen.values(), key=_order)
-        return Recording(
-            samples=tuple(self._sample(candidate) for candidate in ordered),
-            score_pairs=tuple(self.pairs),
-        )
+                chosen.setdefault(candidate.order, candidate)
+        samples = []
+        for candidate in sorted(chosen.values(), key=_order):
+            # Preparing it once more costs less than keeping every candidate's pixels.
+            fitted = self.target.preparation(candidate.image)
+            pixels = _view(fitted.pixels, fitted.placement).copy()
+            samples.append(candidate.sample(pixels=pixels))
+        return Recording(samples=tuple(samples), score_pairs=tuple(self.pairs))
 
-    def _add_pairs(self, found: NDArray[Any], wanted: NDArray[Any]) -> None:
-        if found.dtype.kind != "f":  # class indices are no scores
+    def _add_pairs(self, scores: NDArray[Any], reference: NDArray[Any]) -> None:
+        if scores.dtype.kind != "f":  # class indices are no scores
             return
         # As many of each image, or one of each so many images.
         share = _PAIRS / self.images
-        wished = int((self.count + 1) * share) - int(self.count * share)
+        count = int((self.count + 1) * share) - int(self.count * share)
         random = np.random.default_rng(self.count)
-        places = random.choice(found.size, min(wished, found.size), replace=False)
-        pairs = np.stack([wanted.ravel()[places], found.ravel()[places]], axis=1).astype(float)
+        places = random.choice(scores.size, min(count, scores.size), replace=False)
+        pairs = np.stack([reference.ravel()[places], scores.ravel()[places]], axis=1).astype(float)
         self.pairs += [(a, b) for a, b in pairs[np.isfinite(pairs).all(axis=1)].tolist()]
-
-    def _candidate(
-        self, name: str, image: Any, answers: tuple[Answer, Answer], agrees: float, snr: float
-    ) -> _Candidate:
-        found, expected = answers
-        first, second, maps = expected.class_map(), found.class_map(), None
-        if first is not None and second is not None:
-            first, second = (_view(value, found.placement) for value in (first, second))
-            maps = first.astype(np.int32), second.astype(np.int32)
-        return _Candidate(
-            index=self.count,
-            name=name,
-            image=image,
-            agrees=agrees,
-            snr=snr,
-            reference=_ranking(expected),
-            package=_ranking(found),
-            maps=maps,
-        )
-
-    def _sample(self, candidate: _Candidate) -> Sample:
-        # Preparing it once more costs less than keeping every candidate's pixels.
-        fitted = self.target.preparation(candidate.image)
-        return Sample(
-            image=candidate.name,
-            agrees=candidate.agrees,
-            snr=candidate.snr,
-            pixels=_view(fitted.pixels, fitted.placement).copy(),
-            reference=candidate.reference,
-            package=candidate.package,
-            maps=candidate.maps,
-        )
 
 
 def _order(candidate: _Candidate) -> tuple[float, float, int]:
     return candidate.order
+
+
+def _sample_of(name: str, compared: ComparedImage) -> Callable[..., Sample]:
+    """Return what makes a sample of an image's pixels."""
+    maps = None
+    reference, package = compared.expected.class_map(), compared.answer.class_map()
+    if reference is not None and package is not None:
+        place = compared.answer.placement
+        maps = _view(reference, place).astype(np.int32), _view(package, place).astype(np.int32)
+    return partial(
+        Sample,
+        image=name,
+        agrees=compared.agrees,
+        snr=compared.snr,
+        reference=_ranking(compared.expected),
+        package=_ranking(compared.answer),
+        maps=maps,
+    )
 
 
 def _view(array: NDArray[Any], placement: Placement) -> NDArray[Any]:
@@ -204,15 +180,7 @@ def _view(array: NDArray[Any], placement: Placement) -> NDArray[Any]:
 
 
 def _ranking(answer: Answer) -> Ranking:
-    scores = answer.scores()
-    if scores is None:
+    scores, probabilities = answer.scores(), answer.probabilities()
+    if scores is None or probabilities is None:
         return ()
-    probabilities = as_probabilities(scores)
     return tuple((index, float(probabilities[index])) for index in top_k(scores, _CLASSES))
-
-
-def as_probabilities(scores: NDArray[Any]) -> NDArray[Any]:
-    """Return (C,) probabilities of (C,) scores, which are logits or probabilities already."""
-    if scores.min() >= 0 and abs(float(scores.sum()) - 1) < 0.05:
-        return scores
-    return softmax(scores)

@@ -10,7 +10,8 @@ import pytest
 from mvit_coreml.evaluation.targets import Answer
 from mvit_coreml.preprocessing.geometry import Placement
 from mvit_coreml.preprocessing.image_processor import FittedImage
-from mvit_coreml.validation.samples import SampleRecorder
+from mvit_coreml.validation.pytorch_comparison import ComparedImage
+from mvit_coreml.validation.report_samples import SampleRecorder
 
 PLACE = Placement(image_size=(4, 8), resized_size=(4, 8), input_size=(8, 8))
 
@@ -29,12 +30,17 @@ def recorder(samples: int, images: int) -> SampleRecorder:
     return SampleRecorder(target, samples, images)
 
 
-def classified(scores: Any) -> Answer:
-    return Answer(outputs={"logits": np.asarray(scores, np.float32)}, placement=PLACE)
+def classified(scores: Any, role: str = "logits") -> Answer:
+    return Answer(outputs={role: np.asarray(scores, np.float32)}, placement=PLACE)
 
 
 def segmented(class_map: Any) -> Answer:
     return Answer(outputs={"classes": np.asarray(class_map, np.int32)[None]}, placement=PLACE)
+
+
+def compared(answers: Any, scores: Any, agrees: float, snr: float) -> ComparedImage:
+    answer, expected = answers
+    return ComparedImage(answer=answer, expected=expected, scores=scores, snr=snr, agrees=agrees)
 
 
 def run(agreements: Any, samples: int, snrs: Any = None) -> list[str]:
@@ -43,7 +49,7 @@ def run(agreements: Any, samples: int, snrs: Any = None) -> list[str]:
     for index, agrees in enumerate(agreements):
         ratio = 20.0 if snrs is None else snrs[index]
         scores = np.zeros(2), np.zeros(2)
-        chosen.add(str(index), index, answers, scores, agrees, ratio)
+        chosen.add(str(index), index, compared(answers, scores, agrees, ratio))
     return [sample.image for sample in chosen.result().samples]
 
 
@@ -71,8 +77,8 @@ def test_there_are_no_more_samples_than_images():
 def test_the_three_likeliest_classes_are_kept_with_their_probabilities():
     chosen = recorder(1, 1)
     logits = np.log([0.1, 0.2, 0.3, 0.4])
-    answers = classified([0.4, 0.3, 0.2, 0.1]), classified(logits)
-    chosen.add("a", 7, answers, (logits, logits), 0.0, 1.0)
+    answers = classified([0.4, 0.3, 0.2, 0.1], "probabilities"), classified(logits)
+    chosen.add("a", 7, compared(answers, (logits, logits), 0.0, 1.0))
     (sample,) = chosen.result().samples
     assert [index for index, _ in sample.package] == [0, 1, 2]
     assert [share for _, share in sample.package] == pytest.approx([0.4, 0.3, 0.2])
@@ -80,12 +86,25 @@ def test_the_three_likeliest_classes_are_kept_with_their_probabilities():
     assert [share for _, share in sample.reference] == pytest.approx([0.4, 0.3, 0.2])
 
 
+def test_logits_that_add_up_to_one_are_no_probabilities():
+    chosen = recorder(1, 1)
+    logits = [1.5, -0.25, -0.25], [0.5, 0.25, 0.25]
+    answers = classified(logits[0]), classified(logits[1])
+    chosen.add("a", 7, compared(answers, (np.zeros(2), np.zeros(2)), 0.0, 1.0))
+    (sample,) = chosen.result().samples
+    shares = [share for _, share in sample.reference]
+    # exp(0.25) of the others
+    assert shares == pytest.approx([0.390991, 0.304505, 0.304505], abs=1e-6)
+
+
 def test_padding_is_cut_off_pictures_and_maps_of_any_resolution():
     chosen = recorder(1, 1)
-    found, expected = np.full((4, 4), 9), np.full((4, 4), 9)
-    found[1:3], expected[1:3] = 2, 3
+    package_map, reference_map = np.full((4, 4), 9), np.full((4, 4), 9)
+    package_map[1:3], reference_map[1:3] = 2, 3
     scores = np.zeros(2), np.zeros(2)
-    chosen.add("a", 7, (segmented(found), segmented(expected)), scores, 0.5, 1.0)
+    chosen.add(
+        "a", 7, compared((segmented(package_map), segmented(reference_map)), scores, 0.5, 1.0)
+    )
     (sample,) = chosen.result().samples
     assert sample.pixels.shape == (4, 8, 3)
     assert np.unique(sample.pixels).tolist() == [7]
@@ -104,7 +123,7 @@ def test_pairs_are_scores_of_the_same_class_from_every_image(images, size, expec
         for index in range(images):
             wanted = np.arange(size) + 10_000 * index
             scores = (wanted + 0.5).astype(np.float32), wanted.astype(np.float32)
-            chosen.add(str(index), index, answers, scores, 1.0, 9.0)
+            chosen.add(str(index), index, compared(answers, scores, 1.0, 9.0))
         return chosen.result().score_pairs
 
     found = pairs()
@@ -119,7 +138,7 @@ def test_more_images_than_pairs_are_drawn_from_evenly():
     answers = classified([0.0, 1.0]), classified([1.0, 0.0])
     for index in range(4000):
         scores = np.array([index, index]) + 0.25, np.array([index, index]) + 0.0
-        chosen.add(str(index), index, answers, scores, 1.0, 9.0)
+        chosen.add(str(index), index, compared(answers, scores, 1.0, 9.0))
     firsts = [first for first, _ in chosen.result().score_pairs]
     assert np.diff(firsts).tolist() == [4.0] * 999
 
@@ -127,6 +146,6 @@ def test_more_images_than_pairs_are_drawn_from_evenly():
 def test_class_indices_and_infinite_scores_are_no_pairs():
     chosen = recorder(1, 2)
     answers = classified([0.0, 1.0]), classified([1.0, 0.0])
-    chosen.add("0", 0, answers, (np.array([1, 2]), np.array([1, 2])), 1.0, 9.0)
-    chosen.add("1", 1, answers, (np.array([np.inf, 2.0]), np.array([1.0, 2.0])), 1.0, 9.0)
+    chosen.add("0", 0, compared(answers, (np.array([1, 2]), np.array([1, 2])), 1.0, 9.0))
+    chosen.add("1", 1, compared(answers, (np.array([np.inf, 2.0]), np.array([1.0, 2.0])), 1.0, 9.0))
     assert chosen.result().score_pairs == ((2.0, 2.0),)

@@ -1,4 +1,4 @@
-"""What a package answers about photos, in words: classes, shares of pixels, painted maps."""
+"""Predictions of a package to show: likeliest classes, shares of pixels, painted class maps."""
 
 from __future__ import annotations
 
@@ -9,17 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_coreml.evaluation.metrics import softmax, top_k
-from mvit_coreml.evaluation.targets import Answer
-from mvit_coreml.preprocessing.segmentation_maps import (
-    post_process_semantic_segmentation,
-    unfit_map,
-)
+from mvit_coreml.evaluation.metrics import top_k
+from mvit_coreml.evaluation.targets import NOT_SEEN, Answer
 from mvit_coreml.visualization.legend import LegendEntry, add_legend
 from mvit_coreml.visualization.segmentation_colors import overlay
-
-# In a photo's class map: a pixel that the fit cut off, which the package never saw.
-NOT_SEEN = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +62,10 @@ def top_classes(answer: Answer, labels: Sequence[str] | None, count: int) -> lis
         labels: class names.
         count: how many to return.
     """
-    scores = answer.scores()
+    scores, probabilities = answer.scores(), answer.probabilities()
     assert scores is not None
+    assert probabilities is not None
     are_logits = "probabilities" not in answer.outputs
-    probabilities = softmax(scores) if are_logits else scores
     return [
         ClassScore(
             index=index,
@@ -82,26 +75,6 @@ def top_classes(answer: Answer, labels: Sequence[str] | None, count: int) -> lis
         )
         for index in top_k(scores, count)
     ]
-
-
-def photo_classes(answer: Answer) -> NDArray[np.int32]:
-    """Lay a segmenter's classes on the whole photo.
-
-    Scores of a coarser map are resized bilinearly to the package's input before the highest is
-    taken; the map then comes to the photo by nearest neighbour.
-
-    Returns:
-        (H, W) class indices of the photo's size, :data:`NOT_SEEN` where the fit cut it off.
-    """
-    found = answer.class_map()
-    assert found is not None
-    for name in ("logits", "probabilities"):
-        scores = answer.outputs.get(name)
-        if "classes" not in answer.outputs and scores is not None and scores.ndim == 4:
-            size = answer.placement.input_size
-            (found,) = post_process_semantic_segmentation(np.asarray(scores), [size])
-            break
-    return unfit_map(np.asarray(found, np.int32), answer.placement, fill=NOT_SEEN)
 
 
 def class_shares(classes: NDArray[Any], labels: Sequence[str] | None) -> list[ClassShare]:
@@ -133,7 +106,7 @@ def paint_classes(
 
     Args:
         photo: the photo.
-        classes: (H, W) from :func:`photo_classes`.
+        classes: (H, W) from :meth:`~mvit_coreml.evaluation.targets.Answer.photo_map`.
         colors: (num_labels, 3) uint8 RGB.
         shares: from :func:`class_shares`; what the legend lists.
         alpha: weight of the colours.

@@ -1,4 +1,4 @@
-"""From what a user names, a package or a checkpoint, to targets that answer photos."""
+"""Opening what a user names, packages or checkpoints, as targets that answer photos."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.checkpoints.load import load_checkpoint
 from mvit_coreml.errors import InputError
-from mvit_coreml.evaluation.class_labels import class_labels
 from mvit_coreml.evaluation.class_matching import ModelClasses
-from mvit_coreml.evaluation.preparation import Preparation, image_input, read_preparation
+from mvit_coreml.evaluation.read_metadata import (
+    Preparation,
+    class_labels,
+    image_input,
+    read_preparation,
+)
 from mvit_coreml.evaluation.targets import OutputRole, PackageTarget, ReferenceTarget
 from mvit_coreml.export.atomic_package import SUFFIX
 from mvit_coreml.mil.predictor import Engine, Predictor
 from mvit_coreml.models.config import Task
 from mvit_coreml.preprocessing.geometry import Fit
-from mvit_coreml.preprocessing.image_processor import ColorOrder, FittedImage
+from mvit_coreml.preprocessing.image_processor import ColorOrder
 
 # How to reach the hub changes nothing about a package.
 _HARMLESS = ("token", "cache_dir", "local_files_only")
@@ -101,43 +103,46 @@ def open_targets(
         for index, source in enumerate(sources)
         if not is_package(source)
     }
-    given = [name for name in options.loading if name not in _HARMLESS]
-    if not checkpoints and (options.fit is not None or given):
-        name = "fit" if options.fit is not None else given[0].replace("_", " ")
-        raise InputError(
-            f"{sources[0]}: is a package, whose {name} was settled when it was converted; give it "
-            "for checkpoints only"
-        )
-    orders = [options.color_order, *[None] * (len(sources) - 1)]
+    _check_options(str(sources[0]), options, bool(checkpoints), len(checkpoints) < len(sources))
+    # Only the first source's colour order can be overridden.
+    ways = [options, *[replace(options, color_order=None) for _ in sources[1:]]]
     beside = next(iter(checkpoints.values()), None)
-    opened: dict[int, OpenTarget] = {
-        index: _open_package(Path(source).expanduser(), beside, options, orders[index])
+    opened = {
+        index: _open_package(Path(source).expanduser(), beside, ways[index])
         for index, source in enumerate(sources)
         if index not in checkpoints
     }
-    if not opened and options.function is not None:
-        raise InputError(f"{sources[0]}: is a checkpoint; only packages have functions")
-    package = next((found.target for found in opened.values()), None)
+    like = next((package.target for package in opened.values()), None)
+    assert like is None or isinstance(like, PackageTarget)
     for index, checkpoint in checkpoints.items():
-        like = package if isinstance(package, PackageTarget) else None
-        opened[index] = _open_checkpoint(checkpoint, like, options, orders[index])
+        opened[index] = _open_checkpoint(checkpoint, like, ways[index])
     targets = tuple(opened[index] for index in range(len(sources)))
     _check_comparable(targets)
     return targets
 
 
-def _open_package(
-    path: Path, beside: Checkpoint | None, options: OpenOptions, color_order: ColorOrder | None
-) -> OpenTarget:
+def _check_options(name: str, options: OpenOptions, checkpoints: bool, packages: bool) -> None:
+    """Refuse options of checkpoints without one, and of packages without one."""
+    changing = [option for option in options.loading if option not in _HARMLESS]
+    if not checkpoints and (options.fit is not None or changing):
+        option = "fit" if options.fit is not None else changing[0].replace("_", " ")
+        raise InputError(
+            f"{name}: is a package, whose {option} was settled when it was converted; give it "
+            "for checkpoints only"
+        )
+    if not packages and options.function is not None:
+        raise InputError(f"{name}: is a checkpoint; only packages have functions")
+
+
+def _open_package(path: Path, beside: Checkpoint | None, options: OpenOptions) -> OpenTarget:
     predictor = Predictor(path, options.function, engine=options.engine)
     image = image_input(predictor.package, predictor.function)
     preparation = read_preparation(predictor.package, predictor.function)
     notes: tuple[str, ...] = ()
     if preparation is None and beside is not None:
         size = (image.height, image.width)
-        processor = beside.image_processor.for_input_size(size, _trained_size(beside))
         preparation = Preparation(
-            processor=processor,
+            processor=beside.image_processor.for_input_size(size, beside.input_size),
             fit=options.fit or _default_fit(beside.task),
             color_order=image.color_order.upper(),
         )
@@ -146,39 +151,29 @@ def _open_package(
             f"{beside.provenance.name} says",
         )
     declared: ColorOrder = "BGR" if image.color_order == "bgr" else "RGB"
-    if color_order is not None and image.color_order == "grayscale":
+    if options.color_order is not None and image.color_order == "grayscale":
         raise InputError(f"{path}: takes gray images, which have no colour order")
-    if color_order not in (None, declared) and preparation is not None:
-        preparation = _SwappedPreparation(**vars(preparation))
+    if options.color_order not in (None, declared) and preparation is not None:
+        preparation = replace(preparation, swap_channels=True)
     count = None if beside is None else len(beside.id2label)
     target = PackageTarget(predictor, preparation, count, options.workers)
-    task = _package_task(target)
     return OpenTarget(
         target=target,
-        task=task,
+        task=_package_task(target),
         classes=_package_classes(target, count),
         declared_order=declared,
-        color_order=color_order or declared,
+        color_order=options.color_order or declared,
         reduce_labels=False,
         engine=predictor.engine,
         notes=notes,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _SwappedPreparation(Preparation):
-    """Hands over red as blue and blue as red: the package's colour order, turned round."""
-
-    def __call__(self, image: Any) -> FittedImage:
-        fitted = super().__call__(image)
-        return replace(fitted, pixels=np.ascontiguousarray(fitted.pixels[..., ::-1]))
-
-
 def _package_task(target: PackageTarget) -> Task:
     for role in target.roles:
-        if role.kind in ("classes", "map_logits", "map_probabilities"):
+        if role.is_map:
             return "semantic-segmentation"
-        if role.kind in ("logits", "probabilities"):
+        if role.is_scores:
             return "image-classification"
     raise InputError(
         f"{target.package.path}: answers features, not classes; there is no accuracy to measure"
@@ -190,39 +185,37 @@ def _package_classes(target: PackageTarget, count: int | None) -> ModelClasses |
     if labels is not None:
         return ModelClasses(count=len(labels), labels=labels)
     for role in target.roles:
-        if role.kind in ("logits", "map_logits", "probabilities", "map_probabilities"):
-            shape = role.shape
-            if len(shape) > 1 and shape[1] > 0:
-                return ModelClasses(count=shape[1])
+        if role.is_scores and len(role.shape) > 1 and role.shape[1] > 0:
+            return ModelClasses(count=role.shape[1])
     return None if count is None else ModelClasses(count=count)
 
 
 def _open_checkpoint(
-    checkpoint: Checkpoint,
-    like: PackageTarget | None,
-    options: OpenOptions,
-    color_order: ColorOrder | None,
+    checkpoint: Checkpoint, like: PackageTarget | None, options: OpenOptions
 ) -> OpenTarget:
-    name = checkpoint.provenance.name
     if checkpoint.task == "backbone":
-        raise InputError(f"{name}: is a backbone without classes; there is no accuracy to measure")
-    size = _trained_size(checkpoint) if like is None else (like.image.height, like.image.width)
+        raise InputError(
+            f"{checkpoint.provenance.name}: is a backbone without classes; there is no accuracy to "
+            "measure"
+        )
+    size = checkpoint.input_size if like is None else (like.image.height, like.image.width)
     fit = options.fit or (like.preparation.fit if like is not None else None)
     target = ReferenceTarget(
         checkpoint,
         roles=(_reference_role(checkpoint.task, like, size),),
         fit=fit or _default_fit(checkpoint.task),
         size=size,
-        color_order=color_order,
+        color_order=options.color_order,
     )
     labels = tuple(checkpoint.id2label.values())
-    declared = checkpoint.image_processor.color_order
+    flips = checkpoint.image_processor.do_flip_channel_order
+    declared: ColorOrder = "BGR" if flips else "RGB"
     return OpenTarget(
         target=target,
         task=checkpoint.task,
         classes=ModelClasses(count=len(labels), labels=labels),
         declared_order=declared,
-        color_order=color_order or declared,
+        color_order=options.color_order or declared,
         reduce_labels=checkpoint.image_processor.do_reduce_labels,
         engine="pytorch",
         notes=checkpoint.notes,
@@ -230,18 +223,13 @@ def _open_checkpoint(
 
 
 def _reference_role(task: Task, like: PackageTarget | None, size: tuple[int, int]) -> OutputRole:
+    """Return what a checkpoint is to answer: logits, or maps as the package beside it."""
     if task == "image-classification":
         return OutputRole(name="logits", role="logits", kind="logits", shape=())
-    roles = () if like is None else like.roles
-    for role in roles:
-        maps = role.kind in ("classes", "map_logits", "map_probabilities")
-        if maps and len(role.shape) > 1 and min(role.shape[-2:]) > 0:
+    for role in () if like is None else like.roles:
+        if role.is_map and len(role.shape) > 1 and min(role.shape[-2:]) > 0:
             return role
     return OutputRole(name="classes", role="classes", kind="classes", shape=(1, *size))
-
-
-def _trained_size(checkpoint: Checkpoint) -> tuple[int, int]:
-    return checkpoint.image_processor.input_size or checkpoint.config.image_hw
 
 
 def _default_fit(task: Task) -> Fit:
@@ -254,6 +242,6 @@ def _check_comparable(targets: Sequence[OpenTarget]) -> None:
         pair = f"{first.target.name} and {other.target.name} do not compare"
         if other.task != first.task:
             raise InputError(f"{pair}: one is for {first.task}, the other for {other.task}")
-        counts = [found.classes.count for found in (first, other) if found.classes is not None]
+        counts = [one.classes.count for one in (first, other) if one.classes is not None]
         if len(set(counts)) > 1:
             raise InputError(f"{pair}: one has {counts[0]} classes, the other {counts[1]}")

@@ -1,4 +1,4 @@
-"""The preprocessing that a package's program does itself, read from its first operations."""
+"""The arithmetic that a package does on its image first: scale and bias, read from its program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_coreml.mil.program import Argument, Function, ImageFeature, Operation, Reference
+from mvit_coreml.mil.program import Function, ImageFeature, Operation, Reference
 from mvit_coreml.mil.stored_weights import Constants
 
 _ARITHMETIC = ("mul", "add", "sub", "real_div")
@@ -55,33 +55,25 @@ def read_baked_preprocessing(function: Function, constants: Constants) -> BakedP
     channels = 1 if image.color_order == "grayscale" else 3
     scale, bias = np.ones(channels), np.zeros(channels)
     names: list[str] = []
-    value, following = image.name, 0
-    while True:
-        users = [
-            (index, operation)
-            for index, operation in enumerate(function.operations[following:], following)
-            if any(_is(given, value) for values in operation.inputs.values() for given in values)
-        ]
-        if len(users) != 1 or value in function.results:
+    value = image.name
+    while value not in function.results:
+        users = [step for step in function.operations if value in step.value_names]
+        if len(users) != 1:
             break
-        index, operation = users[0]
-        if operation.op_type not in _PASSING:
-            step = _affine(operation, value, constants, channels)
-            if step is None:
+        (step,) = users
+        if step.op_type not in _PASSING:
+            affine = _affine(step, value, constants, channels)
+            if affine is None:
                 break
-            scale, bias = scale * step[0], bias * step[0] + step[1]
-            names.append(operation.name)
-        value, following = operation.outputs[0].name, index + 1
+            scale, bias = scale * affine[0], bias * affine[0] + affine[1]
+            names.append(step.name)
+        value = step.outputs[0].name
     return BakedPreprocessing(
         color_order=image.color_order,
         scale=tuple(scale.tolist()),
         bias=tuple(bias.tolist()),
         operations=tuple(names),
     )
-
-
-def _is(argument: Argument, name: str) -> bool:
-    return isinstance(argument, Reference) and argument.name == name
 
 
 def _affine(
@@ -91,7 +83,7 @@ def _affine(
     if operation.op_type not in _ARITHMETIC:
         return None
     (x,), (y,) = operation.inputs["x"], operation.inputs["y"]
-    first = _is(x, value)
+    first = isinstance(x, Reference) and x.name == value
     other = y if first else x
     if not constants.is_constant(other):
         return None

@@ -11,7 +11,7 @@ from mvit_coreml.evaluation.targets import PackageTarget
 from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.validation.layer_errors import layer_errors
+from mvit_coreml.validation.operation_precision import layer_errors
 
 PHOTOS = [np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8) for seed in range(2)]
 OPTIONS = {"precision": "fp32", "output": "logits"}

@@ -9,7 +9,7 @@ import pytest
 from packages import LABELS, converted, image, small_checkpoint
 
 from mvit_coreml.errors import CheckpointError, InputError, PackageError
-from mvit_coreml.validation.open_targets import OpenOptions, is_package, open_targets
+from mvit_coreml.evaluation.open_targets import OpenOptions, is_package, open_targets
 
 CLASSIFIER, SEGMENTER = "mobilevit", "mobilenet_v2"
 SEGMENTATION = "semantic-segmentation"

@@ -1,18 +1,21 @@
-"""Range of what a program's operations compute, and which of them leave that of fp16."""
+"""Precision of every operation of a package: the error it adds, and whether fp16 is safe for it."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mvit_coreml.evaluation.metrics import MAX_DB, ClosenessMeter
 from mvit_coreml.evaluation.targets import PackageTarget
-from mvit_coreml.mil.program import Operation, Reference
+from mvit_coreml.mil.interpreter import Runtime
+from mvit_coreml.mil.program import Function, Operation, Package
 
 # Magnitudes from here on round to infinity; below these they lose digits or become zero.
 _OVERFLOW = 65520.0
@@ -28,6 +31,72 @@ _SMALLEST_RMS = 2.0**-13
 # Normalisations square the deviations from the mean, which processors may do in fp16.
 _SQUARING = frozenset({"layer_norm", "instance_norm", "l2_norm", "reduce_l2_norm", "square"})
 _LARGEST_SQUARED = _LARGEST**0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerError:
+    """Error of one operation's result against the same operation without any rounding.
+
+    Attributes:
+        operation: its name.
+        op_type: its type.
+        snr: in dB.
+        drop: how much lower than the worst of what it is computed from, in dB.
+    """
+
+    operation: str
+    op_type: str
+    snr: float
+    drop: float
+
+
+def layer_errors(
+    target: PackageTarget, expected: Package, images: Sequence[Any]
+) -> list[LayerError]:
+    """Return the error of every operation that both packages have, in order of execution.
+
+    Args:
+        target: the package, with its rounding and its palettes.
+        expected: the same package without palettes; run without rounding.
+        images: a few; more change the figures little.
+    """
+    exact = Runtime(expected, target.function.name, arithmetic="fp32")
+    shared = set(exact.operations)
+    steps = [
+        step for step in target.function.steps if step.op_type != "classify" and step.name in shared
+    ]
+    meters = {step.name: ClosenessMeter() for step in steps}
+    for image in images:
+        pixels = target.preparation(image).pixels
+        names = list(meters)
+        actual = target.run_pixels(pixels, outputs=[], intermediates=names)
+        truth = exact.run({target.image.name: pixels}, outputs=[], intermediates=names)
+        for name, meter in meters.items():
+            for value, reference in zip(_parts(actual[name]), _parts(truth[name]), strict=True):
+                meter.add(value, reference)
+    ratios = {name: meter.result().snr for name, meter in meters.items()}
+    sources = _sources(target.function)
+    errors = []
+    for step in steps:
+        of_inputs = [ratios[s.name] for s in sources[step.name] if s.name in ratios]
+        drop = min(of_inputs, default=MAX_DB) - ratios[step.name]
+        errors.append(
+            LayerError(operation=step.name, op_type=step.op_type, snr=ratios[step.name], drop=drop)
+        )
+    return errors
+
+
+def _parts(value: Any) -> list[Any]:
+    return [np.asarray(part) for part in (value if isinstance(value, tuple) else (value,))]
+
+
+def _sources(function: Function) -> Mapping[str, list[Operation]]:
+    """Return the operations that compute what each step takes, by the step's name."""
+    owners = {output.name: step for step in function.steps for output in step.outputs}
+    return {
+        step.name: [owners[name] for name in step.value_names if name in owners]
+        for step in function.steps
+    }
 
 
 @dataclass(frozen=True)
@@ -140,49 +209,35 @@ def unsafe_operations(target: PackageTarget, images: Sequence[Any]) -> list[Unsa
     recorder = HeadroomRecorder()
     for _ in target.answer(images, headroom=recorder):
         pass
-    ranges = {found.name: found for found in recorder.ranked()}
-    owners = {
-        output.name: operation
-        for operation in target.function.operations
-        for output in operation.outputs
-    }
+    ranges = {headroom.name: headroom for headroom in recorder.ranked()}
+    producers, sources = target.function.producers, _sources(target.function)
     # The result of the last operation is handed out in fp32 whatever it is computed in.
-    results = {owners[name].name for name in target.function.results if name in owners}
+    results = {producers[name].name for name in target.function.results if name in producers}
     unsafe = []
-    for operation in target.function.operations:
-        if operation.is_constant or operation.op_type == "classify":
+    for step in target.function.steps:
+        if step.op_type == "classify":
             continue
-        reason = None if operation.name in results else _value_reason(ranges.get(operation.name))
-        for source in _sources(operation, owners):
-            found = ranges.get(source.name)
-            reason = reason or _value_reason(found) or _square_reason(operation, found)
+        reason = None if step.name in results else _value_reason(ranges.get(step.name))
+        for source in sources[step.name]:
+            headroom = ranges.get(source.name)
+            reason = reason or _value_reason(headroom) or _square_reason(step, headroom)
         if reason is not None:
-            unsafe.append(
-                UnsafeOperation(name=operation.name, op_type=operation.op_type, reason=reason)
-            )
+            unsafe.append(UnsafeOperation(name=step.name, op_type=step.op_type, reason=reason))
     return unsafe
 
 
-def _value_reason(found: OpHeadroom | None) -> str | None:
-    if found is None or not found.energy:
+def _value_reason(headroom: OpHeadroom | None) -> str | None:
+    if headroom is None or not headroom.energy:
         return None
-    if found.largest > _LARGEST:
-        return f"{found.name} reaches {found.largest:.4g}"
-    if found.rms < _SMALLEST_RMS:
-        return f"{found.name} is typically {found.rms:.2g}"
+    if headroom.largest > _LARGEST:
+        return f"{headroom.name} reaches {headroom.largest:.4g}"
+    if headroom.rms < _SMALLEST_RMS:
+        return f"{headroom.name} is typically {headroom.rms:.2g}"
     return None
 
 
-def _square_reason(operation: Operation, found: OpHeadroom | None) -> str | None:
-    if operation.op_type not in _SQUARING or found is None or found.largest <= _LARGEST_SQUARED:
+def _square_reason(operation: Operation, headroom: OpHeadroom | None) -> str | None:
+    squares = operation.op_type in _SQUARING
+    if not squares or headroom is None or headroom.largest <= _LARGEST_SQUARED:
         return None
-    return f"squares {found.name}, which reaches {found.largest:.4g}"
-
-
-def _sources(operation: Operation, owners: dict[str, Operation]) -> list[Operation]:
-    return [
-        owners[argument.name]
-        for arguments in operation.inputs.values()
-        for argument in arguments
-        if isinstance(argument, Reference) and argument.name in owners
-    ]
+    return f"squares {headroom.name}, which reaches {headroom.largest:.4g}"

@@ -13,7 +13,7 @@ from packages import converted
 from mvit_coreml.errors import PackageError
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.validation.structure import (
+from mvit_coreml.validation.structure_comparison import (
     VALUES_KEY,
     compare_structure,
     palette_values,
@@ -23,8 +23,8 @@ from mvit_coreml.validation.structure import (
 FAMILY = "mobilenet_v2"
 
 
-def unsealed(path):
-    """Load a package without its seal, which every change here would break."""
+def without_digest(path):
+    """Load a package without its digest, which every change here would break."""
     package = load_package(path)
     described = {k: v for k, v in package.metadata.user_defined.items() if k != DIGEST_KEY}
     return replace(package, metadata=replace(package.metadata, user_defined=described))
@@ -32,7 +32,7 @@ def unsealed(path):
 
 @pytest.fixture(scope="module")
 def plain():
-    return unsealed(converted(FAMILY)[0].path)
+    return without_digest(converted(FAMILY)[0].path)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def palettized():
 
 
 def compare(path, expected):
-    return [(d.aspect, d.place) for d in compare_structure(unsealed(path), expected)]
+    return [(d.aspect, d.place) for d in compare_structure(without_digest(path), expected)]
 
 
 def with_metadata(package, **changes):
@@ -127,7 +127,9 @@ def test_results_are_found_by_their_names(plain):
 
 
 def test_features_exchanged_under_their_names_are_found():
-    package = unsealed(converted("mobilevit", "image-classification", output="features")[0].path)
+    package = without_digest(
+        converted("mobilevit", "image-classification", output="features")[0].path
+    )
     main = package.functions["main"]
     names = dict(zip(main.results, main.results[::-1], strict=True))
     steps = tuple(
@@ -147,7 +149,7 @@ def test_a_difference_of_the_interface_names_the_field(plain):
         spec.description.input[0].type.imageType.colorSpace = 30
         spec.description.output[0].shortDescription = "The class."
 
-    found = compare_structure(unsealed(edited(plain.path, recolor)), plain)
+    found = compare_structure(without_digest(edited(plain.path, recolor)), plain)
     assert [(d.place, d.detail) for d in found] == [
         ("main/inputs", "image.color_order is 'bgr' instead of 'rgb'"),
         (
@@ -160,7 +162,7 @@ def test_a_difference_of_the_interface_names_the_field(plain):
 def test_a_difference_of_the_metadata_names_the_key(plain):
     editor = PackageEditor(plain.path)
     editor.prepare(resize={"shortest_edge": 68})
-    (found,) = compare_structure(unsealed(editor.save()), plain)
+    (found,) = compare_structure(without_digest(editor.save()), plain)
     assert found.place == "mvit_coreml.preprocessing"
     assert found.detail == "main.resize.shortest_edge is 68 instead of 96"
 
@@ -180,7 +182,7 @@ def test_another_operation_is_named_with_its_place(plain):
     def widen(spec):
         operations(spec, "relu6")[1].type = "relu"
 
-    (found,) = compare_structure(unsealed(edited(plain.path, widen)), plain)
+    (found,) = compare_structure(without_digest(edited(plain.path, widen)), plain)
     assert found.detail == "operation 6 is relu instead of relu6"
 
 
@@ -189,7 +191,7 @@ def test_another_operation_is_named_with_its_place(plain):
     [("6", True), ("4, 6", True), ("4, 8", False), ("4", False), ("", False), (None, True)],
 )
 def test_stated_bits_are_held_against_the_palettes(palettized, plain, stated, right):
-    package = unsealed(palettized)
+    package = without_digest(palettized)
     described = dict(package.metadata.user_defined)
     described.pop("mvit_coreml.bits")
     if stated is not None:
@@ -212,17 +214,19 @@ def moved_entry(palettized):
 
 
 def test_trained_values_may_be_moved_but_only_if_the_package_says_so(palettized, plain):
-    package = unsealed(moved_entry(palettized))
+    package = without_digest(moved_entry(palettized))
     aspects = [d.aspect for d in compare_structure(package, plain)]
     assert aspects == ["weight", "weight"]
     trained = with_metadata(package, **{VALUES_KEY: "trained"})
     assert compare_structure(trained, plain) == []
-    # Nothing but the seal can tell such a change from training.
-    sealed = with_metadata(trained, **{DIGEST_KEY: program_digest(load_package(palettized))})
-    (found,) = compare_structure(sealed, plain)
-    assert (found.aspect, found.place) == ("seal", DIGEST_KEY)
-    resealed = with_metadata(trained, **{DIGEST_KEY: program_digest(package)})
-    assert compare_structure(resealed, plain) == []
+    # Nothing but the digest can tell such a change from training.
+    with_old_digest = with_metadata(
+        trained, **{DIGEST_KEY: program_digest(load_package(palettized))}
+    )
+    (found,) = compare_structure(with_old_digest, plain)
+    assert (found.aspect, found.place) == ("digest", DIGEST_KEY)
+    with_new_digest = with_metadata(trained, **{DIGEST_KEY: program_digest(package)})
+    assert compare_structure(with_new_digest, plain) == []
 
 
 def test_how_values_came_about_must_be_known(plain):

@@ -1,0 +1,174 @@
+"""What a package's metadata says: names and colours of its classes, how photos are prepared."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mvit_coreml.errors import PackageError
+from mvit_coreml.export.metadata import (
+    KEY_PREFIX,
+    PREPROCESSING_KEY,
+    PREVIEW_PARAMS,
+    label_colors,
+)
+from mvit_coreml.mil.program import Function, ImageFeature, Package
+from mvit_coreml.preprocessing.geometry import Fit
+from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcessor, fit_image
+from mvit_coreml.preprocessing.processor_config import MOBILEVIT
+from mvit_coreml.visualization.segmentation_colors import distinct_colors
+
+LABELS_KEY = KEY_PREFIX + "labels"
+_COLOR = re.compile(r"#([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """Brings any photo to a package's input.
+
+    Attributes:
+        processor: sizes and filter; its value steps are the package's own business.
+        fit: how the photo is brought to the input's shape.
+        color_order: order that the package declares, ``RGB`` or ``BGR``.
+        swap_channels: hand over red as blue and blue as red, which turns the package's order round.
+    """
+
+    processor: ImageProcessor
+    fit: Fit
+    color_order: str
+    swap_channels: bool = False
+
+    def __call__(self, image: Any) -> FittedImage:
+        """Prepare one image: a path, a Pillow image, or an array."""
+        fitted = fit_image(image, self.processor, self.fit)
+        if not self.swap_channels:
+            return fitted
+        return replace(fitted, pixels=np.ascontiguousarray(fitted.pixels[..., ::-1]))
+
+
+def image_input(package: Package, function: Function) -> ImageFeature:
+    """Return the one image input of a function.
+
+    Raises:
+        PackageError: the function takes something else.
+    """
+    if len(function.inputs) != 1 or not isinstance(function.inputs[0], ImageFeature):
+        raise PackageError(f"{package.path}: function {function.name!r} does not take one image")
+    return function.inputs[0]
+
+
+def read_preparation(package: Package, function: Function) -> Preparation | None:
+    """Read a function's preparation; ``None`` for a package that another tool made.
+
+    Raises:
+        PackageError: the metadata is damaged, or contradicts the input.
+    """
+    text = package.metadata.user_defined.get(PREPROCESSING_KEY)
+    if text is None:
+        return None
+    image = image_input(package, function)
+    try:
+        described = json.loads(text)[function.name]
+        size = (int(described["height"]), int(described["width"]))
+        resize, fit = described["resize"], described["fit"]
+        resample = Image.Resampling[described["resample"].upper()]
+        if fit not in get_args(Fit):
+            raise ValueError(f"fit {fit!r}")
+        edge: Any = size
+        if resize is not None:
+            edge = resize.get("shortest_edge") or (resize["height"], resize["width"])
+        processor = ImageProcessor(
+            image_processor_type=MOBILEVIT,
+            size=edge,
+            crop_size=size,
+            do_resize=fit != "crop" or resize is not None,
+            resample=resample,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PackageError(
+            f"{package.path}: the metadata {PREPROCESSING_KEY} is damaged: {error}; "
+            "convert the checkpoint again"
+        ) from None
+    if size != (image.height, image.width):
+        raise PackageError(
+            f"{package.path}: the metadata prepares {size[1]}x{size[0]} pixels, but the input "
+            f"takes {image.width}x{image.height}; convert the checkpoint again"
+        )
+    return Preparation(
+        processor=processor, fit=fit, color_order=str(described.get("color_order", ""))
+    )
+
+
+def class_labels(package: Package, function: Function) -> tuple[str, ...] | None:
+    """Return the class names in order of class index, ``None`` where the package has none.
+
+    They stand in the program of a classifier with labels, in the parameters of Xcode's preview, or
+    under this project's own key.
+
+    Raises:
+        PackageError: the metadata that should hold them is damaged.
+    """
+    if function.labels is not None:
+        return tuple(str(label) for label in function.labels)
+    for key, labels in (
+        (PREVIEW_PARAMS, _preview(package).get("labels")),
+        (LABELS_KEY, _json(package, LABELS_KEY)),
+    ):
+        if labels is None:
+            continue
+        if not isinstance(labels, list):
+            raise PackageError(f"{package.path}: the metadata {key} holds no list of labels")
+        return tuple(str(label) for label in labels)
+    return None
+
+
+def class_colors(package: Package, function: Function, count: int) -> NDArray[np.uint8]:
+    """Return a colour for every class.
+
+    They are those of the preview's parameters; a package without gets the ones that a conversion
+    would give its labels, or as many that are easy to tell apart.
+
+    Args:
+        package: the package.
+        function: one of its functions.
+        count: number of classes.
+
+    Returns:
+        (count, 3) uint8 RGB.
+
+    Raises:
+        PackageError: the package has colours, but they are damaged or too few.
+    """
+    stored = _preview(package).get("colors")
+    if stored is None:
+        labels = class_labels(package, function)
+        if labels is None or len(labels) < count:
+            return np.asarray(distinct_colors(count), np.uint8)
+        stored = label_colors(labels)
+    matches = [_COLOR.fullmatch(str(color)) for color in stored]
+    colors = [[int(part, 16) for part in match.groups()] for match in matches if match is not None]
+    if len(colors) != len(matches) or len(colors) < count:
+        raise PackageError(
+            f"{package.path}: the metadata {PREVIEW_PARAMS} holds {len(colors)} colours of the "
+            f"form #RRGGBB for {count} classes"
+        )
+    return np.array(colors[:count], np.uint8).reshape(count, 3)
+
+
+def _preview(package: Package) -> dict[str, Any]:
+    content = _json(package, PREVIEW_PARAMS)
+    return content if isinstance(content, dict) else {}
+
+
+def _json(package: Package, key: str) -> Any:
+    text = package.metadata.user_defined.get(key)
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        raise PackageError(f"{package.path}: the metadata {key} is damaged: no JSON") from None

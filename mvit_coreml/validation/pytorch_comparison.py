@@ -1,0 +1,487 @@
+"""A package's answers compared with PyTorch's, image by image, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.evaluation.metrics import (
+    Closeness,
+    ClosenessMeter,
+    ConfusionMatrix,
+    kl_divergence,
+    snr,
+    softmax,
+    top_k,
+)
+from mvit_coreml.evaluation.targets import Answer, PackageTarget, ReferenceTarget, Target
+from mvit_coreml.validation.gates import QUALITY_AGREEMENT, QUALITY_SNR, Gate, judge
+
+if TYPE_CHECKING:
+    from mvit_coreml.evaluation.accuracy import ClassScorer, MapScorer, Metric, Share
+    from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
+    from mvit_coreml.validation.operation_precision import LayerError
+    from mvit_coreml.validation.report_samples import Recording
+    from mvit_coreml.validation.structure_comparison import Difference
+
+Progress = Callable[[int, int], None]
+Array = NDArray[Any]
+
+_WORST = 5
+# Half precision leaves a probability about 5e-4 of error.
+_PROBABILITY_ERROR = 4e-3
+# Bytes of the reference's answers that a judge keeps; it is asked again for what is beyond.
+_KEPT_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageResult:
+    """How one image fared.
+
+    Attributes:
+        image: its file name, or ``synthetic 3``.
+        snr: signal-to-noise ratio of its scores in dB.
+        agrees: share of agreement: 0 or 1 for a classifier, of pixels for a segmenter.
+    """
+
+    image: str
+    snr: float
+    agrees: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """Whether a package answers like its checkpoint.
+
+    Attributes:
+        package: the package's file name.
+        source: the checkpoint's name.
+        function: of the package.
+        engine: ``portable`` or ``coreml``.
+        images: how many were compared.
+        synthetic: whether they were synthetic pictures.
+        precision: ``fp16`` or ``fp32``.
+        bits: of the palettes, ``None`` without.
+        scores: closeness of the scores before softmax or argmax, or of the output itself.
+        outputs: closeness by output.
+        agreement: ``top1``, ``top5`` and ``kl`` of a classifier; ``pixels`` and ``miou`` of a
+            segmenter, with the reference's class map as the truth.
+        worst: the images that fared worst, worst first.
+        differences: what the package stores otherwise than it ought to; ``None`` if not compared.
+        engines: closeness of Core ML to the portable runtime by output, on request.
+        layers: error of every operation, on request.
+        gates: the bounds and whether they hold.
+        notes: what whoever reads this should know.
+        recording: images with both answers, for a report, on request.
+    """
+
+    package: str
+    source: str
+    function: str
+    engine: str
+    images: int
+    synthetic: bool
+    precision: str
+    bits: int | None
+    scores: Closeness
+    outputs: Mapping[str, Closeness]
+    agreement: Mapping[str, float]
+    worst: tuple[ImageResult, ...]
+    differences: tuple[Difference, ...] | None
+    engines: Mapping[str, Closeness] | None = None
+    layers: tuple[LayerError, ...] = field(default=(), repr=False)
+    gates: tuple[Gate, ...]
+    notes: tuple[str, ...] = ()
+    recording: Recording | None = field(default=None, repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(gate.passed for gate in self.gates)
+
+
+def validate_target(
+    target: PackageTarget,
+    reference: Target,
+    images: Sequence[Any],
+    *,
+    synthetic: bool,
+    precision: str,
+    bits: int | None,
+    differences: Sequence[Difference] | None,
+    engines: Mapping[str, Closeness] | None = None,
+    layers: Sequence[LayerError] = (),
+    bounds: Mapping[str, float] | None = None,
+    notes: Sequence[str] = (),
+    samples: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> ParityReport:
+    """Run images through a package and its reference, and judge the package.
+
+    Args:
+        target: the package.
+        reference: the reference, answering the package's outputs, with ``raw_scores``.
+        images: paths or arrays.
+        synthetic: they are synthetic pictures: agreement of classes on them means little and is
+            not gated.
+        precision: of the package.
+        bits: of its palettes.
+        differences: result of the structural comparison, ``None`` if there was none.
+        engines: closeness of the engines for the report.
+        layers: error profile for the report.
+        bounds: gates instead of the defaults.
+        notes: for the report.
+        samples: number of images to keep with both answers, see
+            :class:`~mvit_coreml.validation.report_samples.SampleRecorder`.
+        progress: called with the number of images done and their total.
+    """
+    if not images:
+        raise InputError("there is no image to compare; name a folder with images")
+    recorder = None
+    if samples:
+        from mvit_coreml.validation.report_samples import SampleRecorder
+
+        recorder = SampleRecorder(target, samples, len(images))
+    comparison = AnswerComparison(target, reference)
+    results: list[ImageResult] = []
+    for image, compared in zip(images, comparison.run(images), strict=True):
+        is_file = isinstance(image, str | Path)
+        name = Path(image).name if is_file else f"synthetic {len(results)}"
+        results.append(ImageResult(image=name, snr=compared.snr, agrees=compared.agrees))
+        if recorder is not None:
+            recorder.add(name, image, compared)
+        progress(len(results), len(images))
+    agreement = comparison.agreement()
+    measured = comparison.measured(classes=not synthetic)
+    if differences is not None:
+        measured["structure"] = float(len(differences))
+    return ParityReport(
+        package=target.name,
+        source=reference.name,
+        function=target.function.name,
+        engine=target.predictor.engine,
+        images=len(images),
+        synthetic=synthetic,
+        precision=precision,
+        bits=bits,
+        scores=comparison.scores.result(),
+        outputs=comparison.output_closeness(),
+        agreement=agreement,
+        worst=tuple(sorted(results, key=lambda result: (result.agrees, result.snr))[:_WORST]),
+        differences=None if differences is None else tuple(differences),
+        engines=engines,
+        layers=tuple(layers),
+        gates=judge(measured, precision, bits, bounds),
+        notes=(*notes, *_quality_notes(measured["snr"], agreement, synthetic=synthetic)),
+        recording=None if recorder is None else recorder.result(),
+    )
+
+
+def _quality_notes(
+    lowest_snr: float, agreement: Mapping[str, float], *, synthetic: bool
+) -> list[str]:
+    """Say where a package that may be sound is a poor one, and what synthetic pictures show."""
+    if not synthetic:
+        shares = [agreement[key] for key in ("top1", "pixels") if key in agreement]
+        if not shares or shares[0] >= QUALITY_AGREEMENT:
+            return []
+        return [
+            f"quality: only {shares[0]:.1%} of the answers are the reference's; more bits, "
+            "or fewer weights palettized, would keep more"
+        ]
+    notes = []
+    if lowest_snr < QUALITY_SNR:
+        notes.append(
+            f"quality: {lowest_snr:.1f} dB is little; try more bits, and --images to see how "
+            "many answers change"
+        )
+    notes.append(
+        "no photos were given: synthetic pictures show whether the package computes what the "
+        "checkpoint does, not how often it is right; use --images"
+    )
+    return notes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ComparedImage:
+    """Both answers to one image.
+
+    Attributes:
+        answer: the target's.
+        expected: the reference's.
+        scores: the target's and the reference's scores before softmax or argmax, or their first
+            output where there are none; of equal size.
+        snr: signal-to-noise ratio of the scores in dB.
+        agrees: share of agreement: 0 or 1 for a classifier, of pixels for a segmenter.
+    """
+
+    answer: Answer
+    expected: Answer
+    scores: tuple[Array, Array]
+    snr: float
+    agrees: float
+
+
+class AnswerComparison:
+    """Compares a package's answers with a reference's as they come.
+
+    Args:
+        target: the package.
+        reference: answers the package's outputs, with ``raw_scores`` where there are any.
+
+    Attributes:
+        scores: closeness of the scores before softmax or argmax, or of the first output.
+        outputs: closeness of every output.
+    """
+
+    def __init__(self, target: PackageTarget, reference: Target) -> None:
+        self.target, self.reference = target, reference
+        self.scores = ClosenessMeter()
+        self.outputs = {role.role: ClosenessMeter() for role in target.roles}
+        self.top1: list[bool] = []
+        self.top5: list[float] = []
+        self.kl: list[float] = []
+        self.consistency: list[float] = []
+        self.confusion: ConfusionMatrix | None = None
+
+    def run(
+        self, images: Iterable[Any], expected: Generator[Answer, None, None] | None = None
+    ) -> Generator[ComparedImage, None, None]:
+        """Compare the answers to images, in order.
+
+        Args:
+            images: paths, Pillow images or arrays.
+            expected: the reference's answers to them, if it need not be asked.
+
+        Raises:
+            PackageError: the package's outputs are others than the reference's.
+        """
+        with (
+            closing(self.target.answer(images, with_scores=True)) as answers,
+            closing(expected or self.reference.answer(images)) as references,
+        ):
+            for answer, reference in zip(answers, references, strict=True):
+                yield self._add(answer, reference)
+
+    def _add(self, answer: Answer, expected: Answer) -> ComparedImage:
+        for role, meter in self.outputs.items():
+            output, other = answer.outputs[role], expected.outputs[role]
+            if output.size != other.size:
+                raise PackageError(
+                    f"{self.target.name}: the output {role!r} is {list(output.shape)}, but "
+                    f"{self.reference.name} gives {list(other.shape)}; it is another model's"
+                )
+            meter.add(output, other)
+        if answer.raw_scores is not None:
+            share = consistent_share(answer.raw_scores, answer.outputs)
+            self.consistency += [] if share is None else [share]
+        value, reference = answer.raw_scores, expected.raw_scores
+        if value is None or reference is None or value.size != reference.size:
+            first = next(iter(self.outputs))
+            value, reference = answer.outputs[first], expected.outputs[first]
+        self.scores.add(value, reference)
+        return ComparedImage(
+            answer=answer,
+            expected=expected,
+            scores=(value, reference),
+            snr=snr(value, reference),
+            agrees=self._compare_classes(answer, expected),
+        )
+
+    def _compare_classes(self, answer: Answer, expected: Answer) -> float:
+        """Take in the classes, and return the share of agreement."""
+        scores, true_scores = answer.scores(), expected.scores()
+        probabilities, truth = answer.probabilities(), expected.probabilities()
+        if scores is not None and true_scores is not None:
+            best, true_best = top_k(scores, 5), top_k(true_scores, 5)
+            self.top1.append(best[0] == true_best[0])
+            self.top5.append(len({*best} & {*true_best}) / len(true_best))
+            assert probabilities is not None
+            assert truth is not None
+            self.kl.append(kl_divergence(probabilities, truth))
+            return float(self.top1[-1])
+        classes, true_classes = answer.class_map(), expected.class_map()
+        if classes is None or true_classes is None:
+            return 1.0
+        if self.confusion is None:
+            self.confusion = ConfusionMatrix(len(self.reference.labels or ()), ignore=-1)
+        self.confusion.add(classes, true_classes)
+        return float((classes == true_classes).mean())
+
+    def output_closeness(self) -> dict[str, Closeness]:
+        """Return the closeness of every output over all images."""
+        return {role: meter.result() for role, meter in self.outputs.items()}
+
+    def agreement(self) -> dict[str, float]:
+        """Return the shares of agreement over all images.
+
+        ``top1``, ``top5`` and ``kl`` of a classifier; ``pixels`` and ``miou`` of a segmenter; empty
+        for features.
+        """
+        if self.top1:
+            return {
+                "top1": float(np.mean(self.top1)),
+                "top5": float(np.mean(self.top5)),
+                "kl": float(np.mean(self.kl)),
+            }
+        if self.confusion is not None:
+            return {"pixels": self.confusion.accuracy(), "miou": self.confusion.mean_iou()}
+        return {}
+
+    def measured(self, *, classes: bool) -> dict[str, float]:
+        """Return what gates are held against, by their names.
+
+        Args:
+            classes: whether the share of equal classes is among it.
+        """
+        features = [self.outputs[r.role] for r in self.target.roles if r.kind == "features"]
+        ratios = [meter.result().snr for meter in (self.scores, *features)]
+        measured = {"snr": min(ratios)}
+        if self.consistency:
+            measured["consistency"] = min(self.consistency)
+        agreement = self.agreement() if classes else {}
+        for gate, key in (("top1_agreement", "top1"), ("pixel_agreement", "pixels")):
+            if key in agreement:
+                measured[gate] = agreement[key]
+        return measured
+
+
+def consistent_share(raw_scores: Array, outputs: Mapping[str, Array]) -> float | None:
+    """Return which share of the outputs' values follows from a package's own scores.
+
+    A softmax over the wrong axis or a class map off by one leaves the scores before it as they
+    were, and agreement on a few pictures says little. This holds whatever the weights are, palettes
+    included.
+
+    Args:
+        raw_scores: (1, num_labels) or (1, num_labels, h, w), before softmax or argmax.
+        outputs: ``probabilities`` and ``classes`` by name, of as many positions; others are
+            left out.
+
+    Returns:
+        From 0 to 1; ``None`` where nothing follows from the scores.
+    """
+    shares = []
+    scores = raw_scores.astype(np.float64)
+    probabilities, classes = outputs.get("probabilities"), outputs.get("classes")
+    if probabilities is not None and probabilities.size == scores.size and scores.ndim > 1:
+        expected = softmax(scores, axis=1).reshape(probabilities.shape)
+        shares.append(np.mean(np.abs(probabilities - expected) <= _PROBABILITY_ERROR))
+    if classes is not None and scores.ndim == 4 and classes.size == scores[0, 0].size:
+        shares.append(np.mean(classes.reshape(-1) == scores[0].argmax(axis=0).reshape(-1)))
+    return float(min(shares)) if shares else None
+
+
+def compare_engines(
+    target: PackageTarget, portable: PackageTarget, images: Sequence[Any]
+) -> dict[str, Closeness]:
+    """Return how close two engines' answers are, by output; the portable one is the reference.
+
+    Args:
+        target: the package, run by Core ML.
+        portable: the same package, run by the portable runtime.
+        images: paths, Pillow images or arrays.
+    """
+    comparison = AnswerComparison(target, portable)
+    for _ in comparison.run(images):
+        pass
+    return comparison.output_closeness()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """How close a package's answers are to the reference's, and how often they are right.
+
+    Attributes:
+        snr: signal-to-noise ratio of the scores before softmax or argmax, or of the first output
+            where there are none, in dB.
+        agreement: share of the images, or of a segmenter's pixels, with the reference's class;
+            ``None`` without classes.
+        kl: mean Kullback-Leibler divergence of a classifier's probabilities in nats, else ``None``.
+        accuracy: the main figure on labelled images, ``None`` without labels.
+    """
+
+    snr: float
+    agreement: float | None
+    kl: float | None
+    accuracy: Share | None
+
+
+class Judge:
+    """Judges packages of one checkpoint, whose outputs are alike, against one reference.
+
+    Args:
+        reference: that answers those outputs.
+        images: to judge on; those of ``dataset`` if there is one.
+        dataset: labelled images.
+    """
+
+    def __init__(
+        self,
+        reference: ReferenceTarget,
+        images: Sequence[Any],
+        dataset: LabeledImages | MaskedImages | None = None,
+    ) -> None:
+        self.reference, self.dataset = reference, dataset
+        self.images = images if dataset is None else dataset.images
+        self._kept: list[Answer] = []
+        self._room = _KEPT_BYTES
+
+    def reference_accuracy(self) -> tuple[Metric, Share] | None:
+        """Return the name of the main figure and the reference's own; ``None`` without labels.
+
+        Raises:
+            InputError: an image or mask that cannot be used.
+        """
+        scorer = self._scorer(self.reference.name)
+        if scorer is None:
+            return None
+        for index, answer in enumerate(self._expected()):
+            scorer.add(index, [answer])
+        return next(iter(scorer.result().accuracies[0].figures.items()))
+
+    def judge(self, target: PackageTarget) -> Judgement:
+        """Run the images through a package.
+
+        Raises:
+            InputError: an image or mask that cannot be used.
+            PackageError: the package's outputs are others than the reference's.
+        """
+        comparison = AnswerComparison(target, self.reference)
+        scorer = self._scorer(target.name)
+        for index, compared in enumerate(comparison.run(self.images, self._expected())):
+            if scorer is not None:
+                scorer.add(index, [compared.answer])
+        agreement = comparison.agreement()
+        return Judgement(
+            snr=comparison.scores.result().snr,
+            agreement=agreement.get("top1", agreement.get("pixels")),
+            kl=agreement.get("kl"),
+            accuracy=None if scorer is None else scorer.result().accuracies[0].main,
+        )
+
+    def _scorer(self, name: str) -> ClassScorer | MapScorer | None:
+        if self.dataset is None:
+            return None
+        from mvit_coreml.evaluation.accuracy import accuracy_scorer
+
+        classes = self.reference.checkpoint.config.num_labels
+        return accuracy_scorer([name], self.dataset, classes)
+
+    def _expected(self) -> Generator[Answer, None, None]:
+        """Yield the reference's answers; as many as there is room for are computed only once."""
+        yield from self._kept
+        with closing(self.reference.answer(self.images[len(self._kept) :])) as rest:
+            for answer in rest:
+                arrays = [*answer.outputs.values(), answer.raw_scores]
+                self._room -= sum(array.nbytes for array in arrays if array is not None)
+                if self._room >= 0:
+                    self._kept.append(answer)
+                yield answer

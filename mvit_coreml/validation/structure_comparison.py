@@ -1,0 +1,277 @@
+"""A package compared part by part with what its checkpoint converts to: structure and weights.
+
+Faults smaller than the noise of palettization cannot be seen in a package's answers. They show
+when its operations, attributes, weights, labels and metadata are compared one by one with a package
+freshly converted from the same checkpoint and not palettized.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Literal, get_args
+
+from mvit_coreml.errors import PackageError
+from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
+from mvit_coreml.mil.program import Argument, Function, NamedValue, Package
+from mvit_coreml.mil.stored_weights import Constants, is_weight, palette_bits, read_palette
+from mvit_coreml.validation.weight_comparison import Values, compare_constants, short
+
+Aspect = Literal["interface", "graph", "attribute", "weight", "label", "metadata", "digest"]
+
+# Keys of the metadata that depend on the checkpoint and the options, not on who converts or when.
+_COMPARED_KEYS = (
+    "com.apple.coreml.model.preview.type",
+    "com.apple.coreml.model.preview.params",
+    "mvit_coreml.labels",
+    "mvit_coreml.preprocessing",
+    "mvit_coreml.task",
+    "mvit_coreml.weights_sha256",
+)
+# Compared one by one, as labels.
+_LABELS = ("classify", "classes")
+_BITS_KEY = "mvit_coreml.bits"
+# How the entries of the palettes came about; ``means`` where a package does not say.
+VALUES_KEY = "mvit_coreml.palette_values"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Something that a package stores otherwise than what its checkpoint converts to.
+
+    Attributes:
+        aspect: what kind of thing differs.
+        place: function and operation, or the key of the metadata.
+        detail: what is stored, and what was expected.
+    """
+
+    aspect: Aspect
+    place: str
+    detail: str
+
+
+def compare_structure(package: Package, expected: Package) -> list[Difference]:
+    """Compare a package with one freshly converted from its checkpoint, without palettization.
+
+    Args:
+        package: the package in question.
+        expected: what its checkpoint converts to.
+    """
+    return list(_differences(package, expected))
+
+
+def _differences(package: Package, expected: Package) -> Iterator[Difference]:
+    for place, actual, reference in (
+        ("specification", package.specification_version, expected.specification_version),
+        ("functions", sorted(package.functions), sorted(expected.functions)),
+        ("default function", package.default_function, expected.default_function),
+    ):
+        yield from _unequal("interface", place, actual, reference)
+    for key in _COMPARED_KEYS:
+        yield from _unequal(
+            "metadata", key, _stored_json(package, key), _stored_json(expected, key)
+        )
+    values = palette_values(package)
+    for name in sorted(set(package.functions) & set(expected.functions)):
+        function, reference_function = package.functions[name], expected.functions[name]
+        yield from _compare_interfaces(function, reference_function)
+        yield from _compare_graphs(function, reference_function, values)
+    yield from _check_bits(package)
+    digest = package.metadata.user_defined.get(DIGEST_KEY)
+    if digest is not None and digest != program_digest(package):
+        detail = "the package was changed after it was converted"
+        yield Difference(aspect="digest", place=DIGEST_KEY, detail=detail)
+
+
+def palette_values(package: Package) -> Values:
+    """Return how the entries of a package's palettes came about, as its metadata says.
+
+    Raises:
+        PackageError: the metadata says something unknown.
+    """
+    stated = package.metadata.user_defined.get(VALUES_KEY, "means")
+    for known in get_args(Values):
+        if stated == known:
+            return known
+    raise PackageError(
+        f"{package.path}: its metadata {VALUES_KEY} is {short(stated)}; "
+        f"known are {', '.join(get_args(Values))}"
+    )
+
+
+def stored_precision(function: Function) -> tuple[str, int | None]:
+    """Return what a function computes in and the fewest bits of its palettes.
+
+    Args:
+        function: of any tool's package.
+
+    Returns:
+        ``fp16`` or ``fp32``, and the number of bits or ``None`` without palettes.
+    """
+    computing = [s for s in function.steps if s.op_type in ("conv", "linear", "matmul")]
+    types = {str(getattr(step.outputs[0].type, "data_type", "")) for step in computing}
+    precision = "fp16" if any("fp16" in name or "float16" in name for name in types) else "fp32"
+    return precision, min(palette_bits(Constants(function)), default=None)
+
+
+def _unequal(aspect: Aspect, place: str, actual: Any, expected: Any) -> Iterator[Difference]:
+    if actual != expected:
+        yield Difference(aspect=aspect, place=place, detail=_first_unequal(actual, expected))
+
+
+def _first_unequal(actual: Any, expected: Any, place: str = "") -> str:
+    """Say where two values differ first, looking into tuples, mappings and dataclasses."""
+    if is_dataclass(actual) and is_dataclass(expected) and type(actual) is type(expected):
+        actual, expected = vars(actual), vars(expected)
+    if isinstance(actual, tuple) and isinstance(expected, tuple) and len(actual) == len(expected):
+        actual, expected = dict(enumerate(actual)), dict(enumerate(expected))
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        for key in [*expected, *actual]:
+            one, other = actual.get(key), expected.get(key)
+            if one != other:
+                return _first_unequal(one, other, f"{place}.{key}" if place else str(key))
+    return f"{place}{' is ' if place else ''}{short(actual)} instead of {short(expected)}"
+
+
+def _stored_json(package: Package, key: str) -> Any:
+    text = package.metadata.user_defined.get(key)
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text
+
+
+def _check_bits(package: Package) -> Iterator[Difference]:
+    """Hold the numbers of bits that the metadata states against the palettes."""
+    stated = package.metadata.user_defined.get(_BITS_KEY)
+    if stated is None:
+        return
+    functions = package.functions.values()
+    stored = {str(bits) for function in functions for bits in palette_bits(Constants(function))}
+    if stored - set(stated.split(", ")):
+        detail = f"{stated or 'no'} bits are stated, {', '.join(sorted(stored))} are stored"
+        yield Difference(aspect="metadata", place=_BITS_KEY, detail=detail)
+
+
+def _compare_interfaces(function: Function, expected: Function) -> Iterator[Difference]:
+    for part, actual, reference in (
+        ("opset", function.opset, expected.opset),
+        ("inputs", _by_name(function.inputs), _by_name(expected.inputs)),
+        ("outputs", _by_name(function.outputs), _by_name(expected.outputs)),
+        ("predicted", function.predicted, expected.predicted),
+    ):
+        yield from _unequal("interface", f"{function.name}/{part}", actual, reference)
+    if function.labels != expected.labels:
+        detail = _first_label(function.labels or (), expected.labels or ())
+        yield Difference(aspect="label", place=f"{function.name}/labels", detail=detail)
+
+
+def _by_name(features: Sequence[Any]) -> dict[str, Any]:
+    return {feature.name: feature for feature in features}
+
+
+def _first_label(labels: Sequence[str | int], expected: Sequence[str | int]) -> str:
+    if len(labels) != len(expected):
+        return f"{len(labels)} labels instead of {len(expected)}"
+    index = next(
+        i for i, pair in enumerate(zip(labels, expected, strict=True)) if pair[0] != pair[1]
+    )
+    return f"class {index} is {labels[index]!r} instead of {expected[index]!r}"
+
+
+class _FunctionValues:
+    """The values of a function: constants, and the others by the position of what defines them.
+
+    Two functions' values correspond whatever they are called.
+    """
+
+    def __init__(self, function: Function) -> None:
+        self.constants = Constants(function)
+        names = [argument.name for argument in function.arguments]
+        names += [output.name for step in function.steps for output in step.outputs]
+        self.positions = {name: position for position, name in enumerate(names)}
+
+    def position(self, argument: Argument) -> int | None:
+        """Where a value is defined; ``None`` for a constant."""
+        return self.positions.get(getattr(argument, "name", ""))
+
+
+def _compare_graphs(
+    function: Function, expected: Function, palettes: Values
+) -> Iterator[Difference]:
+    """Compare two functions operation by operation."""
+    name = function.name
+    types, expected_types = ([step.op_type for step in f.steps] for f in (function, expected))
+    if types != expected_types:
+        detail = _first_operation(types, expected_types)
+        yield Difference(aspect="graph", place=name, detail=detail)
+        return
+    yield from _compare_types(f"{name}/arguments", function.arguments, expected.arguments)
+    values = _FunctionValues(function), _FunctionValues(expected)
+    for step, other in zip(function.steps, expected.steps, strict=True):
+        place = f"{name}/{other.name}"
+        for parameter in sorted({*step.inputs, *other.inputs}):
+            if (other.op_type, parameter) == _LABELS:
+                continue
+            actual, reference = step.inputs.get(parameter, ()), other.inputs.get(parameter, ())
+            if len(actual) != len(reference):
+                detail = f"{parameter} takes {len(actual)} values instead of {len(reference)}"
+                yield Difference(aspect="graph", place=place, detail=detail)
+                continue
+            for pair in zip(actual, reference, strict=True):
+                where = f"{place}.{parameter}"
+                yield from _compare_arguments(where, pair, values, palettes)
+        yield from _compare_types(place, step.outputs, other.outputs)
+    results, expected_results = (
+        {result: side.positions.get(result) for result in of.results}
+        for of, side in zip((function, expected), values, strict=True)
+    )
+    if results != expected_results:
+        detail = "are other values than expected"
+        yield Difference(aspect="graph", place=f"{name}/results", detail=detail)
+
+
+def _first_operation(types: Sequence[str], expected: Sequence[str]) -> str:
+    for index, (one, other) in enumerate(zip(types, expected, strict=False)):
+        if one != other:
+            return f"operation {index} is {one} instead of {other}"
+    return f"{len(types)} operations instead of {len(expected)}"
+
+
+def _compare_types(
+    place: str, actual: Sequence[NamedValue], expected: Sequence[NamedValue]
+) -> Iterator[Difference]:
+    types, expected_types = ([str(v.type) for v in values] for values in (actual, expected))
+    if types != expected_types:
+        detail = f"gives {', '.join(types)} instead of {', '.join(expected_types)}"
+        yield Difference(aspect="graph", place=place, detail=detail)
+
+
+def _compare_arguments(
+    place: str,
+    arguments: tuple[Argument, Argument],
+    values: tuple[_FunctionValues, _FunctionValues],
+    palettes: Values,
+) -> Iterator[Difference]:
+    (actual, expected), (ours, theirs) = arguments, values
+    if not ours.constants.is_constant(actual) or not theirs.constants.is_constant(expected):
+        position = ours.position(actual)
+        if position is None or position != theirs.position(expected):
+            detail = "is connected to another value"
+            yield Difference(aspect="graph", place=place, detail=detail)
+        return
+    declared, expected_type = ours.constants.type_of(actual), theirs.constants.type_of(expected)
+    if str(declared) != str(expected_type):
+        detail = f"is declared {declared} instead of {expected_type}"
+        yield Difference(aspect="graph", place=place, detail=detail)
+        return
+    unequal = compare_constants(
+        ours.constants.decode(actual),
+        theirs.constants.decode(expected),
+        read_palette(ours.constants, actual),
+        palettes,
+    )
+    if unequal is not None:
+        aspect: Aspect = "weight" if is_weight(expected_type) else "attribute"
+        yield Difference(aspect=aspect, place=place, detail=unequal)
