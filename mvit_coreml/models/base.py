@@ -287,7 +287,9 @@ class ImageClassifier(ModelWithHead[ConfigT]):
 
     def score(self, features: Tensor) -> Tensor:
         """Map (B, encoder_dim, H, W) to (B, num_labels)."""
-        return self.classifier(self.dropout(self.backbone.expand(features).mean(dim=(-2, -1))))
+        # The package's operation is called after this variable.
+        features = self.backbone.expand(features)
+        return self.classifier(self.dropout(features.mean(dim=(-2, -1))))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the :func:`classification_loss`."""
