@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from mvit_coreml.preprocessing.image_loading import (
 from mvit_coreml.preprocessing.segmentation_maps import map_array
 from mvit_coreml.preprocessing.segmentation_maps import reduce_labels as shift_labels
 from mvit_coreml.visualization.segmentation_colors import voc_colors
+
+Item = TypeVar("Item")
 
 VOID = 255
 """Class index of pixels that are not scored; in colours (224, 224, 192), both as in VOC."""
@@ -56,11 +58,7 @@ class LabeledImages:
     def limited(self, limit: int | None) -> Self:
         """Return ``limit`` of the images, spread evenly over all."""
         chosen = evenly_spaced(len(self.images), limit)
-        return replace(
-            self,
-            images=tuple(self.images[index] for index in chosen),
-            labels=tuple(self.labels[index] for index in chosen),
-        )
+        return replace(self, images=_at(self.images, chosen), labels=_at(self.labels, chosen))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +82,11 @@ class MaskedImages:
     def limited(self, limit: int | None) -> Self:
         """Return ``limit`` of the images, spread evenly over all."""
         chosen = evenly_spaced(len(self.images), limit)
-        return replace(
-            self,
-            images=tuple(self.images[index] for index in chosen),
-            masks=tuple(self.masks[index] for index in chosen),
-        )
+        return replace(self, images=_at(self.images, chosen), masks=_at(self.masks, chosen))
+
+
+def _at(values: Sequence[Item], places: Iterable[int]) -> tuple[Item, ...]:
+    return tuple(values[place] for place in places)
 
 
 def read_labeled_images(

@@ -193,69 +193,48 @@ def _wide_precision(graph: _Graph) -> Iterator[_Remark]:
 
 def _operation_remarks(graph: _Graph) -> Iterator[_Remark]:
     """Remark on operations that are best avoided: how many there are, and why."""
-    leaves = "reported to leave the Neural Engine"
-    remarks: list[tuple[Kind, list[str], str, str]] = [
-        (
-            "target",
-            graph.where(lambda step: _rank(step) > 5),
-            "value",
-            " of rank 6 or more, which Core ML refuses",
-        ),
-        (
-            "neural engine",
-            graph.where(lambda step: _rank(step) == 5),
-            "value",
-            " of rank 5: ranks above 4 are reported to leave the Neural Engine",
-        ),
-    ]
-    for op_type in _GATHERS:
-        gathers = [step.name for step in graph.steps if step.op_type == op_type]
-        remarks.append(("neural engine", gathers, op_type, f": {leaves}"))
-    remarks += [
-        (
-            "neural engine",
-            graph.where(lambda step: _selects_pixels(step, graph.constants)),
-            "convolution",
-            " that only select pixels, by a dense weight of zeros and ones (unfold): "
-            "pixel_unshuffle does the same without weights",
-        ),
-        (
-            "neural engine",
-            [step.name for step in graph.steps for t in _types(step) if _pads_much(t)],
-            "large value",
-            " with a last axis of 1, which the Neural Engine is reported to pad to "
-            f"{_PADDED_BYTES} bytes",
-        ),
-        (
-            "neural engine",
-            _dynamic_shapes(graph),
-            "value",
-            f" whose shape only a run decides: {leaves}",
-        ),
-        (
-            "neural engine",
-            graph.where(lambda step: step.has_blocks),
-            "loop or condition",
-            f": {leaves}",
-        ),
-        (
-            "neural engine",
-            graph.where(lambda step: _is_root_of_mean(step, graph)),
-            "normalisation",
-            " spelled out in single operations; layer_norm, instance_norm or batch_norm are "
-            "reported to run better",
-        ),
-        (
-            "precision",
-            graph.where(lambda step: _is_fp16_square(step, graph.constants)),
-            "square",
-            f" in fp16, which overflow where a value exceeds {_LARGEST_SQUARE_ROOT}; "
-            "predict --headroom measures how near they come",
-        ),
-    ]
-    for kind, names, noun, text in remarks:
+
+    def remark(
+        names: Sequence[str], noun: str, text: str, kind: Kind = "neural engine"
+    ) -> Iterator[_Remark]:
         if names:
             yield kind, _count(names, noun) + text, names
+
+    leaves = "reported to leave the Neural Engine"
+    text = " of rank 6 or more, which Core ML refuses"
+    yield from remark(graph.where(lambda step: _rank(step) > 5), "value", text, "target")
+    text = " of rank 5: ranks above 4 are reported to leave the Neural Engine"
+    yield from remark(graph.where(lambda step: _rank(step) == 5), "value", text)
+    for op_type in _GATHERS:
+        gathers = [step.name for step in graph.steps if step.op_type == op_type]
+        yield from remark(gathers, op_type, f": {leaves}")
+    selecting = graph.where(lambda step: _selects_pixels(step, graph.constants))
+    text = (
+        " that only select pixels, by a dense weight of zeros and ones (unfold): pixel_unshuffle "
+        "does the same without weights"
+    )
+    yield from remark(selecting, "convolution", text)
+    padded = [step.name for step in graph.steps for t in _types(step) if _pads_much(t)]
+    text = (
+        f" with a last axis of 1, which the Neural Engine is reported to pad to {_PADDED_BYTES} "
+        "bytes"
+    )
+    yield from remark(padded, "large value", text)
+    text = f" whose shape only a run decides: {leaves}"
+    yield from remark(_dynamic_shapes(graph), "value", text)
+    yield from remark(graph.where(lambda step: step.has_blocks), "loop or condition", f": {leaves}")
+    norms = graph.where(lambda step: _is_root_of_mean(step, graph))
+    text = (
+        " spelled out in single operations; layer_norm, instance_norm or batch_norm are reported "
+        "to run better"
+    )
+    yield from remark(norms, "normalisation", text)
+    squares = graph.where(lambda step: _is_fp16_square(step, graph.constants))
+    text = (
+        f" in fp16, which overflow where a value exceeds {_LARGEST_SQUARE_ROOT}; predict "
+        "--headroom measures how near they come"
+    )
+    yield from remark(squares, "square", text, "precision")
 
 
 def _rank(operation: Operation) -> int:

@@ -102,6 +102,11 @@ class ParityReport:
     recording: Recording | None = field(default=None, repr=False)
 
     @property
+    def equal_classes(self) -> float | None:
+        """Share of the images, or of a segmenter's pixels, with the reference's class."""
+        return equal_classes(self.agreement)
+
+    @property
     def passed(self) -> bool:
         """Whether every gate holds."""
         return all(gate.passed for gate in self.gates)
@@ -189,11 +194,11 @@ def _quality_notes(
 ) -> list[str]:
     """Say where a package that may be sound is a poor one, and what synthetic pictures show."""
     if not synthetic:
-        shares = [agreement[key] for key in ("top1", "pixels") if key in agreement]
-        if not shares or shares[0] >= QUALITY_AGREEMENT:
+        share = equal_classes(agreement)
+        if share is None or share >= QUALITY_AGREEMENT:
             return []
         return [
-            f"quality: only {shares[0]:.1%} of the answers are the reference's; more bits, "
+            f"quality: only {share:.1%} of the answers are the reference's; more bits, "
             "or fewer weights palettized, would keep more"
         ]
     notes = []
@@ -353,6 +358,11 @@ class AnswerComparison:
         return measured
 
 
+def equal_classes(agreement: Mapping[str, float]) -> float | None:
+    """Return the share of images, or of pixels, with the reference's class; ``None`` without."""
+    return agreement.get("top1", agreement.get("pixels"))
+
+
 def consistent_share(raw_scores: Array, outputs: Mapping[str, Array]) -> float | None:
     """Return which share of the outputs' values follows from a package's own scores.
 
@@ -462,7 +472,7 @@ class Judge:
         agreement = comparison.agreement()
         return Judgement(
             snr=comparison.scores.result().snr,
-            agreement=agreement.get("top1", agreement.get("pixels")),
+            agreement=equal_classes(agreement),
             kl=agreement.get("kl"),
             accuracy=None if scorer is None else scorer.result().accuracies[0].main,
         )

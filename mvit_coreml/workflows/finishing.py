@@ -60,11 +60,10 @@ def failing(
         return f"does not answer like {original}: {gate_message(report)}"
     if promise is None:
         return ""
-    shares = [report.agreement[key] for key in ("top1", "pixels") if key in report.agreement]
     measured = Measured(
         size=package_size(package),
         snr=report.scores.snr,
-        agreement=shares[0] if shares else None,
+        agreement=report.equal_classes,
         drop=None if accuracy is None else accuracy.of(package),
     )
     short = promise.shortfalls(measured)

@@ -66,7 +66,7 @@ def command(folder: Path, force: bool, as_json: bool, quiet: bool) -> None:
 
 def _summary(result: DemoResult) -> Iterator[str]:
     package, parity = result.package, result.parity
-    share = parity.agreement.get("top1", parity.agreement.get("pixels", 0.0))
+    share = parity.equal_classes or 0.0
     unit = "pixels" if result.kind == "segmenter" else "pictures"
     yield f"{package.path.name}: {_KINDS[result.kind]} of {len(result.labels)} classes"
     yield (

@@ -306,7 +306,7 @@ def _checks(tolerances: Tolerances, package: ConvertedPackage) -> Iterable[Check
     for gate in report.gates:
         yield Check(name=gate.name, value=_finite(gate.value), bound=gate.bound, passed=gate.passed)
     snr = next((gate.value for gate in report.gates if gate.name == "snr"), report.scores.snr)
-    agreement = report.agreement.get("top1", report.agreement.get("pixels"))
+    agreement = report.equal_classes
     megabytes = package.size / 1e6
     if tolerances.min_snr is not None:
         yield _check("min_snr", snr, tolerances.min_snr, snr >= tolerances.min_snr)
