@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mvit_coreml.errors import PackageError, first_line
 from mvit_coreml.mil.kernels import KERNEL_ERRORS, Kernel, as_python, find_kernel
@@ -55,6 +56,18 @@ class Step:
             elif argument is not None:
                 yield from argument
         yield from self.late_attributes.values()
+
+    def fetch(self, values: Sequence[Any], change: Callable[[Any], Any] | None = None) -> list[Any]:
+        """Return the positional arguments of the kernel, each changed on the way if asked for."""
+
+        def one(argument: int | tuple[int, ...] | None) -> Any:
+            if argument is None:
+                return None
+            if isinstance(argument, tuple):
+                return tuple(one(number) for number in argument)
+            return values[argument] if change is None else change(values[argument])
+
+        return [one(argument) for argument in self.arguments]
 
     def run(self, positional: Sequence[Any], values: Sequence[Any]) -> tuple[Any, ...]:
         """Call the kernel and return its results as a tuple, one for each declared output.
@@ -110,6 +123,12 @@ def torch_type(data_type: DataType, arithmetic: Arithmetic) -> torch.dtype:
         return torch.float32
     name = _WIDER.get(data_type.name, str(data_type.numpy))
     return getattr(torch, name)
+
+
+def in_fp32(value: Any) -> Any:
+    """Return an fp16 tensor in fp32, anything else as it is."""
+    is_half = isinstance(value, Tensor) and value.dtype is torch.float16
+    return value.float() if is_half else value
 
 
 def compile_function(

@@ -17,6 +17,7 @@ from mvit_coreml.mil.compiler import (
     CompiledFunction,
     Step,
     compile_function,
+    in_fp32,
     needed_steps,
     torch_type,
 )
@@ -119,12 +120,8 @@ class Runtime:
 
     def _execute(self, step: Step, values: list[Any], headroom: RangeRecorder | None) -> None:
         widen = step.rounding == "widened" or (headroom is not None and step.rounding == "native")
-        positional = [
-            None if argument is None else _fetch(argument, values, widen)
-            for argument in step.arguments
-        ]
         try:
-            results = step.run(positional, values)
+            results = step.run(step.fetch(values, in_fp32 if widen else None), values)
         except PackageError as error:
             raise PackageError(f"{self.function.place(step.operation)}: {error}") from None
         if headroom is not None and widen:
@@ -152,15 +149,6 @@ class Runtime:
             if numbers not in self._schedules:
                 self._schedules[numbers] = needed_steps(self._compiled, numbers)
             return self._schedules[numbers]
-
-
-def _fetch(argument: int | tuple[int, ...], values: list[Any], widen: bool) -> Any:
-    if isinstance(argument, tuple):
-        return tuple(_fetch(number, values, widen) for number in argument)
-    value = values[argument]
-    if widen and isinstance(value, Tensor) and value.dtype is torch.float16:
-        return value.float()
-    return value
 
 
 def _as_array(value: Any) -> Any:

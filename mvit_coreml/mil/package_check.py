@@ -140,12 +140,8 @@ def _shapes_of(function: Function, step: Step, values: list[Any]) -> tuple[Any, 
     if step.operation.op_type in ("classify", "non_zero"):
         return unknown  # a label has no shape; the number of non-zeros depends on the content
     mixed = any(_is_empty(values[number]) for number in step.sources())
-    positional = [
-        _like(argument, values, mixed) if argument is not None else None
-        for argument in step.arguments
-    ]
     try:
-        return step.run(positional, values)
+        return step.run(step.fetch(values, _emptied if mixed else None), values)
     except PackageError as error:
         raise PackageError(f"{function.place(step.operation)}: {error}") from None
 
@@ -154,8 +150,5 @@ def _is_empty(value: Any) -> bool:
     return isinstance(value, Tensor) and value.device.type == "meta"
 
 
-def _like(argument: int | tuple[int, ...], values: list[Any], empty: bool) -> Any:
-    if isinstance(argument, tuple):
-        return tuple(_like(number, values, empty) for number in argument)
-    value = values[argument]
-    return value.to("meta") if empty and isinstance(value, Tensor) else value
+def _emptied(value: Any) -> Any:
+    return value.to("meta") if isinstance(value, Tensor) else value

@@ -155,8 +155,8 @@ class Constants:
             if operation.is_constant:
                 continue
             # A protobuf map has no order of its own.
-            for parameter, arguments_of in sorted(operation.inputs.items()):
-                for argument in arguments_of:
+            for parameter, values in sorted(operation.inputs.items()):
+                for argument in values:
                     if self.is_constant(argument) and is_weight(self.type_of(argument)):
                         key = argument.name if isinstance(argument, Reference) else id(argument)
                         arguments[key] = argument
@@ -180,9 +180,7 @@ class Constants:
     def _layers(self, argument: Argument) -> tuple[list[str], int]:
         """Say how a constant is stored, the outermost compression first, and in how many bits."""
         data_type = self.type_of(argument).data_type
-        operation = None
-        if isinstance(argument, Reference):
-            operation, _ = self._origins[argument.name]
+        operation = self.origin(argument)
         if operation is None or operation.op_type == "const":
             return [data_type.name], data_type.bits
         describe = _SCHEMES.get(operation.op_type)
@@ -194,14 +192,15 @@ class Constants:
         if operation.op_type == "constexpr_lut_to_dense" and "shape" in operation.inputs:
             # The older form packs the indices into bytes, and only the table's size tells bits.
             bits = max(1, (self.type_of(operation.inputs["lut"][0]).count or 1).bit_length() - 1)
-        compressed = len(inner) > 1 or inner[0] != self.type_of(stored).data_type.name
-        tables = []
+        layers = [word(bits, operation, self)]
+        if inner != [self.type_of(stored).data_type.name]:
+            layers += inner
         if table is not None:
             value = operation.inputs[table][0]
             outer, _ = self._layers(value)
-            if len(outer) > 1 or outer[0] != self.type_of(value).data_type.name:
-                tables = [f"{layer} table" for layer in outer]
-        return [word(bits, operation, self), *(inner if compressed else []), *tables], bits
+            if outer != [self.type_of(value).data_type.name]:
+                layers += [f"{layer} table" for layer in outer]
+        return layers, bits
 
     def _parts(self, argument: Argument, place: str) -> Iterator[tuple[Part, int]]:
         """Yield the stored pieces of a constant with their bytes."""
@@ -241,10 +240,6 @@ def _linear(bits: int, operation: Operation, constants: Constants) -> str:
     return f"{bits}-bit linear"
 
 
-def _sparse(bits: int, operation: Operation, constants: Constants) -> str:
-    return "sparse"
-
-
 def _cast(bits: int, operation: Operation, constants: Constants) -> str:
     return constants.type_of(operation.inputs["source_val"][0]).data_type.name
 
@@ -256,7 +251,7 @@ _SCHEMES: dict[str, tuple[str, str | None, Callable[[int, Operation, Constants],
     "constexpr_affine_dequantize": ("quantized_data", None, _linear),
     "constexpr_blockwise_shift_scale": ("data", None, _linear),
     "constexpr_sparse_blockwise_shift_scale": ("nonzero_data", None, _linear),
-    "constexpr_sparse_to_dense": ("nonzero_data", None, _sparse),
+    "constexpr_sparse_to_dense": ("nonzero_data", None, lambda *_: "sparse"),
     "constexpr_cast": ("source_val", None, _cast),
 }
 

@@ -17,6 +17,7 @@ from mvit_coreml.mil.compiler import (
     CompiledFunction,
     Step,
     compile_function,
+    in_fp32,
     needed_steps,
 )
 from mvit_coreml.mil.interpreter import input_tensor
@@ -302,7 +303,7 @@ class Execution:
 
     def _results(self, step: Step) -> tuple[Any, ...]:
         widen = self._rounds and step.rounding == "widened"
-        given = [_fetch(argument, self.values, widen) for argument in step.arguments]
+        given = step.fetch(self.values, in_fp32 if widen else None)
         if self.batched.isdisjoint(step.sources()):
             return step.run(given, self.values)
         axes = tuple(_axes(argument, self.batched) for argument in step.arguments)
@@ -330,15 +331,6 @@ def _merges(step: Step, given: Sequence[Any], axes: Sequence[Any]) -> bool:
 def _stored_type(declared: ValueType) -> np.dtype[Any]:
     half = isinstance(declared, TensorType) and declared.data_type.name == "fp16"
     return np.dtype(np.float16 if half else np.float32)
-
-
-def _fetch(argument: int | tuple[int, ...] | None, values: list[Any], widen: bool) -> Any:
-    if isinstance(argument, tuple):
-        return tuple(_fetch(number, values, widen) for number in argument)
-    value = None if argument is None else values[argument]
-    if widen and isinstance(value, Tensor) and value.dtype is torch.float16:
-        return value.float()
-    return value
 
 
 def _axes(argument: int | tuple[int, ...] | None, batched: set[int]) -> Any:
