@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from mvit_coreml.inspection.function_diff import (
     FunctionComparison,
     Section,
     WeightChange,
-    changes_between,
+    changed,
 )
 from mvit_coreml.inspection.input_arithmetic import read_baked_preprocessing
 from mvit_coreml.inspection.package_contents import IOS_OF_SPECIFICATION, file_sizes
@@ -108,15 +109,10 @@ def _function_pairs(a: Package, b: Package) -> Iterator[tuple[Function, Function
 
 
 def _package_interface(a: Package, b: Package) -> Iterator[Change]:
-    yield from changes_between(
-        "interface",
-        "",
-        {
-            "deployment target": (_target(a), _target(b)),
-            "functions": (sorted(a.functions), sorted(b.functions)),
-            "default function": (a.default_function, b.default_function),
-        },
-    )
+    changes = partial(changed, "interface", "")
+    yield from changes("deployment target", _target(a), _target(b))
+    yield from changes("functions", sorted(a.functions), sorted(b.functions))
+    yield from changes("default function", a.default_function, b.default_function)
 
 
 def _target(package: Package) -> str:
@@ -125,29 +121,20 @@ def _target(package: Package) -> str:
 
 
 def _interface(a: Package, b: Package, one: Function, other: Function) -> Iterator[Change]:
+    changes = partial(changed, "interface", one.name)
     for what, first, second in (
         ("input", one.inputs, other.inputs),
         ("output", one.outputs, other.outputs),
     ):
-        ours = {feature.name: feature for feature in first}
-        theirs = {feature.name: feature for feature in second}
-        yield from changes_between(
-            "interface",
-            one.name,
-            {f"{what}s": (list(ours), list(theirs))},
-        )
+        ours = {feature.name: vars(feature) for feature in first}
+        theirs = {feature.name: vars(feature) for feature in second}
+        yield from changes(f"{what}s", list(ours), list(theirs))
         for name in (name for name in ours if name in theirs):
-            left, right = vars(ours[name]), vars(theirs[name])
-            fields = {**left, **right}
-            yield from changes_between(
-                "interface",
-                one.name,
-                {
-                    f"{what} {name}: {field.replace('_', ' ')}": (left.get(field), right.get(field))
-                    for field in fields
-                    if field != "name"
-                },
-            )
+            for attribute in {**ours[name], **theirs[name]}:
+                if attribute != "name":
+                    place = f"{what} {name}: {attribute.replace('_', ' ')}"
+                    values = ours[name].get(attribute), theirs[name].get(attribute)
+                    yield from changes(place, *values)
     baked = [read_baked_preprocessing(function, Constants(function)) for function in (one, other)]
     if baked[0] is not None and baked[1] is not None:
         for what in ("scale", "bias"):
@@ -160,28 +147,18 @@ def _interface(a: Package, b: Package, one: Function, other: Function) -> Iterat
                     first=first,
                     second=second,
                 )
-    yield from _label_changes(one.name, class_labels(a, one), class_labels(b, other))
-
-
-def _label_changes(
-    function: str, first: tuple[str, ...] | None, second: tuple[str, ...] | None
-) -> Iterator[Change]:
-    count = (None if first is None else len(first), None if second is None else len(second))
-    yield from changes_between("interface", function, {"number of labels": count})
-    if first is not None and second is not None and len(first) == len(second):
-        names = {
-            f"label of class {index}": pair
-            for index, pair in enumerate(zip(first, second, strict=True))
-        }
-        yield from changes_between("interface", function, names)
+    labels, others = class_labels(a, one), class_labels(b, other)
+    counts = (None if names is None else len(names) for names in (labels, others))
+    yield from changes("number of labels", *counts)
+    if labels is not None and others is not None and len(labels) == len(others):
+        for index, pair in enumerate(zip(labels, others, strict=True)):
+            yield from changes(f"label of class {index}", *pair)
 
 
 def _metadata(a: Package, b: Package) -> Iterator[Change]:
     ours, theirs = _flat_metadata(a), _flat_metadata(b)
-    keys = dict.fromkeys([*ours, *theirs])
-    yield from changes_between(
-        "metadata", "", {key: (ours.get(key), theirs.get(key)) for key in keys}
-    )
+    for key in dict.fromkeys([*ours, *theirs]):
+        yield from changed("metadata", "", key, ours.get(key), theirs.get(key))
 
 
 def _flat_metadata(package: Package) -> dict[str, Any]:

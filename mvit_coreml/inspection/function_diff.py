@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any, Literal
@@ -72,13 +72,12 @@ class WeightChange:
     max_first: float
 
 
-def changes_between(
-    section: Section, function: str, values: Mapping[str, tuple[Any, Any]]
+def changed(
+    section: Section, function: str, what: str, first: Any, second: Any
 ) -> Iterator[Change]:
-    """Yield a change for every pair of values that differ, by what they are values of."""
-    for what, (first, second) in values.items():
-        if first != second:
-            yield Change(section=section, function=function, what=what, first=first, second=second)
+    """Yield a change if two values differ."""
+    if first != second:
+        yield Change(section=section, function=function, what=what, first=first, second=second)
 
 
 class FunctionComparison:
@@ -141,9 +140,13 @@ class FunctionComparison:
             )
             if len(first) == len(second) and all(map(self._same, first, second)):
                 continue
-            values = (_single([argument.value for argument in side]) for side in (first, second))
-            place = f"{other.op_type} {other.name}: {parameter}"
-            yield from self._changes(place, *values, always=True)
+            yield Change(
+                section="graph",
+                function=self.first.name,
+                what=f"{other.op_type} {other.name}: {parameter}",
+                first=_single([argument.value for argument in first]),
+                second=_single([argument.value for argument in second]),
+            )
 
     def _inputs_differ(self, one: Operation, other: Operation) -> bool:
         """Whether two operations compute on values of different shapes."""
@@ -212,13 +215,8 @@ class FunctionComparison:
             max_first=float(np.abs(one).max(initial=0.0)),
         )
 
-    def _changes(
-        self, what: str, first: Any, second: Any, *, always: bool = False
-    ) -> Iterator[Change]:
-        if always or first != second:
-            yield Change(
-                section="graph", function=self.first.name, what=what, first=first, second=second
-            )
+    def _changes(self, what: str, first: Any, second: Any) -> Iterator[Change]:
+        return changed("graph", self.first.name, what, first, second)
 
 
 _COMPUTED = "computed"
