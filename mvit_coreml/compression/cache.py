@@ -1,4 +1,4 @@
-"""Results that are the same every time, kept on disk: the lookup tables of k-means, and the like.
+"""A cache on disk for results that are the same every time, such as the lookup tables of k-means.
 
 The cache saves time and nothing else: whatever is wrong with it, the result is computed anew.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,27 +31,20 @@ KeyPart = str | int | float | None | NDArray[Any]
 def cache_folder() -> Path | None:
     """Return the folder for cached results, None if the user wants none.
 
-    It is that of ``MVIT_COREML_CACHE``, or else ``mvit-coreml`` in the user's cache folder:
+    It is that of ``MVIT_COREML_CACHE``, or else ``mvit-coreml`` where the system keeps caches:
     ``~/Library/Caches`` on a Mac, ``%LOCALAPPDATA%`` on Windows, ``XDG_CACHE_HOME`` or ``~/.cache``
     elsewhere.
     """
     chosen = os.environ.get(FOLDER_VARIABLE)
     if chosen is not None:
         return Path(chosen) if chosen else None
+    from platformdirs import user_cache_path
+
     try:
-        home = Path.home()
-    except RuntimeError:  # a user without a home
+        folder = user_cache_path("mvit-coreml", appauthor=False, opinion=False)
+    except RuntimeError:  # a user without a home, whom older versions give a relative path
         return None
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(named):  # noqa: PTH117  (relative ones are to be ignored)
-        base = Path(named)
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local"))
-    else:
-        base = home / ".cache"
-    return base / "mvit-coreml"
+    return folder if folder.is_absolute() else None
 
 
 def cache_key(kind: str, version: int, *parts: KeyPart) -> str:

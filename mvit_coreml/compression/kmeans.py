@@ -283,9 +283,9 @@ def _distinct_halves(
     for table in (counts, sums):
         table[0] += table[_NEGATIVE_ZERO]
     order = _half_order()
-    found = order[counts[order] > 0]
-    values = found.astype(np.uint16).view(np.float16).astype(np.float64)
-    return DistinctValues(values, sums[found], tensor, found)
+    present = order[counts[order] > 0]
+    values = present.astype(np.uint16).view(np.float16).astype(np.float64)
+    return DistinctValues(values, sums[present], tensor, present)
 
 
 @cache

@@ -88,8 +88,8 @@ class PalettizationPlan:
     @property
     def bit_widths(self) -> tuple[int, ...]:
         """Bits of its palettes, ascending, each once."""
-        found = {weight.choice.bits for weight in self.weights}
-        return tuple(sorted(bits for bits in found if bits is not None))
+        widths = {weight.choice.bits for weight in self.weights}
+        return tuple(sorted(bits for bits in widths if bits is not None))
 
     @property
     def is_tuned(self) -> bool:
@@ -128,11 +128,11 @@ class PalettizationPlan:
                 not divide its channels, or the target cannot hold its bits.
         """
         self.check_target(ios)
-        found = {info.name: (info, values) for info, values in weights}
+        held = {info.name: (info, values) for info, values in weights}
         for weight in self.weights:
-            if weight.name not in found:
-                raise self.error(weight, f"the model has no such weight{_hint(weight, found)}")
-            info, values = found[weight.name]
+            if weight.name not in held:
+                raise self.error(weight, f"the model has no such weight{_hint(weight, held)}")
+            info, values = held[weight.name]
             if weight.shape != info.shape:
                 raise self.error(
                     weight,

@@ -162,9 +162,9 @@ def plan_text(plan: PalettizationPlan) -> str:
         lines.append(f"values_sha256 = {_toml(plan.values_sha256)}")
     lines.append(f"constants = {_toml(plan.constants)}")
     for table in ("asked", "measured"):
-        given: Mapping[str, Scalar] = getattr(plan, table)
-        lines += [""] if given else []
-        lines += [f"{table}.{_key(name)} = {_toml(value)}" for name, value in given.items()]
+        entries: Mapping[str, Scalar] = getattr(plan, table)
+        lines += [""] if entries else []
+        lines += [f"{table}.{_key(name)} = {_toml(value)}" for name, value in entries.items()]
     lines += ["", "weights = ["]
     rows = [_row(weight) for weight in plan.weights]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -279,15 +279,15 @@ class _Reader:
 
     def check_fields(
         self,
-        given: dict[str, Any],
+        entries: dict[str, Any],
         required: Mapping[str, Any],
         optional: Mapping[str, Any],
         place: str,
     ) -> None:
         """Check that a table has the keys that it needs and no others, each of the right type."""
-        line = _toml(str(given["name"])) if place and "name" in given else ""
+        line = _toml(str(entries["name"])) if place and "name" in entries else ""
         known = {**required, **optional}
-        for key, value in given.items():
+        for key, value in entries.items():
             if key not in known:
                 names = ", ".join(sorted(known))
                 raise self.error(line or key, f"{place}unknown key {key!r}; the keys are {names}")
@@ -296,17 +296,17 @@ class _Reader:
                 words = " or ".join(_WORDS[kind] for kind in types)
                 raise self.error(line or key, f"{place}{key} must be {words}")
         for key in required:
-            if key not in given:
+            if key not in entries:
                 raise self.error(line, f"{place}{key} is missing")
 
     def error(self, needle: str, message: str, *, last: bool = False) -> InputError:
         """Return an error that names the line on which ``needle`` stands, if it does."""
-        found = [
+        numbers = [
             number
             for number, line in enumerate(self.lines, 1)
             if needle and needle in line and not line.startswith("#")
         ]
-        place = f"{self.path}, line {found[-1 if last else 0]}" if found else str(self.path)
+        place = f"{self.path}, line {numbers[-1 if last else 0]}" if numbers else str(self.path)
         return InputError(f"{place}: {message}")
 
 

@@ -36,6 +36,7 @@ from mvit_coreml.compression.calibration.tuner import (
     Calibration,
     Tuned,
     Tuner,
+    deadline_in,
     split_images,
 )
 from mvit_coreml.compression.palettizable_weights import function_weights
@@ -228,7 +229,7 @@ class PaletteFitting:
         if tuned is None:
             tuned = self.tuner.tune(choices, options.tune_minutes, self._report)
         elif options.tune_minutes is not None:
-            tuned = self.tuner.polish_for(tuned, options.tune_minutes, self._report)
+            tuned = self.tuner.fine_tune(tuned, deadline_in(options.tune_minutes), self._report)
         return self.result(choices, tuned, _asked(options))
 
     def uniform(self, bits: int, group_size: int = 0) -> dict[str, Choice]:

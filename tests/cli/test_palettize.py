@@ -17,7 +17,7 @@ from packages import SavedPackage, read_tree
 from mvit_coreml import ConvertOptions, convert
 from mvit_coreml.cli import cli
 from mvit_coreml.compression.calibration import tuner as tuning
-from mvit_coreml.compression.calibration.fine_tuning import Polisher
+from mvit_coreml.compression.calibration.fine_tuning import FineTuner
 
 COUNT = 20
 
@@ -257,11 +257,11 @@ def test_ctrl_c_while_palettes_are_polished_keeps_the_best(
     """The package is that of the state before, as if there had been no time for more."""
     steps = []
 
-    def interrupted(_: Polisher) -> None:
+    def interrupted(_: FineTuner) -> None:
         steps.append(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Polisher, "step", interrupted)
+    monkeypatch.setattr(FineTuner, "step", interrupted)
     result = palettize(plain, out, "--images", photos, "--bits", "4", "--tune", "60", "-q")
     assert result.exit_code == 0, result.output
     assert steps == [1]

@@ -1,4 +1,4 @@
-"""Polishing takes Adam's steps down the divergence, in the stored types."""
+"""Fine-tuning takes Adam's steps down the divergence, in the stored types; views are crops."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 from functions import function_of, parameter_names, pictures, small
 from torch import Tensor
 
-from mvit_coreml.compression.calibration import fine_tuning as polishing
+from mvit_coreml.compression.calibration import fine_tuning as module
 from mvit_coreml.compression.calibration.answer_quality import compare_scores, scores
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
-from mvit_coreml.compression.calibration.fine_tuning import Polisher
+from mvit_coreml.compression.calibration.fine_tuning import FineTuner, random_views
 from mvit_coreml.compression.calibration.reconstruction import TunedWeights
 from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import Choice
@@ -88,19 +88,19 @@ def test_steps_are_those_of_torchs_adam(
 ) -> None:
     if sizes is not None:
         # So large that gradients change from step to step.
-        monkeypatch.setattr(polishing, "_TABLE_STEP", sizes[0])
-        monkeypatch.setattr(polishing, "_VECTOR_STEP", sizes[1])
+        monkeypatch.setattr(module, "_TABLE_STEP", sizes[0])
+        monkeypatch.setattr(module, "_VECTOR_STEP", sizes[1])
     function = function_of(small())
     names = parameter_names(function, small())
     start = start_of(function)
     # Two uneven micro-batches.
     pixels = function.pixels(pictures(13))
-    polisher = Polisher(function, start, pixels)
+    tuner = FineTuner(function, start, pixels)
     for _ in range(12):
-        polisher.step()
-    assert polisher.steps == 12
+        tuner.step()
+    assert tuner.steps == 12
     wanted = adam(function, start, pixels, sizes or (5e-5, 4e-4))
-    found = polisher.weights()
+    found = tuner.weights()
     for name, leaf in wanted.items():
         stored = names[name]
         if name in CHOICES:
@@ -124,23 +124,23 @@ def test_weights_come_in_the_stored_types(precision: str) -> None:
     names = parameter_names(function, small())
     expand = np.full((16, 12, 1, 1), 0.25, dtype)
     start = start_of(function, **{names["expand.weight"]: expand})
-    polisher = Polisher(function, start, function.pixels(pictures(8)))
+    tuner = FineTuner(function, start, function.pixels(pictures(8)))
     for _ in range(3):
-        polisher.step()
-    found = polisher.weights()
+        tuner.step()
+    found = tuner.weights()
     assert found.constants[names["expand.weight"]] is expand
     biases = {names[f"{part}.bias"] for part in ("stem", "depthwise", "grouped", "head")}
     assert set(found.constants) == biases | {names["expand.weight"]}
     for name in biases:
         assert found.constants[name].dtype == dtype
-        wide = polisher.vectors[name].numpy()
+        wide = tuner.vectors[name].numpy()
         np.testing.assert_array_equal(found.constants[name], wide.astype(dtype))
         assert np.abs(wide - function.constants[name].numpy()).max() > 0
     assert list(found.palettes) == list(start.palettes)
     for name, palette in found.palettes.items():
         assert palette.lut.dtype == dtype
-        np.testing.assert_array_equal(palette.lut, polisher.tables[name].numpy().astype(dtype))
-        assert np.abs(polisher.tables[name].numpy() - start.palettes[name].lut).max() > 0
+        np.testing.assert_array_equal(palette.lut, tuner.tables[name].numpy().astype(dtype))
+        assert np.abs(tuner.tables[name].numpy() - start.palettes[name].lut).max() > 0
 
 
 def test_gradients_of_rounded_entries_are_those_of_the_rounded_weights() -> None:
@@ -148,9 +148,9 @@ def test_gradients_of_rounded_entries_are_those_of_the_rounded_weights() -> None
     names = parameter_names(function, small())
     start = start_of(function)
     pixels = function.pixels(pictures(6))
-    polisher = Polisher(function, start, pixels)
+    tuner = FineTuner(function, start, pixels)
     name = names["head.weight"]
-    table = polisher.tables[name]
+    table = tuner.tables[name]
     table += 2e-4 * table
     rounded = table.half().float()
     assert not torch.equal(rounded, table)
@@ -167,8 +167,8 @@ def test_gradients_of_rounded_entries_are_those_of_the_rounded_weights() -> None
     ]
     found = dict(
         zip(
-            [*polisher.tables, *polisher.vectors],
-            polisher._gradients(torch.arange(6), 6),
+            [*tuner.tables, *tuner.vectors],
+            tuner._gradients(torch.arange(6), 6),
             strict=True,
         )
     )
@@ -179,23 +179,23 @@ def test_it_starts_from_the_constants_it_is_given() -> None:
     function = function_of(small())
     name = parameter_names(function, small())["stem.bias"]
     given = np.linspace(-1, 1, 8).astype(np.float32)
-    polisher = Polisher(function, start_of(function, **{name: given}), function.pixels(pictures(4)))
-    np.testing.assert_array_equal(polisher.weights().constants[name], given)
+    tuner = FineTuner(function, start_of(function, **{name: given}), function.pixels(pictures(4)))
+    np.testing.assert_array_equal(tuner.weights().constants[name], given)
 
 
 def test_every_image_takes_part_once_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
     function = function_of(small())
-    polisher = Polisher(function, start_of(function), function.pixels(pictures(40)))
+    tuner = FineTuner(function, start_of(function), function.pixels(pictures(40)))
     seen: list[list[int]] = []
-    gradients = polisher._gradients
+    gradients = tuner._gradients
 
     def watched(images: Tensor, total: int) -> list[Tensor]:
         seen.append(images.tolist())
         return gradients(images, total)
 
-    monkeypatch.setattr(polisher, "_gradients", watched)
+    monkeypatch.setattr(tuner, "_gradients", watched)
     for _ in range(4):
-        polisher.step()
+        tuner.step()
     drawn = [image for part in seen for image in part]
     assert sorted(drawn[:40]) == sorted(drawn[40:]) == list(range(40))
     assert drawn[:40] != drawn[40:]
@@ -203,8 +203,8 @@ def test_every_image_takes_part_once_in_each_round(monkeypatch: pytest.MonkeyPat
 
 def test_the_divergence_falls_also_on_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
     # The steps that suit trained models are far too small to be seen here.
-    monkeypatch.setattr(polishing, "_TABLE_STEP", 0.005)
-    monkeypatch.setattr(polishing, "_VECTOR_STEP", 0.01)
+    monkeypatch.setattr(module, "_TABLE_STEP", 0.005)
+    monkeypatch.setattr(module, "_VECTOR_STEP", 0.01)
     function = function_of(small(), precision="fp16")
     pixels, others = function.pixels(pictures(32)), function.pixels(pictures(32, seed=1))
 
@@ -213,9 +213,65 @@ def test_the_divergence_falls_also_on_other_images(monkeypatch: pytest.MonkeyPat
         return compare_scores(found, scores(function, images), function.of_classes).divergence
 
     start = start_of(function)
-    polisher = Polisher(function, start, pixels)
+    tuner = FineTuner(function, start, pixels)
     for _ in range(25):
-        polisher.step()
-    found = polisher.weights()
+        tuner.step()
+    found = tuner.weights()
     assert noise(found, pixels) < 0.6 * noise(start, pixels)
     assert noise(found, others) < 0.7 * noise(start, others)
+
+
+def noise_pictures(count: int, height: int, width: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, height, width), generator=generator).float()
+
+
+@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize("size", [(32, 32), (20, 48)])
+def test_as_many_views_as_asked_for_have_the_size_of_pictures(
+    count: int, size: tuple[int, int]
+) -> None:
+    found = random_views(noise_pictures(3, *size), count, seed=0)
+    assert found.shape == (count, 3, *size)
+    assert found.dtype is torch.float32
+    assert torch.equal(found, found.round())
+    assert float(found.min()) >= 0
+    assert float(found.max()) <= 255
+
+
+def test_no_views_of_no_pictures_asked_for() -> None:
+    assert random_views(noise_pictures(3, 8, 9), 0, seed=0).shape == (0, 3, 8, 9)
+
+
+def test_pictures_take_turns() -> None:
+    colours = torch.tensor([10.0, 90.0, 200.0])
+    plain = colours[:, None, None, None].expand(3, 3, 16, 16)
+    found = random_views(plain, 8, seed=3)
+    wanted = [10, 90, 200, 10, 90, 200, 10, 90]
+    assert [sorted(set(view.flatten().tolist())) for view in found] == [[each] for each in wanted]
+
+
+def test_crops_keep_at_least_a_third_of_the_area_and_half_are_mirrored() -> None:
+    width = 200
+    ramp = torch.linspace(0, 255, width).expand(1, 3, width, width)
+    both = torch.stack([ramp[0], ramp[0].mT])
+    found = random_views(both, 400, seed=0)
+    across, down = found[0::2, 0, 0, :], found[1::2, 0, :, 0]
+    mirrored = across[:, 0] > across[:, -1]
+    assert 70 < int(mirrored.sum()) < 130
+    assert bool((down[:, 0] < down[:, -1]).all())
+    for lines in (across, down):
+        part = (lines.amax(1) - lines.amin(1)) / 255
+        assert float(part.min()) > 0.35**0.5 - 0.02
+        assert float(part.min()) < 0.65
+        assert float(part.max()) > 0.97
+    # Crops lie all over the picture.
+    assert float(down[:, 0].max()) > 60
+    assert float(down[:, -1].min()) < 195
+
+
+def test_the_seed_alone_decides() -> None:
+    pixels = noise_pictures(4, 24, 24)
+    first, again, other = (random_views(pixels, 6, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

@@ -1,4 +1,4 @@
-"""The estimated importance of channels is the Gauss-Newton diagonal, on average."""
+"""The estimated Fisher diagonal of channels is the Gauss-Newton diagonal, on average."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functions import function_of, parameter_names, pictures, small, small_map
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
-from mvit_coreml.compression.calibration import fisher as importance
-from mvit_coreml.compression.calibration.fisher import channel_importance
+from mvit_coreml.compression.calibration import fisher as module
+from mvit_coreml.compression.calibration.fisher import fisher_diagonal
 from mvit_coreml.compression.calibration.linear_layers import find_layers
 
 
@@ -64,7 +64,7 @@ def test_the_estimate_is_the_gauss_newton_diagonal_on_average(kind: str, output:
     assert function.of_classes == (output == "logits")
     layers = find_layers(function)
     pixels = function.pixels(pictures(3))
-    found = [channel_importance(function, pixels, layers, seed=seed) for seed in range(120)]
+    found = [fisher_diagonal(function, pixels, layers, seed=seed) for seed in range(120)]
     stored = parameter_names(function, module)
     for part, layer in zip(module._modules, layers, strict=True):
         name = stored[f"{part}.weight"]
@@ -84,9 +84,9 @@ def test_with_one_feature_the_estimate_is_exact_in_any_number_of_batches(
     function = function_of(small(1), "features")
     layers = find_layers(function)
     pixels = function.pixels(pictures(5))
-    whole = channel_importance(function, pixels, layers)
-    monkeypatch.setattr(importance, "_PIXELS", 2 * pixels.shape[2] * pixels.shape[3])
-    split = channel_importance(function, pixels, layers, seed=7)
+    whole = fisher_diagonal(function, pixels, layers)
+    monkeypatch.setattr(module, "_PIXELS", 2 * pixels.shape[2] * pixels.shape[3])
+    split = fisher_diagonal(function, pixels, layers, seed=7)
     for part, layer in zip(small(1)._modules, layers, strict=True):
         wanted = exact(small(1), part, pixels, of_classes=False)
         for found in (whole, split):
@@ -98,7 +98,7 @@ def test_the_seed_alone_decides() -> None:
     layers = find_layers(function)
     pixels = function.pixels(pictures(3))
     first, again, other = (
-        channel_importance(function, pixels, layers, seed=seed)["stem_weight"] for seed in (1, 1, 2)
+        fisher_diagonal(function, pixels, layers, seed=seed)["stem_weight"] for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

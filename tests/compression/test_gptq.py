@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvit_coreml.compression.calibration import gptq as second_order
-from mvit_coreml.compression.calibration.gptq import Codes, assign, output_error
+from mvit_coreml.compression.calibration import gptq as module
+from mvit_coreml.compression.calibration.gptq import Codes, improve_codes, output_error
 from mvit_coreml.compression.kmeans import optimal_palette
 
 
 def problem(
     groups: int, channels: int, columns: int, seed: int, samples: int = 200
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return a weight, correlated inputs (G, K, S), their moments, and rows' importance."""
+    """Return a weight, correlated inputs (G, K, S), their moments, and what rows count."""
     generator = torch.Generator().manual_seed(seed)
     mixed = torch.randn(groups, columns, columns, generator=generator)
     inputs = mixed @ torch.randn(groups, columns, samples, generator=generator) + 0.5
@@ -77,7 +77,7 @@ def test_decoding_takes_each_channels_own_table() -> None:
 def test_codes_never_get_worse_and_tables_stay_ascending(seed: int, tables: int) -> None:
     weight, inputs, moments, rows = problem(2, 4, 12, seed)
     start = clustered(weight, 4, tables)
-    found = assign(weight, moments, rows, start, torch.float32, 3)
+    found = improve_codes(weight, moments, rows, start, torch.float32, 3)
     before = brute_error(weight, start.decode(), inputs, rows)
     assert brute_error(weight, found.decode(), inputs, rows) <= before
     assert bool((found.tables.diff(dim=1) >= 0).all())
@@ -91,7 +91,7 @@ def test_codes_for_correlated_inputs_are_far_better_than_the_nearest_entries() -
     for seed in range(8):
         weight, inputs, moments, rows = problem(1, 16, 32, seed)
         start = clustered(weight, 8)
-        found = assign(weight, moments, rows, start, torch.float32, 2)
+        found = improve_codes(weight, moments, rows, start, torch.float32, 2)
         ratios.append(
             brute_error(weight, found.decode(), inputs, rows)
             / brute_error(weight, start.decode(), inputs, rows)
@@ -104,7 +104,7 @@ def test_perfect_codes_are_kept() -> None:
     weight, _, moments, rows = problem(1, 3, 5, 0)
     start = clustered(weight.round(), 16)
     assert torch.equal(start.decode(), weight.round())
-    assert assign(weight.round(), moments, rows, start, torch.float32, 2) is start
+    assert improve_codes(weight.round(), moments, rows, start, torch.float32, 2) is start
 
 
 def exhaustive(weight: Tensor, inputs: Tensor, rows: Tensor, entries: int) -> float:
@@ -131,7 +131,7 @@ def test_tiny_problems_are_solved_almost_as_well_as_possible(
         weight, inputs, moments, rows = problem(1, channels, columns, seed, samples=8)
         best = exhaustive(weight, inputs, rows, entries)
         start = clustered(weight, entries)
-        found = assign(weight, moments, rows, start, torch.float32, 4)
+        found = improve_codes(weight, moments, rows, start, torch.float32, 4)
         error = brute_error(weight, found.decode(), inputs, rows)
         assert error >= best * (1 - 1e-3) - 1e-5
         ratios.append(error / max(best, 1e-6))
@@ -146,7 +146,7 @@ def test_tiny_problems_are_solved_almost_as_well_as_possible(
 @pytest.mark.parametrize("tables", [1, 2])
 def test_tables_are_least_squares_solutions_for_their_indices(tables: int) -> None:
     weight, inputs, moments, rows = problem(1, 8, 12, 3)
-    found = assign(weight, moments, rows, clustered(weight, 4, tables), torch.float32, 1)
+    found = improve_codes(weight, moments, rows, clustered(weight, 4, tables), torch.float32, 1)
     for table in range(tables):
         used = slice(table * 8 // tables, (table + 1) * 8 // tables)
         wanted, _ = least_squares(
@@ -161,7 +161,7 @@ def test_tables_are_least_squares_solutions_for_their_indices(tables: int) -> No
 
 def test_a_table_that_groups_of_inputs_share_is_the_least_squares_solution() -> None:
     weight, inputs, moments, rows = problem(3, 2, 6, 4)
-    found = assign(weight, moments, rows, clustered(weight, 4), torch.float32, 1)
+    found = improve_codes(weight, moments, rows, clustered(weight, 4), torch.float32, 1)
     # Side by side, the groups are one problem whose inputs do not mix.
     design = np.zeros((*weight.shape, 4))
     np.put_along_axis(design, found.indices.numpy()[..., None], 1.0, 3)
@@ -176,7 +176,7 @@ def test_a_table_that_groups_of_inputs_share_is_the_least_squares_solution() -> 
 def test_tables_are_rounded_to_the_type_they_are_stored_in() -> None:
     weight, _, moments, rows = problem(1, 8, 12, 3)
     start = clustered(weight, 4)
-    found = assign(weight, moments, rows, start, torch.float16, 2)
+    found = improve_codes(weight, moments, rows, start, torch.float16, 2)
     assert found is not start
     assert torch.equal(found.tables, found.tables.half().float())
 
@@ -189,8 +189,8 @@ def test_unimportant_rows_do_not_shape_the_table() -> None:
     padded = Codes(
         start.tables, torch.cat([start.indices, start.indices[:, :1]], 1), torch.zeros(1, 4).long()
     )
-    alone = assign(weight[:, :3], moments, rows[:, :3], start, torch.float32, 1)
-    together = assign(weight, moments, rows, padded, torch.float32, 1)
+    alone = improve_codes(weight[:, :3], moments, rows[:, :3], start, torch.float32, 1)
+    together = improve_codes(weight, moments, rows, padded, torch.float32, 1)
     torch.testing.assert_close(together.tables, alone.tables, rtol=1e-3, atol=1e-3)
 
 
@@ -200,7 +200,7 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     inputs[1, 2] = 0
     moments = inputs @ inputs.mT
     start = clustered(weight, 4)
-    found = assign(weight, moments, rows, start, torch.float32, 2)
+    found = improve_codes(weight, moments, rows, start, torch.float32, 2)
     assert bool(torch.isfinite(found.decode()).all())
     error = brute_error(weight, found.decode(), inputs, rows)
     assert error < brute_error(weight, start.decode(), inputs, rows)
@@ -210,7 +210,7 @@ def test_sorting_tables_changes_no_weight() -> None:
     tables = torch.tensor([[3.0, 1.0, 2.0], [4.0, 6.0, 5.0]])
     indices = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(0))
     codes = Codes(tables, indices, torch.tensor([[0, 0, 1, 1], [1, 0, 1, 0]]))
-    found = second_order._sorted(codes)
+    found = module._sorted(codes)
     assert found.tables.tolist() == [[1, 2, 3], [4, 5, 6]]
     assert torch.equal(found.decode(), codes.decode())
 
@@ -238,7 +238,7 @@ def pushed_one_by_one(weight: np.ndarray, moments: np.ndarray, table: np.ndarray
 def test_indices_are_those_of_the_optimal_brain_surgeon(columns: int) -> None:
     weight, _, moments, rows = problem(1, 6, columns, 1, samples=2 * columns)
     start = clustered(weight, 8)
-    found = assign(weight, moments, rows, start, torch.float32, 1)
+    found = improve_codes(weight, moments, rows, start, torch.float32, 1)
     assert found is not start
     wanted = pushed_one_by_one(
         weight[0].double().numpy(), moments[0].double().numpy(), start.tables[0].double().numpy()

@@ -126,10 +126,10 @@ def test_palettes_are_fitted_to_other_images_than_those_that_judge(
 ) -> None:
     function = function_of(small())
     name = parameter_names(function, small())["grouped.weight"]
-    # Importance apart, which is measured on all images.
+    # The Fisher diagonal apart, which is measured on all images.
     monkeypatch.setattr(
         sensitivity,
-        "layer_importance",
+        "fisher_diagonal",
         lambda function, pixels, layers: {
             layer.weight: torch.ones(layer.groups, layer.channels // layer.groups)
             for layer in layers

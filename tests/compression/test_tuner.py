@@ -130,7 +130,7 @@ def test_views_take_part_when_asked_for(tuner: Tuner, monkeypatch: pytest.Monkey
 
 
 class Scripted:
-    """Stands for the polisher: each state is a number, which names its divergence."""
+    """Stands for the fine-tuner: each state is a number, which names its divergence."""
 
     def __init__(self, after: Callable[[int], None] = lambda steps: None) -> None:
         self.after, self.steps = after, 0
@@ -148,20 +148,20 @@ class Scripted:
 
 @pytest.fixture
 def script(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scripted]:
-    """Let polishing go through given divergences, one for each judgement."""
+    """Let fine-tuning go through given divergences, one for each judgement."""
 
     def install(
         divergences: list[float], after: Callable[[int], None] = lambda steps: None
     ) -> Scripted:
-        polisher = Scripted(after)
+        stand_in = Scripted(after)
 
         def judge(weights: TunedWeights) -> Quality:
             judgement = int(weights.constants["steps"][0]) // 10 - 1
             return Quality(10.0, 0.5, divergences[judgement])
 
-        monkeypatch.setattr(tuning, "Polisher", polisher)
+        monkeypatch.setattr(tuning, "FineTuner", stand_in)
         monkeypatch.setattr(tuner, "judge", judge)
-        return polisher
+        return stand_in
 
     return install
 
@@ -174,51 +174,51 @@ def begun(tuned: Tuned) -> Tuned:
     return Tuned(tuned.weights, tuned.plain, Quality(10.0, 0.5, 1.0))
 
 
-def test_polishing_keeps_the_best_state_and_ends_when_it_no_longer_helps(
+def test_fine_tuning_keeps_the_best_state_and_ends_when_it_no_longer_helps(
     tuner: Tuner, tuned: Tuned, script: Callable[..., Scripted]
 ) -> None:
-    polisher = script([0.9, 1.1, 0.8, 0.85, 0.5, 0.6, 0.6, 0.6, 0.6, 0.1])
+    stand_in = script([0.9, 1.1, 0.8, 0.85, 0.5, 0.6, 0.6, 0.6, 0.6, 0.1])
     reports: list[str] = []
-    found = tuner.polish(begun(tuned), math.inf, reports.append)
+    found = tuner.fine_tune(begun(tuned), math.inf, reports.append)
     assert kept(found) == 50
     assert found.quality.divergence == 0.5
     assert found.plain is tuned.plain
     # Four judgements without a better state.
-    assert polisher.steps == 90
+    assert stand_in.steps == 90
     assert len(reports) == 9
     assert reports[-1].startswith("step 90, held out: ")
 
 
-def test_polishing_that_never_helps_gives_back_the_start(
+def test_fine_tuning_that_never_helps_gives_back_the_start(
     tuner: Tuner, tuned: Tuned, script: Callable[..., Scripted]
 ) -> None:
-    polisher = script([1.0, 1.5, math.nan, 1.2, 0.1])
+    stand_in = script([1.0, 1.5, math.nan, 1.2, 0.1])
     start = begun(tuned)
-    assert tuner.polish(start, math.inf) is start
-    assert polisher.steps == 40
+    assert tuner.fine_tune(start, math.inf) is start
+    assert stand_in.steps == 40
 
 
-def test_polishing_stops_at_the_deadline(
+def test_fine_tuning_stops_at_the_deadline(
     tuner: Tuner, tuned: Tuned, script: Callable[..., Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    polisher = script([0.5] + [0.4] * 100)
+    stand_in = script([0.5] + [0.4] * 100)
     # A clock that every step moves on by a second.
-    monkeypatch.setattr(tuning.time, "monotonic", lambda: 1000.0 + polisher.steps)
-    found = tuner.polish(begun(tuned), 1017.0)
-    assert polisher.steps == 17
+    monkeypatch.setattr(tuning.time, "monotonic", lambda: 1000.0 + stand_in.steps)
+    found = tuner.fine_tune(begun(tuned), 1017.0)
+    assert stand_in.steps == 17
     assert kept(found) == 10
-    polisher = script([0.5] * 100)
+    stand_in = script([0.5] * 100)
     start = begun(tuned)
-    assert tuner.polish(start, 999.0) is start
-    assert polisher.steps == 0
+    assert tuner.fine_tune(start, 999.0) is start
+    assert stand_in.steps == 0
 
 
 def test_minutes_are_counted_from_now(
     tuner: Tuner, tuned: Tuned, script: Callable[..., Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    polisher = script([1 / (judgement + 2) for judgement in range(100)])
-    monkeypatch.setattr(tuning.time, "monotonic", lambda: 1000.0 + polisher.steps)
-    assert kept(tuner.polish_for(begun(tuned), 0.5)) == 30
+    stand_in = script([1 / (judgement + 2) for judgement in range(100)])
+    monkeypatch.setattr(tuning.time, "monotonic", lambda: 1000.0 + stand_in.steps)
+    assert kept(tuner.fine_tune(begun(tuned), tuning.deadline_in(0.5))) == 30
 
 
 def test_an_interruption_keeps_the_best(
@@ -230,46 +230,46 @@ def test_an_interruption_keeps_the_best(
 
     script([0.7, 0.9], interrupt)
     reports: list[str] = []
-    found = tuner.polish(begun(tuned), math.inf, reports.append)
+    found = tuner.fine_tune(begun(tuned), math.inf, reports.append)
     assert kept(found) == 10
     assert reports[-1].startswith("stopped; the best is kept: 50.0% agreement")
 
 
 @pytest.mark.parametrize("weights", ["none", "perfect"])
-def test_where_nothing_is_lost_nothing_is_polished(
+def test_where_nothing_is_lost_nothing_is_fine_tuned(
     weights: str, tuner: Tuner, tuned: Tuned, script: Callable[..., Scripted]
 ) -> None:
-    polisher = script([0.0] * 9)
+    stand_in = script([0.0] * 9)
     perfect = Quality(math.inf, 1.0, 0.0)
     start = (
         Tuned(TunedWeights(), tuned.plain, tuned.quality)
         if weights == "none"
         else Tuned(tuned.weights, tuned.plain, perfect)
     )
-    assert tuner.polish(start, math.inf) is start
-    assert polisher.steps == 0
+    assert tuner.fine_tune(start, math.inf) is start
+    assert stand_in.steps == 0
 
 
-def test_tuning_reconstructs_and_polishes_if_there_are_minutes(
+def test_tuning_reconstructs_and_fine_tunes_if_there_are_minutes(
     tuner: Tuner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "_VIEWS", 40)
     monkeypatch.setattr(tuning, "_STEPS", 1)
-    polished: list[Tuned] = []
-    original = Tuner.polish
+    fine_tuned: list[Tuned] = []
+    original = Tuner.fine_tune
 
     def watched(self: Tuner, tuned: Tuned, *given: Any) -> Tuned:
-        polished.append(tuned)
+        fine_tuned.append(tuned)
         return original(self, tuned, *given)
 
-    monkeypatch.setattr(Tuner, "polish", watched)
+    monkeypatch.setattr(Tuner, "fine_tune", watched)
     reports: list[str] = []
     without = tuner.tune(CHOICES, report=reports.append)
-    assert not polished
+    assert not fine_tuned
     assert without.quality.divergence < without.plain.divergence
     assert any(line.startswith("held out: ") for line in reports)
     found = tuner.tune(CHOICES, minutes=1 / 60, report=reports.append)
-    assert len(polished) == 1
-    assert found.quality.divergence <= polished[0].quality.divergence
+    assert len(fine_tuned) == 1
+    assert found.quality.divergence <= fine_tuned[0].quality.divergence
     wanted = divergence(tuner, found.weights.tensors())
     assert found.quality.divergence == pytest.approx(wanted, rel=1e-3)

@@ -63,13 +63,12 @@ class PackageSizes:
         self.path = loaded.path
         self.size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
         self.ios = max(function.opset for function in loaded.functions.values())
-        found = {
+        self._infos = {
             info.name: info
             for function in loaded.functions.values()
             for info in palettizable_weights(function)
         }
-        self.weights = tuple(found.values())
-        self._infos = found
+        self.weights = tuple(self._infos.values())
         if any(operation.op_type.startswith("constexpr_") for _, operation in loaded.walk()):
             raise InputError(f"{self.path}: compressed already; give the package made without")
         specification = next(iter(self.path.rglob("*.mlmodel")))
@@ -135,18 +134,18 @@ class PackageSizes:
 
     def _constants(self) -> dict[str, tuple[Any, int]]:
         """Return the operation of every weight, and how often others refer to it."""
-        found: dict[str, tuple[Any, int]] = {}
+        constants: dict[str, tuple[Any, int]] = {}
         for name in sorted(self._model.mlProgram.functions):
             function = self._model.mlProgram.functions[name]
             for operation in function.block_specializations[function.opset].operations:
                 output = operation.outputs[0].name if operation.outputs else ""
                 if operation.type == "const" and output in self._infos:
-                    found[output] = operation, 0
+                    constants[output] = operation, 0
                 for binding in _bindings(operation):
-                    if binding.name in found:
-                        constant, uses = found[binding.name]
-                        found[binding.name] = constant, uses + 1
-        return found
+                    if binding.name in constants:
+                        constant, uses = constants[binding.name]
+                        constants[binding.name] = constant, uses + 1
+        return constants
 
     def _rewritten(self, choices: Mapping[str, Choice]) -> int:
         """Return the bytes of the weight file and the specification under some choices."""

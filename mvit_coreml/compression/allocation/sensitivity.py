@@ -16,13 +16,12 @@ from mvit_coreml.compression.calibration.differentiable import (
     Execution,
     Schedule,
 )
+from mvit_coreml.compression.calibration.fisher import fisher_diagonal, row_weights
+from mvit_coreml.compression.calibration.gptq import palettize_layer
 from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
 from mvit_coreml.compression.calibration.reconstruction import (
     LayerProgress,
     kmeans_palettes,
-    layer_importance,
-    palettize_layer,
-    row_weights,
 )
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 from mvit_coreml.mil.parallel import one_thread, parallel_map
@@ -88,15 +87,15 @@ def _measure(
     for name in function.constants:
         if name in candidates:
             at.setdefault(first_use[name], []).append(name)
-    found: dict[str, Sensitivity] = {}
+    measured: dict[str, Sensitivity] = {}
     for index, (step, released) in enumerate(run.schedule):
         for name in at.get(index, ()):
             layer = layers.get(index)
             layer = layer if layer is not None and layer.weight == name else None
-            found[name] = run.measure(name, layer, candidates[name], index)
-            progress(len(found), len(candidates))
+            measured[name] = run.measure(name, layer, candidates[name], index)
+            progress(len(measured), len(candidates))
         run.advance(lambda e, step=step, released=released: e.advance(step, released))
-    return list(found.values())
+    return list(measured.values())
 
 
 class _Measurement:
@@ -105,7 +104,7 @@ class _Measurement:
     def __init__(self, function: DifferentiableFunction, pixels: Tensor) -> None:
         self.function = function
         self.layers = find_layers(function)
-        self.importance = layer_importance(function, pixels, self.layers)
+        self.fisher = fisher_diagonal(function, pixels, self.layers)
         self.schedule: Schedule = function.schedule()
         area = pixels.shape[2] * pixels.shape[3]
         size = max(1, min(_JUDGING // 2, len(pixels) // 2, _BATCH_PIXELS // area))
@@ -138,9 +137,9 @@ class _Measurement:
             palette = self._palettized(name, layer, moments, choice)
             decoded = torch.from_numpy(palette.decode().astype(np.float32))
             answers = self._finish(index, {name: decoded})
-            found = float(divergence(answers, self.reference, self.function.of_classes))
+            change = float(divergence(answers, self.reference, self.function.of_classes))
             # Rounding can leave less than nothing.
-            noise[choice] = max(found, 0.0)
+            noise[choice] = max(change, 0.0)
         return Sensitivity(name, noise)
 
     def _palettized(
@@ -149,7 +148,7 @@ class _Measurement:
         tensor, dtype = self.function.constants[name], self.function.dtypes[name]
         if layer is None or moments is None:
             return kmeans_palettes(self.function, {name: choice})[name]
-        rows = row_weights(self.importance[name])
+        rows = row_weights(self.fisher[name])
         return palettize_layer(layer, layer.matrix(tensor), moments, rows, choice, dtype)
 
     def _moments(self, layer: Layer) -> Tensor:
@@ -181,10 +180,10 @@ class _Measurement:
 
 def _first_uses(function: DifferentiableFunction) -> dict[str, int]:
     """Return the index of the first step that takes each constant."""
-    found: dict[str, int] = {}
+    uses: dict[str, int] = {}
     for index, (step, _) in enumerate(function.schedule()):
         for number in step.sources():
             name = function.constant_name(number)
             if name is not None:
-                found.setdefault(name, index)
-    return found
+                uses.setdefault(name, index)
+    return uses

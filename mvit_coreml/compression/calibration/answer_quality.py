@@ -55,30 +55,30 @@ def scores(
     return torch.cat(list(parallel_map(run, torch.split(pixels, _MICRO_BATCH))))
 
 
-def compare_scores(found: Tensor, reference: Tensor, of_classes: bool) -> Quality:
+def compare_scores(answers: Tensor, reference: Tensor, of_classes: bool) -> Quality:
     """Compare the scores of the same images.
 
     Args:
-        found: (N, ...), of classes along axis 1 if ``of_classes``.
-        reference: what they ought to be.
+        answers: (N, ...), of classes along axis 1 if ``of_classes``.
+        reference: what they should be.
         of_classes: whether they are scores of classes.
     """
-    error = (found - reference).double().square().sum()
+    error = (answers - reference).double().square().sum()
     signal = reference.double().square().sum()
     ratio = float(error / signal.clamp(min=1e-300))
     snr = math.inf if ratio == 0 else -10 * math.log10(ratio)
     if not of_classes:
         return Quality(snr, None, ratio)
-    agreement = float((found.argmax(1) == reference.argmax(1)).double().mean())
-    return Quality(snr, agreement, float(divergence(found, reference, of_classes)))
+    agreement = float((answers.argmax(1) == reference.argmax(1)).double().mean())
+    return Quality(snr, agreement, float(divergence(answers, reference, of_classes)))
 
 
-def divergence(found: Tensor, reference: Tensor, of_classes: bool) -> Tensor:
-    """Return what :class:`Quality` calls so, differentiable in ``found``."""
+def divergence(answers: Tensor, reference: Tensor, of_classes: bool) -> Tensor:
+    """Return what :class:`Quality` calls so, differentiable in ``answers``."""
     if not of_classes:
-        return (found - reference).square().sum() / reference.square().sum().clamp(min=1e-30)
+        return (answers - reference).square().sum() / reference.square().sum().clamp(min=1e-30)
     by_class = F.kl_div(
-        found.log_softmax(1), reference.log_softmax(1), reduction="none", log_target=True
+        answers.log_softmax(1), reference.log_softmax(1), reduction="none", log_target=True
     )
     return by_class.sum(1).mean()
 

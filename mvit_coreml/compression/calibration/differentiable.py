@@ -93,8 +93,8 @@ class DifferentiableFunction:
         if len(inputs) != 1 or not isinstance(inputs[0], ImageFeature):
             raise PackageError(f"{package.path}: {self.function.name!r} does not take one image")
         self.image: ImageFeature = inputs[0]
-        found = find_scores(self.function)
-        self.scores, self.of_classes = found.name, found.of_classes
+        scores = find_scores(self.function)
+        self.scores, self.of_classes = scores.name, scores.of_classes
         self._compiled: CompiledFunction = compile_function(self.function, arithmetic)
         self._rounds = arithmetic == "program"
         self._input = self._compiled.numbers[self.function.arguments[0].name]
@@ -168,26 +168,26 @@ class DifferentiableFunction:
             PackageError: an operation failed.
         """
         batch = pixels if isinstance(pixels, Tensor) else self.pixels(pixels)
-        wanted = (self.scores, *(name for name in intermediates if name != self.scores))
-        schedule = self.schedule(wanted)
+        names = (self.scores, *(name for name in intermediates if name != self.scores))
+        schedule = self.schedule(names)
         execution = self.start(batch, constants)
         for step, released in schedule:
             execution.advance(step, released)
-        found = {name: execution.values[self._compiled.numbers[name]] for name in wanted}
+        values = {name: execution.values[self._compiled.numbers[name]] for name in names}
         return {
             name: value.squeeze(1) if value.dim() > 1 and value.shape[1] == 1 else value
-            for name, value in found.items()
+            for name, value in values.items()
         }
 
-    def schedule(self, wanted: Iterable[str] = ()) -> Schedule:
-        """Return the steps that lead to the scores and the wanted values, in order.
+    def schedule(self, intermediates: Iterable[str] = ()) -> Schedule:
+        """Return the steps that lead to the scores and to further values by name, in order.
 
         Each comes with the numbers of the values that nothing needs after it.
 
         Raises:
             InputError: a value is unknown.
         """
-        names = tuple(wanted)
+        names = tuple(intermediates)
         if names not in self._schedules:
             unknown = [name for name in names if name not in self._compiled.numbers]
             if unknown:
@@ -203,14 +203,14 @@ class DifferentiableFunction:
             pixels: (1, 3, height, width) of any image.
         """
         execution = self.start(pixels)
-        found = []
+        live_bytes = []
         with torch.no_grad():
             for step, released in self.schedule():
                 execution.advance(step)
                 live = (execution.values[number] for number in execution.batched)
-                found.append(sum(value.nbytes for value in live if isinstance(value, Tensor)))
+                live_bytes.append(sum(value.nbytes for value in live if isinstance(value, Tensor)))
                 execution.release(released)
-        return found
+        return live_bytes
 
     def start(self, pixels: Tensor, constants: Mapping[str, Tensor] | None = None) -> Execution:
         """Return an execution that stands before the first step; arguments as for a call."""
@@ -303,28 +303,28 @@ class Execution:
 
     def _results(self, step: Step) -> tuple[Any, ...]:
         widen = self._rounds and step.rounding == "widened"
-        given = step.fetch(self.values, in_fp32 if widen else None)
+        arguments = step.fetch(self.values, in_fp32 if widen else None)
         if self.batched.isdisjoint(step.sources()):
-            return step.run(given, self.values)
+            return step.run(arguments, self.values)
         axes = tuple(_axes(argument, self.batched) for argument in step.arguments)
-        if _merges(step, given, axes):
+        if _merges(step, arguments, axes):
             merged = [
-                x.flatten(0, 1) if axis == 0 else x for x, axis in zip(given, axes, strict=True)
+                x.flatten(0, 1) if axis == 0 else x for x, axis in zip(arguments, axes, strict=True)
             ]
-            sizes = given[0].shape[:2]
+            sizes = arguments[0].shape[:2]
             return tuple(result.unflatten(0, sizes) for result in step.run(merged, self.values))
-        return torch.vmap(lambda *one: step.run(one, self.values), in_dims=axes)(*given)
+        return torch.vmap(lambda *one: step.run(one, self.values), in_dims=axes)(*arguments)
 
 
-def _merges(step: Step, given: Sequence[Any], axes: Sequence[Any]) -> bool:
+def _merges(step: Step, arguments: Sequence[Any], axes: Sequence[Any]) -> bool:
     """Whether images may lie on the first axis of the operation's own arguments."""
-    if axes[0] != 0 or given[0].dim() < 3:
+    if axes[0] != 0 or arguments[0].dim() < 3:
         return False
     if step.operation.op_type in _ALONG_FIRST_AXIS:
         return all(axis is None for axis in axes[1:])
     return step.operation.op_type in _ELEMENTWISE and all(
-        x.shape == given[0].shape if axis == 0 else isinstance(x, Tensor) and x.dim() == 0
-        for x, axis in zip(given, axes, strict=True)
+        x.shape == arguments[0].shape if axis == 0 else isinstance(x, Tensor) and x.dim() == 0
+        for x, axis in zip(arguments, axes, strict=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""Polishing palettized weights by gradients: tables and vectors, with the indices as they are.
+"""Fine-tuning palettized weights by gradients: tables and vectors, with the indices as they are.
 
 After the reconstruction layers fit their inputs one by one; what remains is how errors of
 different layers add up at the answers. A few hundred images allow only small steps:
@@ -7,7 +7,6 @@ with ten times larger ones the answers on unseen images get worse.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from mvit_coreml.compression.calibration.answer_quality import divergence, scores
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
@@ -28,10 +28,11 @@ _VECTOR_STEP = 4e-4
 _WARM_UP = 10
 _BATCH = 32
 _MICRO_BATCH = 8
-_DECAYS = 0.9, 0.999
+# Part of the area that a random view keeps at least.
+_SMALLEST_VIEW = 0.35
 
 
-class Polisher:
+class FineTuner:
     """Weights on their way down the divergence of the answers, step by step.
 
     Args:
@@ -58,35 +59,31 @@ class Polisher:
         self.steps = 0
         self._order = self._batches(seed)
         groups = (self.tables, _TABLE_STEP), (self.vectors, _VECTOR_STEP)
-        self._adam = [
-            (
-                tensor,
-                size * float(tensor.std(correction=0)),
-                torch.zeros_like(tensor),
-                torch.zeros_like(tensor),
-            )
-            for tensors, size in groups
-            for tensor in tensors.values()
-        ]
+        self._parameters = {**self.tables, **self.vectors}
+        # Adam (Kingma and Ba, 2015)
+        self._adam = torch.optim.Adam(
+            [
+                {"params": [tensor], "lr": size * float(tensor.std(correction=0))}
+                for tensors, size in groups
+                for tensor in tensors.values()
+            ],
+            eps=1e-12,
+        )
+        self._warm_up = torch.optim.lr_scheduler.LambdaLR(
+            self._adam, lambda steps: min(1.0, (steps + 1) / _WARM_UP)
+        )
 
     def step(self) -> None:
-        """Take one step of Adam (Kingma and Ba, 2015) on a batch of images."""
+        """Take one step on a batch of images."""
         batch = next(self._order)
         parts = torch.split(batch, _MICRO_BATCH)
-        sums: list[Tensor] | None = None
-        for gradients in parallel_map(lambda part: self._gradients(part, len(batch)), parts):
-            sums = (
-                gradients if sums is None else [a + b for a, b in zip(sums, gradients, strict=True)]
-            )
-        assert sums is not None
+        gradients = parallel_map(lambda part: self._gradients(part, len(batch)), parts)
+        sums = [sum(tensors[1:], tensors[0]) for tensors in zip(*gradients, strict=True)]
+        for tensor, gradient in zip(self._parameters.values(), sums, strict=True):
+            tensor.grad = gradient
+        self._adam.step()
+        self._warm_up.step()
         self.steps += 1
-        first, second = _DECAYS
-        warm = min(1.0, self.steps / _WARM_UP)
-        scale = warm * math.sqrt(1 - second**self.steps) / (1 - first**self.steps)
-        for (tensor, size, mean, square), gradient in zip(self._adam, sums, strict=True):
-            mean.mul_(first).add_(gradient, alpha=1 - first)
-            square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-            tensor -= scale * size * mean / (square.sqrt() + 1e-12)
 
     def weights(self) -> TunedWeights:
         """Return the weights as they are by now, rounded to the types they are stored in."""
@@ -109,10 +106,9 @@ class Polisher:
             yield from torch.split(order, _BATCH)
 
     def _gradients(self, images: Tensor, total: int) -> list[Tensor]:
-        leaves = [tensor.clone().requires_grad_() for tensor, *_ in self._adam]
-        found = dict(zip([*self.tables, *self.vectors], leaves, strict=True))
+        leaves = {n: tensor.clone().requires_grad_() for n, tensor in self._parameters.items()}
         constants: dict[str, Tensor] = dict(self.fixed)
-        for name, leaf in found.items():
+        for name, leaf in leaves.items():
             rounded = self._rounded(leaf, name)
             if name in self.places:
                 shape = self.start.palettes[name].indices.shape
@@ -121,16 +117,49 @@ class Polisher:
                 constants[name] = rounded
         answers = self.function(self.pixels[images], constants)
         loss = divergence(answers, self.targets[images], self.function.of_classes)
-        gradients = torch.autograd.grad(
-            loss * (len(images) / total), leaves, allow_unused=True, materialize_grads=True
+        share = len(images) / total
+        return list(
+            torch.autograd.grad(
+                loss * share, list(leaves.values()), allow_unused=True, materialize_grads=True
+            )
         )
-        return list(gradients)
 
     def _rounded(self, tensor: Tensor, name: str) -> Tensor:
         """Round to the stored type; gradients pass as if nothing were rounded."""
         if self.function.dtypes[name] != np.float16:
             return tensor
         return tensor + (tensor.half().float() - tensor).detach()
+
+
+def random_views(pixels: Tensor, count: int, seed: int) -> Tensor:
+    """Return crops of pictures in turn, enlarged to the pictures' size; half of them mirrored.
+
+    Args:
+        pixels: (N, 3, height, width) from 0 to 255.
+        count: how many to make.
+        seed: of the draws.
+
+    Returns:
+        (count, 3, height, width), whole numbers from 0 to 255 as of an image.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    height, width = pixels.shape[2:]
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    views = []
+    for index in range(count):
+        picture = pixels[index % len(pixels)]
+        side = uniform(_SMALLEST_VIEW, 1.0) ** 0.5
+        rows, columns = round(side * height), round(side * width)
+        top, left = round(uniform(0, height - rows)), round(uniform(0, width - columns))
+        part = picture[None, :, top : top + rows, left : left + columns]
+        if uniform(0, 1) < 0.5:
+            part = part.flip(3)
+        view = F.interpolate(part, (height, width), mode="bilinear", antialias=True)
+        views.append(view.round().clamp(0, 255))
+    return torch.cat(views) if views else pixels[:0]
 
 
 def _wide(values: NDArray[Any]) -> Tensor:

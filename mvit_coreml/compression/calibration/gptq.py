@@ -1,4 +1,4 @@
-"""Choosing the entries of a weight's lookup table by what they do to the layer's outputs.
+"""GPTQ for lookup tables: the indices and entries of a weight with the least error of its outputs.
 
 The error of a layer is E H Eᵀ for each output channel, with E the error of its weights and H the
 second moments of its inputs. Columns are quantised one by one, each pushing its error onto those
@@ -10,9 +10,16 @@ refitted to the indices in turn.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from mvit_coreml.compression.calibration.linear_layers import Layer
+from mvit_coreml.compression.kmeans import optimal_palette
+from mvit_coreml.compression.palettized_weight import Choice, PalettizedWeight
+from mvit_coreml.errors import InputError
 
 # Columns whose error is pushed on at once.
 _BLOCK = 64
@@ -20,6 +27,12 @@ _CONJUGATE_STEPS = 6
 # Relative to the mean of the diagonal, added to it for a stable factorisation.
 _DAMPING = 0.01
 _DAMPING_OVERALL = 1e-4
+# How often indices and tables are improved in turn.
+_ROUNDS = 2
+# Part of the moments' off-diagonal that choosing indices does not count on.
+SHRINKAGE = 0.1
+# What an input counts at least, relative to the mean of all.
+_DEAD = 1e-2
 
 
 @dataclass(frozen=True)
@@ -41,18 +54,53 @@ class Codes:
         return self.tables[self.table_of[:, :, None], self.indices]
 
 
+def palettize_layer(
+    layer: Layer,
+    target: Tensor,
+    moments: Tensor,
+    rows: Tensor,
+    choice: Choice,
+    dtype: np.dtype[Any],
+    shrinkage: float = SHRINKAGE,
+) -> PalettizedWeight:
+    """Palettize one weight for the least error of its layer's outputs.
+
+    Args:
+        layer: that the weight is of.
+        target: (G, O, K) fp32 weight to come close to.
+        moments: (G, K, K), of the layer's inputs.
+        rows: (G, O), what errors of output channels count.
+        choice: bits and groups; not uncompressed.
+        dtype: of the tables.
+        shrinkage: part of the correlations of inputs that is not counted on, 0 to 1.
+
+    Raises:
+        InputError: the groups do not divide the output channels.
+    """
+    try:
+        choice.check_channels(layer.channels)
+    except InputError as error:
+        raise InputError(f"weight {layer.weight!r}: {error}") from None
+    shrunk = _shrunk(moments, shrinkage)
+    start = _clustered(target, shrunk, rows, choice, dtype)
+    rounded = torch.float16 if dtype == np.float16 else torch.float32
+    codes = improve_codes(target, shrunk, rows, start, rounded, _ROUNDS)
+    indices = codes.indices.reshape(layer.shape).numpy().astype(np.uint8)
+    return PalettizedWeight(codes.tables.numpy().astype(dtype), indices)
+
+
 def output_error(error: Tensor, moments: Tensor, rows: Tensor) -> float:
     """Return the error of a layer's outputs.
 
     Args:
         error: (G, O, K), of the weights.
         moments: (G, K, K), of the inputs.
-        rows: (G, O), importance of each output channel.
+        rows: (G, O), what the errors of each output channel count.
     """
     return float((rows[:, :, None] * (error @ moments) * error).sum())
 
 
-def assign(
+def improve_codes(
     weight: Tensor, moments: Tensor, rows: Tensor, start: Codes, rounded: torch.dtype, rounds: int
 ) -> Codes:
     """Improve the codes of a weight matrix: indices by error feedback, tables by least squares.
@@ -60,7 +108,7 @@ def assign(
     Args:
         weight: (G, O, K) fp32.
         moments: (G, K, K) fp32, positive semidefinite.
-        rows: (G, O), importance of each output channel.
+        rows: (G, O), what the errors of each output channel count.
         start: codes to improve.
         rounded: float16 or float32: the type that tables are stored in.
         rounds: how often to do both.
@@ -74,11 +122,11 @@ def assign(
     for _ in range(rounds):
         indices = _quantise(weight, tables, start.table_of, order, factor)
         fitted = _fit_tables(weight, moments, rows, Codes(tables, indices, start.table_of))
-        found = _sorted(Codes(fitted.to(rounded).float(), indices, start.table_of))
-        error = output_error(weight - found.decode(), moments, rows)
+        codes = _sorted(Codes(fitted.to(rounded).float(), indices, start.table_of))
+        error = output_error(weight - codes.decode(), moments, rows)
         if not error < least:
             break
-        best, least, tables = found, error, found.tables
+        best, least, tables = codes, error, codes.tables
     return best
 
 
@@ -139,21 +187,21 @@ def _fit_tables(weight: Tensor, moments: Tensor, rows: Tensor, codes: Codes) -> 
         weighted = (rows[:, :, None] * values).flatten()
         return torch.zeros(codes.tables.numel()).index_add_(0, slots, weighted)
 
-    def spread(table: Tensor) -> Tensor:
+    def scattered(table: Tensor) -> Tensor:
         return table[slots].view(weight.shape)
 
     diagonal = moments.diagonal(dim1=1, dim2=2)[:, None, :]
     curvature = gathered(diagonal.expand(weight.shape))
     scale = torch.where(curvature > 0, 1 / curvature.clamp(min=1e-30), torch.zeros(()))
     table = codes.tables.flatten().clone()
-    residual = gathered((weight - spread(table)) @ moments)
+    residual = gathered((weight - scattered(table)) @ moments)
     scaled = scale * residual
     direction, energy = scaled.clone(), residual @ scaled
     enough = 1e-8 * energy
     for _ in range(_CONJUGATE_STEPS):
         if energy <= enough:
             break
-        image = gathered(spread(direction) @ moments)
+        image = gathered(scattered(direction) @ moments)
         step = energy / (direction @ image)
         table += step * direction
         residual -= step * image
@@ -168,3 +216,37 @@ def _sorted(codes: Codes) -> Codes:
     places = order.argsort(dim=1)
     indices = places[codes.table_of[:, :, None], codes.indices]
     return Codes(tables, indices, codes.table_of)
+
+
+def _shrunk(moments: Tensor, part: float) -> Tensor:
+    """Trust the calibration images less: in the correlations of inputs, and in dead inputs.
+
+    What only inputs that are next to nothing use would otherwise be free to be anything.
+    """
+    diagonal = moments.diagonal(dim1=1, dim2=2)
+    floor = _DEAD * diagonal.mean(1, keepdim=True) + 1e-12
+    return (1 - part) * moments + torch.diag_embed(part * diagonal + floor)
+
+
+def _clustered(
+    target: Tensor, moments: Tensor, rows: Tensor, choice: Choice, dtype: np.dtype[Any]
+) -> Codes:
+    """Return the codes of k-means weighted by the moments' diagonal, for each group of channels."""
+    diagonal = moments.diagonal(dim1=1, dim2=2)[:, None, :]
+    elements = rows[:, :, None] * (diagonal + 0.01 * diagonal.mean())
+    groups, channels, size = target.shape
+    shared = choice.group_size or groups * channels
+    tables, indices = [], []
+    for values, weights in zip(
+        target.reshape(-1, shared, size).numpy(),
+        elements.expand_as(target).reshape(-1, shared, size).numpy(),
+        strict=True,
+    ):
+        palette = optimal_palette(values, 2 ** (choice.bits or 0), weights, dtype=dtype)
+        tables.append(torch.from_numpy(palette.lut.astype(np.float32)))
+        indices.append(torch.from_numpy(palette.indices.astype(np.int64)))
+    return Codes(
+        torch.stack(tables),
+        torch.cat(indices).reshape(target.shape),
+        (torch.arange(groups * channels) // shared).reshape(groups, channels),
+    )

@@ -79,11 +79,11 @@ class Layer:
         self, size: tuple[int, int], limit: int, seed: int
     ) -> tuple[Tensor, list[tuple[int, int]]]:
         """Return (kh kw, positions) places in a padded, flattened map, and its padding."""
-        given = self.step.attributes
+        attributes = self.step.attributes
         kernel = self.shape[2:]
-        strides = given.get("strides") or [1, 1]
-        dilations = given.get("dilations") or [1, 1]
-        pad_type, pad = given.get("pad_type", "valid"), given.get("pad")
+        strides = attributes.get("strides") or [1, 1]
+        dilations = attributes.get("dilations") or [1, 1]
+        pad_type, pad = attributes.get("pad_type", "valid"), attributes.get("pad")
         padding = pad_amounts(pad_type, pad, [*size], [*kernel], strides, dilations)
         height, width = (size[axis] + sum(padding[axis]) for axis in (0, 1))
         rows, columns = (

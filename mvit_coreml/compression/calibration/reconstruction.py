@@ -1,12 +1,11 @@
-"""Palettizing layer after layer so that each does what it did, on the inputs it now gets.
+"""Layer-by-layer reconstruction: each palettized layer gives what it gave, on its inputs now.
 
 A layer behind palettized ones no longer gets the inputs that its weight was trained for. In order
 of execution every weight is first refitted, by ridge regression, to give the original outputs from
 the inputs as they are by then; then its indices and table are chosen for the least error of its
-outputs (:mod:`~mvit_coreml.compression.calibration.gptq`), and
-its bias takes up the rest of its mean.
-Nothing is trained: each step has a closed form, needs only the second moments of the inputs, and
-hardly overfits, as the strength of the ridge is cross-validated for each layer.
+outputs (:mod:`~mvit_coreml.compression.calibration.gptq`), and its bias takes up the rest of its
+mean. Nothing is trained: each step has a closed form, needs only the second moments of the inputs,
+and hardly overfits, as the strength of the ridge is cross-validated for each layer.
 """
 
 from __future__ import annotations
@@ -21,13 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction, Execution
-from mvit_coreml.compression.calibration.fisher import channel_importance
-from mvit_coreml.compression.calibration.gptq import Codes, assign
+from mvit_coreml.compression.calibration.fisher import fisher_diagonal, row_weights
+from mvit_coreml.compression.calibration.gptq import SHRINKAGE, palettize_layer
 from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
 from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
-from mvit_coreml.compression.kmeans import optimal_palette
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
-from mvit_coreml.errors import InputError
 from mvit_coreml.mil.parallel import one_thread, parallel_map
 
 LayerProgress = Callable[[int, int], None]
@@ -45,20 +42,10 @@ _FEWEST_IMAGES = 16
 _RIDGES = (0.003, 0.015, 0.075, 0.4, 2.0, 10.0)
 # One in this many micro-batches judges the ridge that was fitted to the others.
 _FOLDS = 4
-# Images that importance is measured on; it changes little beyond.
-_IMPORTANCE_IMAGES = 64
-# Larger images than this count as several.
-_IMPORTANCE_PIXELS = 256 * 256
-# Importance of every channel beside what was measured, relative to the mean.
-_ROW_FLOOR = 0.3
-_ROUNDS = 2
-# Part of the moments' off-diagonal that choosing indices does not count on, and the parts to choose
-# from for layers with less than so many samples for an input.
-_SHRINKAGE = 0.1
+# Parts of the moments' off-diagonal not to count on, to choose from for layers with less than so
+# many samples for an input.
 _SHRINKAGES = (0.1, 0.3, 0.6, 0.9)
 _SCARCE = 4
-# What an input counts at least, relative to the mean of all.
-_DEAD = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +91,7 @@ def reconstruct(
     pixels: Tensor,
     choices: Mapping[str, Choice],
     *,
-    importance: Mapping[str, Tensor] | None = None,
+    fisher: Mapping[str, Tensor] | None = None,
     progress: LayerProgress = lambda done, total: None,
 ) -> TunedWeights:
     """Palettize the weights of a function so that its answers on images change little.
@@ -114,7 +101,7 @@ def reconstruct(
         pixels: (N, 3, height, width) of images to calibrate on, see
             :meth:`DifferentiableFunction.pixels`; no labels are needed.
         choices: weight name to bits and groups; others stay uncompressed, and are refitted too.
-        importance: of output channels, from :func:`~.importance.channel_importance`; measured on
+        fisher: diagonal in the output channels, from :func:`~.fisher.fisher_diagonal`; measured on
             the first images by default.
         progress: called with the number of layers done and their total.
 
@@ -122,12 +109,12 @@ def reconstruct(
         Palettes of all weights that ``choices`` compresses, and replaced constants.
     """
     layers = find_layers(function)
-    if importance is None:
-        importance = layer_importance(function, pixels, layers)
+    if fisher is None:
+        fisher = fisher_diagonal(function, pixels, layers)
     at = {layer.index: layer for layer in layers}
     done = 0
     with one_thread():
-        run = _Reconstruction(function, pixels, choices, importance)
+        run = _Reconstruction(function, pixels, choices, fisher)
         run.palettize_others(layers)
         for index in range(len(function.schedule())):
             run.join(index)
@@ -172,9 +159,9 @@ class _Reconstruction:
         function: DifferentiableFunction,
         pixels: Tensor,
         choices: Mapping[str, Choice],
-        importance: Mapping[str, Tensor],
+        fisher: Mapping[str, Tensor],
     ) -> None:
-        self.function, self.choices, self.importance = function, choices, importance
+        self.function, self.choices, self.fisher = function, choices, fisher
         self.schedule = function.schedule()
         self.palettes: dict[str, PalettizedWeight] = {}
         self.constants: dict[str, NDArray[Any]] = {}
@@ -232,12 +219,12 @@ class _Reconstruction:
         """Find what a layer computes with from now on."""
         moments, judging, means = self._moments(layer)
         original = layer.matrix(self.function.constants[layer.weight])
-        rows = row_weights(self.importance[layer.weight])
+        rows = row_weights(self.fisher[layer.weight])
         ridge = _best_ridge(original, moments, judging, rows)
         target = _fitted(original, moments + judging, ridge)
         choice = self.choices.get(layer.weight, UNCOMPRESSED)
         if choice == UNCOMPRESSED:
-            found = self._store(layer.weight, target.reshape(layer.shape))
+            weight = self._store(layer.weight, target.reshape(layer.shape))
         else:
             dtype = self.function.dtypes[layer.weight]
 
@@ -248,15 +235,15 @@ class _Reconstruction:
                 decoded = layer.matrix(_decoded(palettized(moments, shrinkage)))
                 return _error(decoded, original, judging, rows)
 
-            shrinkage = _SHRINKAGE
+            shrinkage = SHRINKAGE
             if self.samples < _SCARCE * original.shape[2]:
                 shrinkage = min(_SHRINKAGES, key=error)
             palette = self.palettes[layer.weight] = palettized(moments + judging, shrinkage)
-            found = _decoded(palette)
-        self._replace(layer.weight, found)
+            weight = _decoded(palette)
+        self._replace(layer.weight, weight)
         if layer.bias is not None:
             now, before = means
-            drift = original.double() @ before - layer.matrix(found).double() @ now
+            drift = original.double() @ before - layer.matrix(weight).double() @ now
             bias = self.function.constants[layer.bias] + drift.reshape(-1).float()
             self._replace(layer.bias, self._store(layer.bias, bias))
 
@@ -303,60 +290,12 @@ class _Reconstruction:
             return Moments(now @ now.mT, before @ now.mT)
 
         fitting, judging = Moments(torch.zeros(()), torch.zeros(())), None
-        for number, found in enumerate(parallel_map(products, parts)):
+        for number, moments in enumerate(parallel_map(products, parts)):
             if number % _FOLDS == _FOLDS - 1:
-                judging = found if judging is None else judging + found
+                judging = moments if judging is None else judging + moments
             else:
-                fitting = fitting + found
+                fitting = fitting + moments
         return fitting, judging or fitting, (means[0], means[1])
-
-
-def layer_importance(
-    function: DifferentiableFunction, pixels: Tensor, layers: Sequence[Layer]
-) -> dict[str, Tensor]:
-    """Measure the importance of output channels on as many of the images as it takes."""
-    large = max(1, pixels.shape[2] * pixels.shape[3] // _IMPORTANCE_PIXELS)
-    return channel_importance(function, pixels[: -(-_IMPORTANCE_IMAGES // large)], layers)
-
-
-def row_weights(importance: Tensor) -> Tensor:
-    """Return what the errors of output channels count, from their measured importance."""
-    return importance / importance.mean().clamp(min=1e-30) + _ROW_FLOOR
-
-
-def palettize_layer(
-    layer: Layer,
-    target: Tensor,
-    moments: Tensor,
-    rows: Tensor,
-    choice: Choice,
-    dtype: np.dtype[Any],
-    shrinkage: float = _SHRINKAGE,
-) -> PalettizedWeight:
-    """Palettize one weight for the least error of its layer's outputs.
-
-    Args:
-        layer: that the weight is of.
-        target: (G, O, K) fp32 weight to come close to.
-        moments: (G, K, K), of the layer's inputs.
-        rows: (G, O), what errors of output channels count.
-        choice: bits and groups; not uncompressed.
-        dtype: of the tables.
-        shrinkage: part of the correlations of inputs that is not counted on, 0 to 1.
-
-    Raises:
-        InputError: the groups do not divide the output channels.
-    """
-    try:
-        choice.check_channels(layer.channels)
-    except InputError as error:
-        raise InputError(f"weight {layer.weight!r}: {error}") from None
-    shrunk = _shrunk(moments, shrinkage)
-    start = _clustered(target, shrunk, rows, choice, dtype)
-    rounded = torch.float16 if dtype == np.float16 else torch.float32
-    codes = assign(target, shrunk, rows, start, rounded, _ROUNDS)
-    indices = codes.indices.reshape(layer.shape).numpy().astype(np.uint8)
-    return PalettizedWeight(codes.tables.numpy().astype(dtype), indices)
 
 
 def _best_ridge(original: Tensor, fitting: Moments, judging: Moments, rows: Tensor) -> float:
@@ -369,9 +308,9 @@ def _best_ridge(original: Tensor, fitting: Moments, judging: Moments, rows: Tens
     return min(zip(errors, _RIDGES, strict=True))[1]
 
 
-def _error(found: Tensor, original: Tensor, moments: Moments, rows: Tensor) -> float:
+def _error(weight: Tensor, original: Tensor, moments: Moments, rows: Tensor) -> float:
     """Return the error of the outputs that a weight gives, but for what no weight can change."""
-    per_row = ((found @ moments.now) * found - 2 * found * (original @ moments.across)).sum(2)
+    per_row = ((weight @ moments.now) * weight - 2 * weight * (original @ moments.across)).sum(2)
     return float((rows * per_row).sum())
 
 
@@ -391,40 +330,6 @@ def _fitted(original: Tensor, moments: Moments, ridge: float) -> Tensor:
     penalty = torch.diag_embed((ridge * diagonal + floor) / unit.square())
     now = moments.now / (unit[:, :, None] * unit[:, None, :]) + penalty
     across = moments.across / (unit[:, :, None] * unit[:, None, :]) + penalty
-    wanted = (original * unit[:, None, :]) @ across
+    product = (original * unit[:, None, :]) @ across
     factor = torch.linalg.cholesky(now)
-    return torch.cholesky_solve(wanted.mT, factor).mT / unit[:, None, :]
-
-
-def _shrunk(moments: Tensor, part: float) -> Tensor:
-    """Trust the calibration images less: in the correlations of inputs, and in dead inputs.
-
-    What only inputs that are next to nothing use would otherwise be free to be anything.
-    """
-    diagonal = moments.diagonal(dim1=1, dim2=2)
-    floor = _DEAD * diagonal.mean(1, keepdim=True) + 1e-12
-    return (1 - part) * moments + torch.diag_embed(part * diagonal + floor)
-
-
-def _clustered(
-    target: Tensor, moments: Tensor, rows: Tensor, choice: Choice, dtype: np.dtype[Any]
-) -> Codes:
-    """Return the codes of k-means by importance, each group of channels for itself."""
-    diagonal = moments.diagonal(dim1=1, dim2=2)[:, None, :]
-    importance = rows[:, :, None] * (diagonal + 0.01 * diagonal.mean())
-    groups, channels, size = target.shape
-    shared = choice.group_size or groups * channels
-    tables, indices = [], []
-    for values, weights in zip(
-        target.reshape(-1, shared, size).numpy(),
-        importance.expand_as(target).reshape(-1, shared, size).numpy(),
-        strict=True,
-    ):
-        palette = optimal_palette(values, 2 ** (choice.bits or 0), weights, dtype=dtype)
-        tables.append(torch.from_numpy(palette.lut.astype(np.float32)))
-        indices.append(torch.from_numpy(palette.indices.astype(np.int64)))
-    return Codes(
-        torch.stack(tables),
-        torch.cat(indices).reshape(target.shape),
-        (torch.arange(groups * channels) // shared).reshape(groups, channels),
-    )
+    return torch.cholesky_solve(product.mT, factor).mT / unit[:, None, :]

@@ -1,4 +1,4 @@
-"""Tuning palettes on images: importance, reconstruction, polishing, each judged on other images."""
+"""Palettes fitted to a calibration set, by reconstruction and fine-tuning; judged on others."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from torch import Tensor
 
 from mvit_coreml.compression.calibration.answer_quality import Quality, compare_scores, scores
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
-from mvit_coreml.compression.calibration.fine_tuning import Polisher
+from mvit_coreml.compression.calibration.fine_tuning import FineTuner, random_views
+from mvit_coreml.compression.calibration.fisher import fisher_diagonal
 from mvit_coreml.compression.calibration.linear_layers import find_layers
-from mvit_coreml.compression.calibration.random_views import random_views
 from mvit_coreml.compression.calibration.reconstruction import (
     TunedWeights,
     kmeans_palettes,
-    layer_importance,
     reconstruct,
 )
 from mvit_coreml.compression.palettized_weight import Choice
@@ -33,7 +32,7 @@ _HELD_OUT = 0.2
 _MOST_HELD_OUT = 64
 # Images and views of them that a tuning run reconstructs on.
 _VIEWS = 400
-# Polishing is judged after so many steps, and ends when it has not helped for so many judgements.
+# Fine-tuning is judged after so many steps, and ends when it has not helped for so many judgements.
 _STEPS = 10
 _PATIENCE = 4
 
@@ -91,6 +90,11 @@ def split_images(count: int, seed: int = 0) -> tuple[list[int], list[int]]:
     return order[held_out:], sorted(order[:held_out])
 
 
+def deadline_in(minutes: float) -> float:
+    """Return the time some minutes from now, on the clock of :func:`time.monotonic`."""
+    return time.monotonic() + 60 * minutes
+
+
 class Tuner:
     """Finds palettes for one function; what does not depend on the choices is done once.
 
@@ -105,12 +109,12 @@ class Tuner:
     ) -> None:
         self.function, self.calibration, self.seed = function, calibration, seed
         self.reference = scores(function, calibration.held_out)
-        self.importance = layer_importance(function, calibration.pixels, find_layers(function))
+        self.fisher = fisher_diagonal(function, calibration.pixels, find_layers(function))
 
     def judge(self, weights: TunedWeights) -> Quality:
         """Return how close the answers on the held-out images are to the original ones."""
-        found = scores(self.function, self.calibration.held_out, weights.tensors())
-        return compare_scores(found, self.reference, self.function.of_classes)
+        answers = scores(self.function, self.calibration.held_out, weights.tensors())
+        return compare_scores(answers, self.reference, self.function.of_classes)
 
     def reconstruct(
         self, choices: Mapping[str, Choice], *, views: bool = False, report: Report = lambda _: None
@@ -128,23 +132,19 @@ class Tuner:
         if views:
             further = random_views(pixels, max(0, _VIEWS - len(pixels)), self.seed)
             pixels = self._shuffled(torch.cat([pixels, further]))
-        found = reconstruct(
+        reconstructed = reconstruct(
             self.function,
             pixels,
             choices,
-            importance=self.importance,
+            fisher=self.fisher,
             progress=lambda done, total: report(f"layer {done} of {total}"),
         )
-        quality = self.judge(found)
+        quality = self.judge(reconstructed)
         if not quality.divergence < plain_quality.divergence:
             return Tuned(plain, plain_quality, plain_quality, is_plain=True)
-        return Tuned(found, plain_quality, quality)
+        return Tuned(reconstructed, plain_quality, quality)
 
-    def polish_for(self, tuned: Tuned, minutes: float, report: Report = lambda _: None) -> Tuned:
-        """Call :meth:`polish` with a deadline in some minutes."""
-        return self.polish(tuned, time.monotonic() + 60 * minutes, report)
-
-    def polish(self, tuned: Tuned, deadline: float, report: Report = lambda _: None) -> Tuned:
+    def fine_tune(self, tuned: Tuned, deadline: float, report: Report = lambda _: None) -> Tuned:
         """Take small steps down the gradient until a time, or until they no longer help.
 
         An interruption (Ctrl-C) ends it early.
@@ -158,7 +158,7 @@ class Tuner:
             The best of all states that were judged, the first included.
         """
         best, without = tuned, 0
-        # Without a difference nothing is left to polish.
+        # Without a difference nothing is left to fine-tune.
         if not tuned.weights.palettes or math.isinf(tuned.quality.snr):
             return tuned
         try:
@@ -166,18 +166,18 @@ class Tuner:
                 self.calibration.pixels, len(self.calibration.pixels), self.seed + 1
             )
             pixels = torch.cat([self.calibration.pixels, further])
-            polisher = Polisher(self.function, tuned.weights, pixels, self.seed)
+            tuner = FineTuner(self.function, tuned.weights, pixels, self.seed)
             while without < _PATIENCE:
                 for _ in range(_STEPS):
                     if time.monotonic() >= deadline:
                         return best
-                    polisher.step()
-                weights = polisher.weights()
+                    tuner.step()
+                weights = tuner.weights()
                 quality = self.judge(weights)
                 without += 1
                 if quality.divergence < best.quality.divergence:
                     best, without = Tuned(weights, tuned.plain, quality), 0
-                report(f"step {polisher.steps}, held out: {quality} (best {best.quality})")
+                report(f"step {tuner.steps}, held out: {quality} (best {best.quality})")
         except KeyboardInterrupt:
             report(f"stopped; the best is kept: {best.quality}")
         return best
@@ -188,17 +188,17 @@ class Tuner:
         minutes: float | None = None,
         report: Report = lambda _: None,
     ) -> Tuned:
-        """Palettize for the images, and polish what that leads to if there is time.
+        """Palettize for the images, and fine-tune what that leads to if there is time.
 
         Args:
             choices: weight name to bits and groups.
             minutes: that tuning may take; ``None`` ends with the reconstruction.
             report: called with what is being done.
         """
-        deadline = time.monotonic() + 60 * (minutes or 0)
+        deadline = deadline_in(minutes or 0)
         tuned = self.reconstruct(choices, views=minutes is not None, report=report)
         report(f"held out: {tuned.quality}; k-means alone: {tuned.plain}")
-        return tuned if minutes is None else self.polish(tuned, deadline, report)
+        return tuned if minutes is None else self.fine_tune(tuned, deadline, report)
 
     def _shuffled(self, pixels: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(self.seed)
