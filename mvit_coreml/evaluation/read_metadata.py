@@ -22,7 +22,6 @@ from mvit_coreml.mil.program import Function, ImageFeature, Package
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcessor, fit_image
 from mvit_coreml.preprocessing.processor_config import MOBILEVIT
-from mvit_coreml.visualization.segmentation_colors import distinct_colors
 
 LABELS_KEY = KEY_PREFIX + "labels"
 _COLOR = re.compile(r"#([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})")
@@ -149,6 +148,8 @@ def class_colors(package: Package, function: Function, count: int) -> NDArray[np
     if stored is None:
         labels = class_labels(package, function)
         if labels is None or len(labels) < count:
+            from mvit_coreml.visualization.segmentation_colors import distinct_colors
+
             return np.asarray(distinct_colors(count), np.uint8)
         stored = label_colors(labels)
     matches = [_COLOR.fullmatch(str(color)) for color in stored]
