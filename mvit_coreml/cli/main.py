@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from mvit_coreml.cli.reports import ARGUMENTS
+from mvit_coreml.cli.options import OUTPUT_KINDS, TYPED
 from mvit_coreml.errors import MvitCoremlError
 
 # Command to its line in the overview; dashes are underscores in the file's name.
@@ -48,8 +48,9 @@ class LazyGroup(click.Group):
         return module.command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Keep what was typed: reports say it."""
-        ctx.meta[ARGUMENTS] = tuple(args)
+        """Keep what was typed, in today's spelling: reports say it."""
+        args = _in_todays_spelling(args)
+        ctx.meta[TYPED] = tuple(args)
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -66,6 +67,25 @@ class LazyGroup(click.Group):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+
+
+def _in_todays_spelling(arguments: list[str]) -> list[str]:
+    """Replace spellings of the version before, with a hint on stderr for each.
+
+    ``--output-path PATH`` is ``--output PATH``, and ``convert --output KIND`` became
+    ``--output-kind``: no package has a name such as ``logits``, as it must end in ``.mlpackage``.
+    """
+    spelled = []
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        after = value if equals else next(iter(arguments[index + 1 :]), "")
+        newer = {"--output-path": "--output"}.get(name, name)
+        if name == "--output" and arguments[0] == "convert" and after in OUTPUT_KINDS:
+            newer = "--output-kind"
+        if newer != name:
+            click.echo(f"hint: {name} is now {newer}; the old spelling will go", err=True)
+        spelled.append(f"{newer}{equals}{value}")
+    return spelled
 
 
 @click.group(

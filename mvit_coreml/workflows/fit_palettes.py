@@ -111,6 +111,22 @@ def wants_fitting(options: PaletteOptions, images: Sequence[Any] | None) -> bool
     return images is not None and len(images) >= FEWEST_IMAGES
 
 
+def held_out_images(images: Sequence[Any]) -> list[Any]:
+    """Return those of a number of images that no palette is fitted to.
+
+    Raises:
+        InputError: they are too few to fit palettes to.
+    """
+    kept, _, judging = _split(images)
+    return [kept[index] for index in judging]
+
+
+def _split(images: Sequence[Any]) -> tuple[list[Any], list[int], list[int]]:
+    """Return the images that are used, and the indices of those to fit to and to judge on."""
+    kept = [images[index] for index in evenly_spaced(len(images), _MOST_IMAGES)]
+    return kept, *split_images(len(kept))
+
+
 def fit_palettes(
     package: Path,
     options: PaletteOptions,
@@ -189,8 +205,7 @@ class PaletteFitting:
             fitting = [index for index in range(count) if index not in set(judging)]
             chosen: list[Any] = list(pictures)
         else:
-            kept = [images[index] for index in evenly_spaced(len(images), _MOST_IMAGES)]
-            fitting, judging = split_images(len(kept))
+            kept, fitting, judging = _split(images)
             self.held_out = tuple(kept[index] for index in judging)
             chosen = self._prepared(kept)
         pixels = self.function.pixels(chosen)

@@ -17,10 +17,10 @@ from packages import small_checkpoint
 from PIL import Image
 
 from mvit_coreml.cli import cli
-from mvit_coreml.workflows.recipes import build as recipe_build
+from mvit_coreml.workflows.recipes import build_recipes as recipe_build
 
 README = Path(__file__).resolve().parents[2] / "convert" / "README.md"
-GOOD = 'source = "owner/net"\noutput = "logits"\nbits = "none"\n'
+GOOD = 'source = "owner/net"\noutput_kind = "logits"\nbits = "none"\n'
 POOR = GOOD + "[tolerances]\nmax_size_mb = 0.01\n"
 GONE = 'source = "owner/never-published"\n'
 
@@ -178,7 +178,7 @@ def test_help_loads_nothing_heavy():
         "from mvit_coreml.cli import main\n"
         "try: main()\n"
         "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'torch', 'numpy', 'coremltools', 'PIL', 'huggingface_hub', 'safetensors'}\n"
+        "heavy = {'torch', 'numpy', 'coremltools', 'PIL', 'huggingface_hub', 'pydantic', 'rich'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -93,7 +93,9 @@ def test_a_conversion_tells_its_stages_and_sums_up(source, tmp_path):
 
 def test_json_is_one_document_and_quiet_leaves_only_that(source, tmp_path):
     path = tmp_path / "x.mlpackage"
-    result = run(source, "-o", path, "--bits", "none", "--output", "logits", "--json", "--quiet")
+    result = run(
+        source, "-o", path, "--bits", "none", "--output-kind", "logits", "--json", "--quiet"
+    )
     assert result.exit_code == 0
     assert result.stderr == ""
     data = json.loads(result.stdout)
@@ -123,9 +125,10 @@ def test_every_option_reaches_the_package(segmenter, tmp_path):
     path = tmp_path / "x.mlpackage"
     result = run(
         segmenter, "-o", path, "--bits", "none", "--ios", "18", "--precision", "fp32",
-        "--output", "probabilities", "--map-size", "32x16", "--image-size", "64", "--image-size",
-        "96x64", "--fit", "stretch", "--color-order", "bgr", "--author", "A", "--license", "L",
-        "--description", "D", "--package-version", "7", "--labels", labels(tmp_path),
+        "--output-kind", "probabilities", "--map-size", "32x16", "--image-size", "64",
+        "--image-size", "96x64", "--fit", "stretch", "--color-order", "bgr", "--author", "A",
+        "--license", "L", "--description", "D", "--package-version", "7",
+        "--labels", labels(tmp_path),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "(function size_96x64)" in result.stdout
@@ -154,9 +157,9 @@ def labels(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--output", "classes"], "'classes' does not apply to image-classification"),
-        (["--output", "features", "--layers", "1,99"], "layer 99 does not exist"),
-        (["--output", "features", "--layers", "1,1"], "given twice"),
+        (["--output-kind", "classes"], "'classes' does not apply to image-classification"),
+        (["--output-kind", "features", "--layers", "1,99"], "layer 99 does not exist"),
+        (["--output-kind", "features", "--layers", "1,1"], "given twice"),
         (["--layers", "1"], "come with output 'features' only"),
         (["--map-size", "32"], "map size does not apply"),
         (["--image-size", "0"], "image size 0x0 is empty"),
@@ -201,7 +204,7 @@ def test_a_destination_is_checked_before_a_checkpoint_is_looked_for(tmp_path):
         ["--layers", "1,,2"],
         ["--layers", "a"],
         ["--map-size", "output"],
-        ["--output", "boxes"],
+        ["--output-kind", "boxes"],
         ["--no-such-option"],
         [],
     ],
@@ -221,7 +224,7 @@ def test_help_loads_nothing_heavy():
         "from mvit_coreml.cli import main\n"
         "try: main()\n"
         "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'torch', 'numpy', 'coremltools', 'PIL', 'huggingface_hub', 'safetensors'}\n"
+        "heavy = {'torch', 'numpy', 'coremltools', 'PIL', 'huggingface_hub', 'pydantic', 'rich'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
@@ -263,7 +266,7 @@ def test_ctrl_c_leaves_nothing_anywhere(stage, source, tmp_path):
 def test_a_killed_conversion_leaves_the_old_package_or_the_new_one(delay, source, tmp_path):
     path, wanted = tmp_path / "x.mlpackage", tmp_path / "new" / "x.mlpackage"
     wanted.parent.mkdir()
-    assert run(source, "-o", path, "--bits", "none", "--output", "logits", "-q").exit_code == 0
+    assert run(source, "-o", path, "--bits", "none", "--output-kind", "logits", "-q").exit_code == 0
     assert run(source, "-o", wanted, "--bits", "none", "-q").exit_code == 0
     old, new = read_tree(path), read_tree(wanted)
     process = start(source, "-o", path, "--bits", "none", "--force")

@@ -101,10 +101,10 @@ def test_segmenters_are_scored_on_masks(folder):
 def test_text_gives_figures_with_intervals_and_who_ran_it(folder):
     result = evaluate_labels(folder, package(), "--against", folder / "mobilevit")
     assert f"labels.csv: {IMAGES} images" in result.stdout
-    assert result.stdout.count("100.0 % (67.6 to 100.0)") >= 2
+    assert result.stdout.count("100.0% (67.6 to 100.0)") >= 2
     assert "portable" in result.stdout
     assert "pytorch" in result.stdout
-    assert "agreement: 100.0 %" in result.stdout
+    assert "agreement: 100.0%" in result.stdout
     assert "class" not in result.stdout.split("agreement")[0]
 
 

@@ -162,7 +162,7 @@ def test_a_report_that_cannot_be_written_is_refused_first(command, report, messa
 def test_a_build_reports_every_recipe_with_its_tolerances(tmp_path):
     for name, more in {"good": "", "poor": "[tolerances]\nmax_size_mb = 0.01\n"}.items():
         small_checkpoint("mobilenet_v2").save_pretrained(tmp_path / "net")
-        text = f'source = "./net"\noutput = "logits"\nbits = "none"\n{more}'
+        text = f'source = "./net"\noutput_kind = "logits"\nbits = "none"\n{more}'
         (tmp_path / f"{name}.toml").write_text(text)
     recipes = [tmp_path / "good.toml", tmp_path / "poor.toml"]
     out = tmp_path / "out"

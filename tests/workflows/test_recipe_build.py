@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fitting import write_images
 from hub_cache import COMMIT, publish
 from packages import SavedPackage, small_checkpoint
 from PIL import Image
 
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.workflows.options import ConvertOptions
-from mvit_coreml.workflows.recipes import build as recipe_build
-from mvit_coreml.workflows.recipes.build import RecipeResult, build_recipes
-from mvit_coreml.workflows.recipes.fingerprint import recipe_inputs
+from mvit_coreml.workflows.recipes import build_recipes as recipe_build
+from mvit_coreml.workflows.recipes.build_recipes import (
+    RecipeReports,
+    RecipeResult,
+    build_recipes,
+)
+from mvit_coreml.workflows.recipes.package_index import recipe_inputs
 from mvit_coreml.workflows.recipes.recipe_file import Recipe, Tolerances
 
 LOGITS = ConvertOptions(bits=None, output="logits")
@@ -295,6 +301,22 @@ def test_a_photo_that_cannot_be_read_is_refused(tmp_path: Path):
         build(tmp_path, ONE, images=[tmp_path / "gone.png"])
 
 
+def test_a_report_made_later_judges_on_the_images_that_the_build_held_out(
+    built: Built, tmp_path: Path
+):
+    """Not on those that the palettes were fitted to."""
+    photos = write_images(tmp_path, 16)
+    recipe = replace(ONE, name="fitted", options=replace(LOGITS, bits=6))
+    assert build(built.folder, recipe, images=photos).outcomes == {"fitted": "built"}
+    judged = index(built.folder)["fitted"]["images"]
+    assert judged < len(photos)
+    paths = {"fitted": tmp_path / "fitted.json"}
+    run = build(built.folder, recipe, images=photos, reports=RecipeReports(paths=paths))
+    assert run.outcomes == {"fitted": "up to date"}
+    report = json.loads(paths["fitted"].read_text(encoding="utf-8"))
+    assert report["parity"]["images"] == judged
+
+
 def inputs(recipe: Recipe, cache: Path) -> str:
     return recipe_inputs(recipe, None, cache_dir=cache, local_files_only=True).sha256
 
@@ -360,3 +382,22 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path):
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="out: cannot be made a folder"):
         build(tmp_path, ONE)
+
+
+def test_labelled_images_that_a_promise_is_measured_on_are_part_of_the_inputs(tmp_path: Path):
+    """Also of a recipe that only code can make; files do not name any."""
+    (tmp_path / "source").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_text(name)
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,label\na.png,0\n")
+    promise = Promise(max_drop=1.0)
+    options = ConvertOptions(bits="auto", promise=promise, dataset=labels)
+    recipe = Recipe(name="mine", source=tmp_path / "source", options=options)
+    before = inputs(recipe, tmp_path)
+    (tmp_path / "b.png").write_text("changed, but not named")
+    assert inputs(recipe, tmp_path) == before
+    (tmp_path / "a.png").write_text("changed")
+    assert inputs(recipe, tmp_path) != before
+    folder = replace(recipe, options=replace(options, dataset=tmp_path / "source"))
+    assert inputs(folder, tmp_path) != before

@@ -15,7 +15,7 @@ from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError
 from mvit_coreml.workflows.options import ConvertOptions
 from mvit_coreml.workflows.recipes import recipe_file as module
-from mvit_coreml.workflows.recipes.build import build_recipes
+from mvit_coreml.workflows.recipes.build_recipes import build_recipes
 from mvit_coreml.workflows.recipes.recipe_file import Recipe, Tolerances, find_recipes, read_recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "convert"
@@ -107,7 +107,7 @@ def test_the_readme_names_every_key_and_its_recipe_is_one(tmp_path: Path):
     assert recipe.tolerances == Tolerances(min_snr=15, min_agreement=0.95, max_size_mb=1.5)
     rows = [line.split("|")[1] for line in README.splitlines() if line.startswith("| `")]
     named = {name.strip("[]") for row in rows for name in re.findall(r"`(.*?)`", row)}
-    assert named == set(module._KEYS)
+    assert named == set(module._RecipeTable.model_fields)
 
 
 def test_only_a_source_is_needed(tmp_path: Path):
@@ -134,7 +134,7 @@ def test_every_key_reaches_its_place(tmp_path: Path):
         plan = "my.plan.toml"
         precision = "mixed"
         image_sizes = [64, [96, 128]]
-        output = "features"
+        output_kind = "features"
         map_size = [32, 16]
         layers = [2, 4]
         fit = "stretch"
@@ -205,13 +205,13 @@ def test_colour_orders(written: str, order: str | None, tmp_path: Path):
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ('bit = 8\nsource = "a/b"', 1, "unknown key 'bit'; the keys are source, revision"),
+        ('bit = 8\nsource = "a/b"', 1, "unknown key 'bit', did you mean 'bits'? the keys are"),
         ('source = "a/b"\n\nbits = "8"', 3, "bits must be a whole number, \"none\", or a table"),
         ('source = "a/b"\nbits = true', 2, "bits must be a whole number"),
         ('source = "a/b"\nbits = 5', 2, "5 bits: a palette has indices of"),
         ('source = "a/b"\nbits = 3\nios = 17', 2, "3 bits need iOS 18"),
         ('source = "a/b"\nbits = {}', 2, "nothing is promised"),
-        ('source = "a/b"\nbits = { max_drop = 1 }', 2, "unknown key 'max_drop'; the keys are"),
+        ('source = "a/b"\nbits = { max_drop = 1 }', 2, "unknown key 'max_drop'; the keys"),
         ('source = "a/b"\nbits = { target_size = "big" }', 2, "bits.target_size must be a size"),
         ('source = "a/b"\n[bits]\nmin_snr = 9\nmin_agreement = 98', 4, "an agreement of 98"),
         ('source = "a/b"\nios = 15', 2, "ios is 15; it must be one of 16, 17, 18, 26"),
@@ -221,7 +221,7 @@ def test_colour_orders(written: str, order: str | None, tmp_path: Path):
         ('source = " "', 1, "source must be a text in quotes"),
         ("bits = 8", None, "source is missing"),
         ('source = "a/b"\nfit = "zoom"', 2, "fit is 'zoom'; it must be one of crop"),
-        ('source = "a/b"\noutput = "boxes"', 2, 'output must be one of "probabilities"'),
+        ('source = "a/b"\noutput_kind = "boxes"', 2, 'output_kind must be one of "probabilities"'),
         ('source = "a/b"\nprecision = "int8"', 2, "precision is 'int8'"),
         ('source = "a/b"\ncolor_order = "BGR"', 2, 'color_order must be "auto", "bgr" or "rgb"'),
         ('source = "a/b"\nimage_sizes = 256', 2, "image_sizes must be a list of sizes"),
@@ -230,7 +230,7 @@ def test_colour_orders(written: str, order: str | None, tmp_path: Path):
         ('source = "a/b"\nimage_sizes = [64, 96]', 2, "several image sizes need iOS 18"),
         ('source = "a/b"\nmap_size = "big"', 2, 'map_size must be "input", "logits"'),
         ('source = "a/b"\nlayers = [1.5]', 2, "layers must be a list of whole numbers"),
-        ('source = "a/b"\noutput_stride = 4', 2, "output_stride is 4; it must be 8, 16 or 32"),
+        ('source = "a/b"\noutput_stride = 4', 2, "output_stride must be 8, 16 or 32, not 4"),
         ('source = "a/b"\ntolerances = 3', 2, "tolerances must be a table"),
         (
             'source = "a/b"\nlayers = [\n  2,\n]\n# min_snr = 1\n[tolerances]\nmin_snr = "x"',
@@ -238,7 +238,7 @@ def test_colour_orders(written: str, order: str | None, tmp_path: Path):
             "tolerances.min_snr must be a number",
         ),
         ('source = "a/b"\n[tolerances]\nmin_snr = nan', 3, "tolerances.min_snr must be a number"),
-        ('source = "a/b"\n[tolerances]\nsnr = 3', 3, "unknown key 'snr'; the keys are min_snr"),
+        ('source = "a/b"\n[tolerances]\nsnr = 3', 3, "unknown key 'snr', did you mean 'min_snr'?"),
         ('source = "a/b"\n"tolerances" . \'snr\' = 3', 2, "unknown key 'snr'"),
         ('source = "a/b"\ntolerances = { snr = 3 }', 2, "unknown key 'snr'"),
         ('source = "a/b"\n[[tolerances]]\nsnr = 3', 2, "tolerances must be a table"),
@@ -303,3 +303,12 @@ def test_two_recipes_of_one_name_and_empty_folders_are_refused(tmp_path: Path):
     paths = [write(folder, 'source = "a/b"') for folder in (tmp_path, tmp_path / "other")]
     with pytest.raises(InputError, match="makes the same package as"):
         find_recipes(paths)
+
+
+def test_the_name_of_the_version_before_works_with_a_hint_and_its_line(tmp_path: Path):
+    path = write(tmp_path, 'source = "a/b"\noutput = "logits"')
+    recipe = read_recipe(path)
+    assert recipe.options.output == "logits"
+    assert recipe.hints == (f"{path}: output is now output_kind; the old name will go",)
+    with pytest.raises(InputError, match="line 2: output_kind must be one of"):
+        read(tmp_path, 'source = "a/b"\noutput = "boxes"')

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mvit_coreml.cli.checkpoint_options import hub_arguments, hub_options
-from mvit_coreml.cli.printing import echo_json
-from mvit_coreml.cli.reports import report_paths, typed_command
-from mvit_coreml.cli.tables import table
+from mvit_coreml.cli import options as opt
+from mvit_coreml.cli.printing import echo_json, table
+from mvit_coreml.cli.progress import ProgressLines
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:
-    from mvit_coreml.workflows.recipes.build import RecipeResult
+    from mvit_coreml.workflows.recipes.build_recipes import RecipeResult
     from mvit_coreml.workflows.recipes.package_index import IndexEntry
     from mvit_coreml.workflows.recipes.recipe_file import Recipe
 
@@ -34,126 +34,127 @@ _HEADER = ("PACKAGE", "SIZE", "SNR", "AGREEMENT", "RESULT", "TIME")
 _NOTHING = "-"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(opt.HubArguments, opt.SummaryArguments):
+    recipes: tuple[Path, ...] = opt.argument(nargs=-1, required=True, type=opt.PATH)
+    folder: Path = opt.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("packages"),
+        show_default=True,
+        help="Folder for the packages and their index.json; made if it is missing.",
+    )
+    force: bool = opt.option(
+        "--force/--only-changed",
+        default=False,
+        show_default=True,
+        help="Build every package, or those whose inputs have changed.",
+    )
+    keep_going: bool = opt.option(
+        "--keep-going/--fail-fast",
+        default=True,
+        show_default=True,
+        help="Go on with the other recipes after a failure, or stop.",
+    )
+    keep_failed: bool = opt.option(
+        "--keep-failed", is_flag=True, help="Write packages even if they fall short."
+    )
+    images: Path | None = opt.images_option(
+        "Photos to measure on, a folder or one; by default synthetic pictures."
+    )
+    report: str | None = opt.option(
+        "--report",
+        metavar="FILE",
+        help="Write a report of every package, also of one that falls short: a file name that ends "
+        "in .html, .md or .json, with {name} in place of the recipe's.",
+    )
+    verbose: bool = opt.option(
+        "-v", "--verbose", is_flag=True, help="Show what coremltools prints."
+    )
+
+
 @click.command("build", epilog=_EXAMPLES)
-@click.argument("recipes", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output-path",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("packages"),
-    show_default=True,
-    help="Folder for the packages and their index.json; made if it is missing.",
-)
-@click.option(
-    "--force/--only-changed",
-    default=False,
-    show_default=True,
-    help="Build every package, or those whose inputs have changed.",
-)
-@click.option(
-    "--keep-going/--fail-fast",
-    default=True,
-    show_default=True,
-    help="Go on with the other recipes after a failure, or stop.",
-)
-@click.option("--keep-failed", is_flag=True, help="Write packages even if they fall short.")
-@click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    help="Photos to measure on, a folder or one; by default synthetic pictures.",
-)
-@click.option(
-    "--report",
-    metavar="FILE",
-    help="Write a report of every package, also of one that falls short: a file name that ends in "
-    ".html, .md or .json, with {name} in place of the recipe's.",
-)
-@hub_options
-@click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")
-@click.option("-v", "--verbose", is_flag=True, help="Show what coremltools prints.")
-def command(
-    recipes: tuple[Path, ...],
-    folder: Path,
-    images: Path | None,
-    report: str | None,
-    as_json: bool,
-    quiet: bool,
-    verbose: bool,
-    **given: Any,
-) -> None:
+@opt.takes(_Arguments)
+def command(arguments: _Arguments) -> None:
     """Build the packages of recipes that are not up to date.
 
     RECIPES are TOML files that name a checkpoint, what to make of it and how good it must be, or
     folders of them. What a failure or an interruption leaves undone, the next build does. Exits
     with 3 when a package fails a gate or a tolerance, else with 2 when one could not be built.
     """
-    from mvit_coreml.preprocessing.image_loading import find_images
-    from mvit_coreml.workflows.recipes.build import build_recipes
+    from mvit_coreml.workflows.recipes.build_recipes import RecipeReports, build_recipes
     from mvit_coreml.workflows.recipes.recipe_file import find_recipes
-    from mvit_coreml.workflows.recipes.recipe_reports import RecipeReports
 
-    found = find_recipes(recipes)
+    read = find_recipes(arguments.recipes)
+    for hint in (hint for recipe in read for hint in recipe.hints):
+        click.echo(f"hint: {hint}", err=True)
     reports = None
-    if report is not None:
-        paths = report_paths(report, [recipe.name for recipe in found])
-        reports = RecipeReports(paths=paths, command=typed_command())
-    progress = _Progress(len(found), silent=quiet)
-    results = build_recipes(
-        found,
-        folder,
-        force=given["force"],
-        keep_going=given["keep_going"],
-        keep_failed=given["keep_failed"],
-        images=None if images is None else find_images(images),
-        reports=reports,
-        progress=progress,
-        done=progress.done,
-        verbose=verbose,
-        **hub_arguments(given),
-    )
-    if as_json:
+    if arguments.report is not None:
+        paths = _report_paths(arguments.report, [recipe.name for recipe in read])
+        reports = RecipeReports(paths=paths, command=opt.typed_command())
+    photos = opt.read_images(arguments.images)
+    with _RecipeLines(len(read), silent=arguments.quiet) as lines:
+        results = build_recipes(
+            read,
+            arguments.folder,
+            force=arguments.force,
+            keep_going=arguments.keep_going,
+            keep_failed=arguments.keep_failed,
+            images=photos,
+            reports=reports,
+            progress=lines.begin,
+            done=lines.end,
+            verbose=arguments.verbose,
+            **arguments.loading,
+        )
+    if arguments.as_json:
         echo_json([dataclasses.asdict(result) for result in results])
-    elif not quiet:
-        click.echo(_table(results))
-    _raise_failures(results, folder)
+    elif not arguments.quiet:
+        click.echo(table([_HEADER, *map(_row, results)], right=(1, 2, 3, 5)))
+    _raise_failures(results, arguments.folder)
 
 
-class _Progress:
-    """Prints a line to stderr for every recipe, with the stage under way on a terminal."""
+def _report_paths(pattern: str, names: Sequence[str]) -> dict[str, Path]:
+    """Return the report of each recipe, and make the folders for them."""
+    if "{name}" not in pattern and len(names) > 1:
+        raise InputError(
+            f"--report {pattern}: is one file for {len(names)} packages; put {{name}} into its "
+            "name, such as reports/{name}.html"
+        )
+    paths = {name: Path(pattern.replace("{name}", name)) for name in names}
+    for path in paths.values():
+        with contextlib.suppress(OSError):  # what is wrong is said by the check
+            path.parent.mkdir(parents=True, exist_ok=True)
+        opt.ReportArguments(report=path).check_report()
+    return paths
 
-    def __init__(self, total: int, silent: bool) -> None:
-        self.total, self.count, self.silent = total, 0, silent
-        self.stream = sys.stderr
-        self.started = time.perf_counter()
 
-    def __call__(self, recipe: Recipe, stage: str) -> None:
-        if not self.silent and self.stream.isatty():
-            self._write(f"{self._place()} {recipe.name}: {stage} …", newline=False)
+class _RecipeLines(ProgressLines):
+    """Prints a line for every recipe, with the stage under way on a terminal.
 
-    def done(self, result: RecipeResult) -> None:
-        """End a recipe's line."""
-        seconds = time.perf_counter() - self.started
-        if not self.silent:
-            took = "" if result.outcome == "up to date" else f", {seconds:.1f} s"
-            reason = "" if result.message is None else f": {result.message}"
-            name = f"{self._place()} {result.entry.name}"
-            self._write(f"{name}: {result.outcome}{took}{reason}", newline=True)
+    Args:
+        total: number of recipes.
+        silent: print nothing.
+    """
+
+    def __init__(self, total: int, *, silent: bool) -> None:
+        super().__init__(silent=silent)
+        self.total, self.count = total, 1
+        self.begun = time.perf_counter()
+
+    def begin(self, recipe: Recipe, stage: str) -> None:
+        """Show the stage of a recipe."""
+        self.show(f"[{self.count}/{self.total}] {recipe.name}: {stage} …")
+
+    def end(self, result: RecipeResult) -> None:
+        """Print a recipe's line."""
+        took = f", {time.perf_counter() - self.begun:.1f} s"
+        outcome = result.outcome + ("" if result.outcome == "up to date" else took)
+        reason = "" if result.message is None else f": {result.message}"
+        self.line(f"[{self.count}/{self.total}] {result.entry.name}: {outcome}{reason}")
         self.count += 1
-        self.started = time.perf_counter()
-
-    def _place(self) -> str:
-        return f"[{self.count + 1}/{self.total}]"
-
-    def _write(self, text: str, newline: bool) -> None:
-        start = "\r\x1b[K" if self.stream.isatty() else ""
-        click.echo(f"{start}{text}", nl=newline, file=self.stream)
-        self.stream.flush()
-
-
-def _table(results: Sequence[RecipeResult]) -> str:
-    return table([_HEADER, *map(_row, results)], right=(1, 2, 3, 5))
+        self.begun = time.perf_counter()
 
 
 def _row(result: RecipeResult) -> tuple[str, ...]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mvit_coreml.cli.printing import echo_json
-from mvit_coreml.cli.reports import typed_command
-from mvit_coreml.cli.stages import StageProgress
-from mvit_coreml.cli.tables import table
+from mvit_coreml.cli import options as opt
+from mvit_coreml.cli.printing import echo_json, table
+from mvit_coreml.cli.progress import ProgressLines
 
 if TYPE_CHECKING:
     from mvit_coreml.demo.run_demo import DemoResult
@@ -28,67 +28,76 @@ Examples:
 _KINDS = {"classifier": "a classifier", "segmenter": "a segmenter"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(opt.SummaryArguments):
+    folder: Path = opt.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("mvit-demo"),
+        show_default=True,
+        help="Folder for the packages and their reports; made if it is missing.",
+    )
+    force: bool = opt.option(
+        "--force", is_flag=True, help="Replace what an earlier demo left there."
+    )
+
+
 @click.command("demo", epilog=_EXAMPLES)
-@click.option(
-    "-o",
-    "--output-path",
-    "folder",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("mvit-demo"),
-    show_default=True,
-    help="Folder for the packages and their reports; made if it is missing.",
-)
-@click.option("--force", is_flag=True, help="Replace what an earlier demo left there.")
-@click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
-def command(folder: Path, force: bool, as_json: bool, quiet: bool) -> None:
+@opt.takes(_Arguments)
+def command(arguments: _Arguments) -> None:
     """Convert the two bundled checkpoints, check the packages, and show what they answer.
 
     A classifier and a segmenter of handwritten digits in red and blue ink, trained for this
     project. Nothing is downloaded and nothing is opened; it takes about half a minute.
     """
-    with StageProgress(silent=quiet) as progress:
+    with ProgressLines(silent=arguments.quiet) as progress:
         progress("import")
         from mvit_coreml.demo.run_demo import NAMES, run_demo
 
         results = run_demo(
-            folder,
-            force=force,
-            command=typed_command(),
+            arguments.folder,
+            force=arguments.force,
+            command=opt.typed_command(),
             progress=lambda kind, stage: progress(stage, NAMES[kind]),
         )
-    if as_json:
+    if arguments.as_json:
         echo_json([_as_json(result) for result in results])
-    elif not quiet:
+    elif not arguments.quiet:
         click.echo("\n\n".join(["\n".join(_summary(result)) for result in results]))
-        click.echo("\n" + "\n".join(_where(folder, results)))
+        click.echo("\n" + "\n".join(_where(arguments.folder, results)))
 
 
 def _summary(result: DemoResult) -> Iterator[str]:
     package, parity = result.package, result.parity
     share = parity.equal_classes or 0.0
     unit = "pixels" if result.kind == "segmenter" else "pictures"
+    rows = [
+        (
+            "size",
+            f"{package.size / 1e6:.2f} MB with {package.options.bits}-bit palettes, "
+            f"{result.plain_size / 1e6:.2f} MB in fp16",
+        ),
+        (
+            "checked",
+            f"answers like its PyTorch checkpoint: SNR {parity.scores.snr:.1f} dB, "
+            f"{share:.1%} of the {unit} get the same class",
+        ),
+        (
+            "mean IoU" if result.kind == "segmenter" else "top-1",
+            f"{_percent(result.right)} on {len(result.images)} pictures it never saw",
+        ),
+        ("", f"{_percent(result.swapped)} with red and blue swapped"),
+    ]
     yield f"{package.path.name}: {_KINDS[result.kind]} of {len(result.labels)} classes"
-    yield (
-        f"  size       {package.size / 1e6:.2f} MB with {package.options.bits}-bit palettes, "
-        f"{result.plain_size / 1e6:.2f} MB in fp16"
-    )
-    yield (
-        f"  checked    answers like its PyTorch checkpoint: SNR {parity.scores.snr:.1f} dB, "
-        f"{share:.1%} of the {unit} get the same class"
-    )
-    if result.kind == "segmenter":
-        yield f"  mean IoU   {_percent(result.right)} on {len(result.images)} pictures it never saw"
-        yield f"             {_percent(result.swapped)} with red and blue swapped"
-        return
-    yield f"  top-1      {_percent(result.right)} on {len(result.images)} pictures it never saw"
-    yield f"             {_percent(result.swapped)} with red and blue swapped:"
-    rows = [("PICTURE", "PACKAGE", "RED AND BLUE SWAPPED")]
-    for image, right, swapped in zip(
-        result.images, result.right.predictions, result.swapped.predictions, strict=True
-    ):
-        rows.append((image, result.labels[right], result.labels[swapped]))
-    yield table(rows, indent=13)
+    yield table(rows, indent=2)
+    if result.kind == "classifier":
+        answers = zip(
+            result.images, result.right.predictions, result.swapped.predictions, strict=True
+        )
+        labels = result.labels
+        pictures = [(image, labels[right], labels[swapped]) for image, right, swapped in answers]
+        yield table([("PICTURE", "PACKAGE", "RED AND BLUE SWAPPED"), *pictures], indent=4)
 
 
 def _where(folder: Path, results: list[DemoResult]) -> Iterator[str]:
@@ -127,14 +136,14 @@ def _as_json(result: DemoResult) -> dict[str, Any]:
         "snr": parity.scores.snr,
         "agreement": dict(parity.agreement),
         "accuracy": {
-            name: {metric: dataclasses.asdict(share) for metric, share in found.figures.items()}
-            for name, found in named.items()
+            name: {metric: dataclasses.asdict(share) for metric, share in one.figures.items()}
+            for name, one in named.items()
         },
         "pictures": [
             {
                 "picture": image,
                 "label": result.labels[truth],
-                **{name: result.labels[found.predictions[index]] for name, found in named.items()},
+                **{name: result.labels[one.predictions[index]] for name, one in named.items()},
             }
             for index, (image, truth) in enumerate(zip(result.images, result.truth, strict=False))
         ],

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from mvit_coreml.cli.printing import echo_json
-from mvit_coreml.cli.tables import table
+from mvit_coreml.cli import options as opt
+from mvit_coreml.cli.printing import echo_json, shape_in_words, shorten, table
 
 if TYPE_CHECKING:
     from mvit_coreml.inspection.diff import PackageDifferences
@@ -27,15 +28,16 @@ _SHOWN = 20
 _LONGEST_VALUE = 60
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(opt.JsonArguments):
+    first: Path = opt.argument(type=opt.PATH)
+    second: Path = opt.argument(type=opt.PATH)
+    everything: bool = opt.option("--all", is_flag=True, help=f"List more than {_SHOWN} a section.")
+
+
 @click.command("diff", epilog=_EXAMPLES)
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
-@click.option("--all", "everything", is_flag=True, help=f"List more than {_SHOWN} a section.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with everything.")
-@click.pass_context
-def command(
-    context: click.Context, first: Path, second: Path, everything: bool, as_json: bool
-) -> None:
+@opt.takes(_Arguments)
+def command(arguments: _Arguments) -> None:
     """Say what differs between two packages of any tool.
 
     Interface, operations and their attributes, decoded weights (the signal-to-noise ratio of the
@@ -46,21 +48,16 @@ def command(
     """
     from mvit_coreml.inspection.diff import compare_packages
 
-    differences = compare_packages(first, second)
-    if as_json:
+    differences = compare_packages(arguments.first, arguments.second)
+    if arguments.as_json:
         echo_json(_as_json(differences))
     else:
-        click.echo("\n".join(_lines(differences, everything)))
-    context.exit(0 if differences.equal else _DIFFERENT)
+        click.echo("\n".join(_lines(differences, arguments.everything)))
+    click.get_current_context().exit(0 if differences.equal else _DIFFERENT)
 
 
 def _as_json(differences: PackageDifferences) -> dict[str, Any]:
-    data = dataclasses.asdict(differences)
-    return data | {
-        "first": str(differences.first),
-        "second": str(differences.second),
-        "equal": differences.equal,
-    }
+    return dataclasses.asdict(differences) | {"equal": differences.equal}
 
 
 def _lines(differences: PackageDifferences, everything: bool) -> Iterator[str]:
@@ -91,7 +88,8 @@ def _section(
         values = [_value(change.first), _value(change.second)]
         counted = change.first is None and change.second is None
         rows.append((what, *(("", "", "") if counted else (values[0], "->", values[1]))))
-    yield from filter(None, [table(rows, indent=2)])
+    if rows:
+        yield table(rows, indent=2)
     yield from _more(len(changes), everything)
 
 
@@ -108,7 +106,7 @@ def _weight_lines(differences: PackageDifferences, everything: bool) -> Iterator
 
 
 def _weight(change: WeightChange) -> tuple[str, ...]:
-    shapes = ["x".join(map(str, shape)) for shape in (change.first_shape, change.shape)]
+    shapes = [shape_in_words(shape) for shape in (change.first_shape, change.shape)]
     schemes = (change.first_scheme, change.second_scheme)
     snr, error = "", ""
     if change.snr is not None and change.max_error is not None:
@@ -125,8 +123,7 @@ def _weight(change: WeightChange) -> tuple[str, ...]:
 
 
 def _value(value: Any) -> str:
-    text = "none" if value is None else str(value) or "empty"
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+    return shorten("none" if value is None else str(value) or "empty", _LONGEST_VALUE)
 
 
 def _more(count: int, everything: bool) -> Iterator[str]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
-from mvit_coreml.cli.printing import echo_json
-from mvit_coreml.cli.reports import check_report, report_option, save_report
+from mvit_coreml.cli import options as opt
+from mvit_coreml.cli.printing import echo_json, shorten, table
+from mvit_coreml.cli.progress import ProgressLines
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
-    from mvit_coreml.cli.evaluation_report import EvaluationReport
+    from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation
     from mvit_coreml.evaluation.class_matching import ModelClasses
     from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
     from mvit_coreml.evaluation.open_targets import OpenTarget
+    from mvit_coreml.mil.predictor import Engine
+    from mvit_coreml.preprocessing.geometry import Fit
+    from mvit_coreml.preprocessing.image_processor import ColorOrder
 
 _EXAMPLES = """\b
 Examples:
@@ -31,54 +33,83 @@ Examples:
 """
 
 
+_LONGEST_CLASS_NAME = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LabelArguments:
+    """How the labels of a data set are read."""
+
+    limit: int | None = opt.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        help="Only this many images, spread evenly over all.",
+    )
+    label_column: str | None = opt.option(
+        "--label-column", help="Column of a CSV that holds the labels."
+    )
+    label_offset: int | None = opt.option(
+        "--label-offset",
+        type=int,
+        help="Add this to labels that are numbers: 1 if they leave out the model's background "
+        "class.",
+    )
+    reduce_labels: bool = opt.option(
+        "--reduce-labels",
+        is_flag=True,
+        help="Masks count classes from 1; 0 is left out of the score.",
+    )
+
+    def read_labels(
+        self, dataset: Path, opened: Sequence[OpenTarget], classes: ModelClasses
+    ) -> LabeledImages | MaskedImages:
+        """Read the data set that fits what is evaluated."""
+        from mvit_coreml.evaluation.labeled_datasets import read_labeled_images, read_masked_images
+
+        if opened[0].task == "semantic-segmentation":
+            if self.label_column is not None or self.label_offset is not None:
+                raise InputError(
+                    "label columns and offsets are for classifiers; this is a segmenter"
+                )
+            reduced = self.reduce_labels or any(one.reduce_labels for one in opened)
+            return read_masked_images(dataset, reduce_labels=reduced).limited(self.limit)
+        if self.reduce_labels:
+            raise InputError("--reduce-labels is for the masks of segmenters; this is a classifier")
+        images = read_labeled_images(
+            dataset, classes, label_column=self.label_column, label_offset=self.label_offset
+        )
+        return images.limited(self.limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(
+    _LabelArguments, opt.CheckpointArguments, opt.ReportArguments, opt.ResultArguments
+):
+    source: str = opt.argument(metavar="PACKAGE|SOURCE")
+    dataset: Path = opt.argument(type=opt.PATH)
+    against: str | None = opt.option(
+        "--against", metavar="PACKAGE|SOURCE", help="Evaluate this too, and how often both agree."
+    )
+    color_order: ColorOrder | Literal["both"] | None = opt.color_order_option(
+        "Channel order the weights get; both tells which they were trained with.", "both"
+    )
+    per_class: bool = opt.option(
+        "--per-class", is_flag=True, help="List every class, and what is confused most."
+    )
+    fit: Fit | None = opt.fit_option(
+        "How photos are brought to a checkpoint's input; by default as the package beside it, else "
+        "pad for segmenters and crop for classifiers."
+    )
+    engine: Engine = opt.engine_option("What runs a package; auto is Core ML on a Mac.")
+    function: str | None = opt.option("--function", help="Function of a package that has several.")
+    workers: int | None = opt.option(
+        "--workers", type=click.IntRange(min=1), help="Threads for a package; all cores by default."
+    )
+
+
 @click.command("evaluate", epilog=_EXAMPLES)
-@click.argument("source", metavar="PACKAGE|SOURCE")
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option(
-    "--against", metavar="PACKAGE|SOURCE", help="Evaluate this too, and how often both agree."
-)
-@click.option(
-    "--color-order",
-    type=click.Choice(["auto", "bgr", "rgb", "both"]),
-    default="auto",
-    show_default=True,
-    help="Channel order the weights get; both tells which they were trained with.",
-)
-@click.option(
-    "--limit", type=click.IntRange(min=1), help="Only this many images, spread evenly over all."
-)
-@click.option("--per-class", is_flag=True, help="List every class, and what is confused most.")
-@click.option("--label-column", help="Column of a CSV that holds the labels.")
-@click.option(
-    "--label-offset",
-    type=int,
-    help="Add this to labels that are numbers: 1 if they leave out the model's background class.",
-)
-@click.option(
-    "--reduce-labels", is_flag=True, help="Masks count classes from 1; 0 is left out of the score."
-)
-@click.option(
-    "--fit",
-    type=click.Choice(["crop", "stretch", "pad"]),
-    help="How photos are brought to a checkpoint's input; by default as the package beside it, "
-    "else pad for segmenters and crop for classifiers.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "coreml", "portable"]),
-    default="auto",
-    show_default=True,
-    help="What runs a package; auto is Core ML on a Mac.",
-)
-@click.option("--function", help="Function of a package that has several.")
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Threads for a package; all cores by default."
-)
-@checkpoint_options
-@report_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def command(source: str, dataset: Path, **given: Any) -> None:
+@opt.takes(_Arguments)
+def command(arguments: _Arguments) -> None:
     """Measure the accuracy of a package or a checkpoint on labelled images.
 
     For classifiers, DATASET is a folder of class folders (named by label, class index or synset
@@ -86,104 +117,287 @@ def command(source: str, dataset: Path, **given: Any) -> None:
     X_image.*, X_target.* or X.*, X_mask.*, or a CSV of image,mask; masks hold class indices or
     VOC's colours, and 255 is left out of the score. A package's figures come from the saved file.
     """
-    from mvit_coreml.cli.evaluation_report import EvaluationReport
     from mvit_coreml.evaluation.accuracy import evaluate
     from mvit_coreml.evaluation.labeled_datasets import find_dataset
+    from mvit_coreml.evaluation.open_targets import OpenOptions, is_package, open_targets
+    from mvit_coreml.reports.wording import count
 
-    check_report(given["report"])
-    dataset = find_dataset(dataset)  # said before a download
-    opened = _open(source, given)
-    known = [found.classes for found in opened if found.classes is not None]
+    arguments.check_report()
+    dataset = find_dataset(arguments.dataset)  # said before a download
+    sources = (
+        [arguments.source] if arguments.against is None else [arguments.source, arguments.against]
+    )
+    options = OpenOptions(
+        engine=arguments.engine,
+        function=arguments.function,
+        workers=arguments.workers,
+        fit=arguments.fit,
+        loading=arguments.loading,
+    )
+    opened: tuple[OpenTarget, ...]
+    if arguments.color_order == "both":
+        if arguments.against is not None:
+            raise InputError("--color-order both already compares two; leave out --against")
+        orders: tuple[ColorOrder, ...] = ("BGR", "RGB")
+        targets = (open_targets(sources, replace(options, color_order=order)) for order in orders)
+        opened = tuple(target for (target,) in targets)
+    else:
+        opened = open_targets(sources, replace(options, color_order=arguments.color_order))
+    known = [one.classes for one in opened if one.classes is not None]
     if not known:
         raise InputError(
-            f"{source}: does not say how many classes it has; name its checkpoint with --against"
+            f"{arguments.source}: does not say how many classes it has; name its checkpoint with "
+            "--against"
         )
-    classes = next((found for found in known if found.labels is not None), known[0])
-    data = _read(dataset, opened, classes, given).limited(given["limit"])
-    with _progress(len(data.images), given["quiet"]) as progress:
-        result = evaluate([found.target for found in opened], data, classes.count, progress)
-    report = EvaluationReport(
+    classes = next((one for one in known if one.labels is not None), known[0])
+    data = arguments.read_labels(dataset, opened, classes)
+    total = len(data.images)
+    with ProgressLines(silent=arguments.quiet) as progress:
+        stage = f"evaluating {count(total, 'image')}"
+        progress(stage)
+        result = evaluate(
+            [one.target for one in opened],
+            data,
+            classes.count,
+            lambda done: progress.show(f"{stage} …", done, total),
+        )
+    figures = EvaluationFigures(
         result=result,
         opened=opened,
         classes=classes,
         notes=data.notes,
-        compares_orders=given["color_order"] == "both",
+        compares_orders=arguments.color_order == "both",
     )
-    _save_report(given["report"], [source, given["against"]], report)
-    if given["as_json"]:
-        echo_json(report.as_json())
-    else:
-        click.echo(report.as_text(per_class=given["per_class"]))
-
-
-def _save_report(
-    path: Path | None, sources: Sequence[str | None], report: EvaluationReport
-) -> None:
-    from mvit_coreml.evaluation.open_targets import is_package
-
-    packages = [source for source in sources if source is not None and is_package(source)]
-    save_report(
-        path,
+    packages = [one for one in sources if is_package(one)]
+    arguments.save_report(
         # Of two packages the report would be about one; the accuracies name both.
         package=Path(packages[0]).expanduser() if len(packages) == 1 else None,
-        evaluation=report.named_result,
-        labels=report.classes.labels,
-        notes=report.said,
+        evaluation=figures.named_result,
+        labels=classes.labels,
+        notes=figures.remarks,
     )
+    if arguments.as_json:
+        echo_json(figures.as_json())
+    else:
+        click.echo("\n".join(figures.lines(per_class=arguments.per_class)))
 
 
-def _open(source: str, given: dict[str, Any]) -> tuple[OpenTarget, ...]:
-    """Open what is compared: two sources, or one in both colour orders."""
-    from mvit_coreml.evaluation.open_targets import OpenOptions, open_targets
-    from mvit_coreml.preprocessing.image_processor import ColorOrder
+@dataclass(frozen=True, kw_only=True)
+class EvaluationFigures:
+    """The figures of an evaluation, and what they are about, as text and as JSON.
 
-    loading = loading_arguments(given)
+    Attributes:
+        result: the figures.
+        opened: the targets, in the same order.
+        classes: what they tell apart.
+        notes: how the data set was understood.
+        compares_orders: whether the two targets are the same weights in both colour orders.
+    """
 
-    def options(order: ColorOrder | None) -> OpenOptions:
-        return OpenOptions(
-            engine=given["engine"],
-            function=given["function"],
-            workers=given["workers"],
-            fit=given["fit"],
-            color_order=order,
-            loading=loading,
-        )
+    result: Evaluation
+    opened: tuple[OpenTarget, ...]
+    classes: ModelClasses
+    notes: tuple[str, ...] = ()
+    compares_orders: bool = False
 
-    if given["color_order"] == "both":
-        if given["against"] is not None:
-            raise InputError("--color-order both already compares two; leave out --against")
+    @property
+    def segments(self) -> bool:
+        """Whether maps were compared."""
+        return self.result.coverage is not None
+
+    @property
+    def trained_order(self) -> str | None:
+        """Colour order the weights were trained with, if both were run and the data tells."""
+        if not self.compares_orders:
+            return None
+        from mvit_coreml.evaluation.accuracy import trained_color_order
+
+        return trained_color_order([one.color_order for one in self.opened], self.result)
+
+    @property
+    def named_result(self) -> Evaluation:
+        """The result with targets that can be told apart by their names."""
+        accuracies = zip(self.result.accuracies, self._names(), strict=True)
+        named = tuple(replace(accuracy, target=name) for accuracy, name in accuracies)
+        return replace(self.result, accuracies=named)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to know beside the figures, in sentences."""
+        orders = (f"colour order: {self._verdict()}",) if self.compares_orders else ()
+        return (*orders, *self._notes())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a document of the whole result; shares and their intervals are from 0 to 1."""
+        result = self.result
+        orders = None
+        if self.compares_orders:
+            orders = {"declared": self.opened[0].declared_order, "trained": self.trained_order}
+        return {
+            "dataset": result.dataset,
+            "images": result.images,
+            "task": self.opened[0].task,
+            "coverage": result.coverage,
+            "targets": [
+                {
+                    "name": accuracy.target,
+                    "engine": one.engine,
+                    "color_order": one.color_order,
+                    **{name: asdict(share) for name, share in accuracy.figures.items()},
+                    "per_class": self._classes_of(accuracy),
+                    "most_confused": [
+                        {"true": true, "predicted": predicted, "count": times}
+                        for true, predicted, times in accuracy.confused_pairs()
+                    ],
+                }
+                for one, accuracy in zip(self.opened, result.accuracies, strict=True)
+            ],
+            "agreement": None if result.agreement is None else asdict(result.agreement),
+            "color_order": orders,
+            "notes": list(self._notes()),
+        }
+
+    def lines(self, *, per_class: bool = False) -> Iterator[str]:
+        """Yield the figures as tables.
+
+        Args:
+            per_class: whether to add a table of the classes and what was confused most.
+        """
+        from mvit_coreml.reports.wording import count
+
+        yield f"{self.result.dataset}: {count(self.result.images, 'image')}"
+        yield table(self._figures(), indent=2)
+        kind = "from resampling whole images" if self.segments else "Wilson"
+        yield f"  95 % intervals in brackets ({kind})"
+        if self.segments:
+            yield f"  {self._area()}"
+        if self.compares_orders:
+            yield f"  colour order: {self._verdict()}"
+        else:
+            yield from self._agreement()
+        yield from (f"  note: {note}" for note in self._notes())
+        if per_class:
+            yield ""
+            yield table(self._class_table(), indent=2)
+            for name, accuracy in zip(self._names(), self.result.accuracies, strict=True):
+                yield ""
+                yield from self._confusions(name, accuracy)
+
+    def _names(self) -> list[str]:
+        if not self.compares_orders:
+            return [accuracy.target for accuracy in self.result.accuracies]
+        return [f"{one.target.name}, {one.color_order}" for one in self.opened]
+
+    def _notes(self) -> tuple[str, ...]:
+        assumed = [note for one in self.opened for note in one.notes]
+        return tuple(dict.fromkeys([*assumed, *self.notes]))
+
+    def _figures(self) -> list[tuple[str, ...]]:
+        from mvit_coreml.reports.wording import METRICS, interval
+
+        metrics = list(self.result.accuracies[0].figures)
+        rows = [("", *(METRICS[metric] for metric in metrics), "run by")]
+        for name, one, accuracy in zip(
+            self._names(), self.opened, self.result.accuracies, strict=True
+        ):
+            shares = (interval(accuracy.figures[metric]) for metric in metrics)
+            rows.append((name, *shares, one.engine))
+        return rows
+
+    def _area(self) -> str:
+        from mvit_coreml.reports.wording import percent
+
+        coverage = self.result.coverage
+        if coverage == 1:
+            return "maps compared over the whole original images"
+        which = "both inputs" if len(self.opened) > 1 else "the input"
         return (
-            *open_targets([source], options("BGR")),
-            *open_targets([source], options("RGB")),
+            f"maps compared over the part of the original images that {which} showed: "
+            f"{percent(coverage or 0.0)} of their pixels"
         )
-    sources = [source] if given["against"] is None else [source, given["against"]]
-    orders: dict[str, ColorOrder] = {"bgr": "BGR", "rgb": "RGB"}
-    return open_targets(sources, options(orders.get(given["color_order"])))
 
+    def _agreement(self) -> Iterator[str]:
+        from mvit_coreml.reports.wording import interval
 
-def _read(
-    dataset: Path, opened: Sequence[OpenTarget], classes: ModelClasses, given: dict[str, Any]
-) -> LabeledImages | MaskedImages:
-    from mvit_coreml.evaluation.labeled_datasets import read_labeled_images, read_masked_images
+        agreement = self.result.agreement
+        if agreement is None:
+            return
+        unit, same = "images", "get the same best class"
+        if self.segments:
+            unit, same = "pixels", f"get the same class; least in {agreement.worst_image}"
+        yield f"  agreement: {interval(agreement.share)} of the {unit} {same}"
+        yield (
+            f"  {unit} right in both {agreement.both_right}, only in the first "
+            f"{agreement.only_first}, only in the second {agreement.only_second}, in neither "
+            f"{agreement.both_wrong}"
+        )
 
-    if opened[0].task == "semantic-segmentation":
-        if given["label_column"] is not None or given["label_offset"] is not None:
-            raise InputError("label columns and offsets are for classifiers; this is a segmenter")
-        reduced = given["reduce_labels"] or any(found.reduce_labels for found in opened)
-        return read_masked_images(dataset, reduce_labels=reduced)
-    if given["reduce_labels"]:
-        raise InputError("--reduce-labels is for the masks of segmenters; this is a classifier")
-    return read_labeled_images(
-        dataset, classes, label_column=given["label_column"], label_offset=given["label_offset"]
-    )
+    def _verdict(self) -> str:
+        declared, trained = self.opened[0].declared_order, self.trained_order
+        name = self.opened[0].target.name
+        if trained is None:
+            return (
+                f"these images cannot tell which the weights were trained with, as the intervals "
+                f"overlap; {name} declares {declared}"
+            )
+        if trained == declared:
+            return f"the weights were trained with {trained}, as {name} declares"
+        return (
+            f"the weights were trained with {trained}, but {name} declares {declared}; convert "
+            f"with --color-order {trained.lower()}"
+        )
 
+    def _classes_of(self, accuracy: Accuracy) -> list[dict[str, Any]]:
+        """Figures of the classes that occur: IoU, or the share found with Wilson's interval."""
+        import numpy as np
 
-@contextmanager
-def _progress(images: int, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr; where that is no terminal, click prints its label alone."""
-    if quiet:
-        yield lambda done: None
-        return
-    label = f"evaluating {images} image{'' if images == 1 else 's'}"
-    with click.progressbar(length=images, label=label, file=sys.stderr) as bar:
-        yield lambda done: bar.update(1)
+        from mvit_coreml.evaluation.metrics import wilson_interval
+
+        counts = accuracy.confusion.counts
+        ious = accuracy.confusion.ious()
+        rows = []
+        for index in np.flatnonzero(counts.sum(1) + counts.sum(0) * self.segments).tolist():
+            total, hits = int(counts[index].sum()), int(counts[index, index])
+            row: dict[str, Any] = {"class": index, "name": self.classes.name(index)}
+            if self.segments:
+                row |= {"pixels": total, "iou": float(ious[index])}
+            else:
+                low, high = wilson_interval(hits, total)
+                row |= {"images": total, "accuracy": hits / total, "low": low, "high": high}
+            rows.append(row)
+        return rows
+
+    def _class_table(self) -> list[tuple[str, ...]]:
+        from mvit_coreml.reports.wording import percent
+
+        unit, figure = ("pixels", "iou") if self.segments else ("images", "accuracy")
+        by_class: dict[int, list[str]] = {}
+        for number, accuracy in enumerate(self.result.accuracies):
+            for row in self._classes_of(accuracy):
+                start = [
+                    str(row["class"]),
+                    shorten(row["name"], _LONGEST_CLASS_NAME),
+                    str(row[unit]),
+                ]
+                cells = by_class.setdefault(row["class"], start)
+                cells += ["-"] * (3 + number - len(cells))
+                cells.append(percent(row[figure]))
+        width = 3 + len(self.opened)
+        header = ("class", "name", unit, *self._names())
+        rows = (by_class[index] for index in sorted(by_class))
+        return [header, *(tuple(cells + ["-"] * (width - len(cells))) for cells in rows)]
+
+    def _confusions(self, name: str, accuracy: Accuracy) -> Iterator[str]:
+        from mvit_coreml.reports.wording import count
+
+        unit = "pixel" if self.segments else "image"
+        rows = [
+            (count(times, unit), f"{self._class(true)} taken for {self._class(predicted)}")
+            for true, predicted, times in accuracy.confused_pairs()
+        ]
+        yield f"{name} confuses {'most' if rows else 'nothing'}"
+        if rows:
+            yield table(rows, indent=2)
+
+    def _class(self, index: int) -> str:
+        return f"{shorten(self.classes.name(index), _LONGEST_CLASS_NAME)} ({index})"

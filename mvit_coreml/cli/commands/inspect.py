@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mvit_coreml.cli.printing import echo_json
-from mvit_coreml.cli.tables import table
+from mvit_coreml.cli import options as opt
+from mvit_coreml.cli.printing import echo_json, shape_in_words, shorten, table
 
 if TYPE_CHECKING:
     from mvit_coreml.inspection.input_arithmetic import BakedPreprocessing
@@ -26,11 +27,15 @@ _LONGEST_VALUE = 100
 _NAMED_OPERATIONS = 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(opt.JsonArguments):
+    package: Path = opt.argument(type=opt.PATH)
+    everything: bool = opt.option("--all", is_flag=True, help="List every uncompressed weight.")
+
+
 @click.command("inspect", epilog=_EXAMPLES)
-@click.argument("package", type=click.Path(path_type=Path))
-@click.option("--all", "everything", is_flag=True, help="List every uncompressed weight.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, with everything.")
-def command(package: Path, everything: bool, as_json: bool) -> None:
+@opt.takes(_Arguments)
+def command(arguments: _Arguments) -> None:
     """Say what is in a package of any tool.
 
     Inputs and outputs, the preprocessing it does itself, labels, operations, weights, metadata, and
@@ -39,32 +44,30 @@ def command(package: Path, everything: bool, as_json: bool) -> None:
     """
     from mvit_coreml.inspection.package_contents import inspect_package
 
-    inspection = inspect_package(package)
-    if as_json:
+    inspection = inspect_package(arguments.package)
+    if arguments.as_json:
         echo_json(_as_json(inspection))
     else:
-        click.echo("\n".join(_lines(inspection, everything)))
+        click.echo("\n".join(_lines(inspection, arguments.everything)))
 
 
 def _as_json(inspection: Inspection) -> dict[str, Any]:
-    data = dataclasses.asdict(inspection)
-    data["path"] = str(inspection.path)
-    data["size"] = inspection.size
-    return data
+    return dataclasses.asdict(inspection) | {"size": inspection.size}
 
 
 def _lines(inspection: Inspection, everything: bool) -> Iterator[str]:
-    yield f"{inspection.path}"
-    yield f"  size        {_bytes(inspection.size)}"
-    files = [(name, _bytes(size)) for name, size in inspection.files.items()]
-    yield table(files, indent=14, right=(1,))
     target = f"iOS {inspection.ios}" if inspection.ios else "unknown"
-    yield f"  target      {target} (specification {inspection.specification_version})"
+    files = [(name, _bytes(size)) for name, size in inspection.files.items()]
+    facts = [("size", _bytes(inspection.size))]
+    facts += [("", line) for line in table(files, right=(1,)).splitlines()]
+    facts.append(("target", f"{target} (specification {inspection.specification_version})"))
+    yield f"{inspection.path}"
+    yield table(facts, indent=2)
     for function in inspection.functions:
         yield ""
         default = ", the default" if function.name == inspection.default_function else ""
         yield f"function {function.name} (operations of iOS {function.ios}{default})"
-        yield from _function_lines(function)
+        yield table(list(_function_rows(function)), indent=2)
     yield ""
     yield "weights"
     rows = [
@@ -90,32 +93,32 @@ def _lines(inspection: Inspection, everything: bool) -> Iterator[str]:
             yield f"    {_named(caution.operations)}"
 
 
-def _function_lines(function: FunctionFacts) -> Iterator[str]:
+def _function_rows(function: FunctionFacts) -> Iterator[tuple[str, str]]:
     from mvit_coreml.mil.program import ImageFeature
 
     for feature in function.inputs:
         if isinstance(feature, ImageFeature):
             what = f"image, {feature.height}x{feature.width} pixels, {feature.color_order.upper()}"
         else:
-            what = f"{feature.data_type} {_shape(feature.shape)}"
-        yield f"  input       {feature.name}: {what}"
+            what = f"{feature.data_type} {shape_in_words(feature.shape)}"
+        yield "input", f"{feature.name}: {what}"
     if function.preprocessing is not None:
-        yield f"  baked       {_baked(function.preprocessing)}"
+        yield "baked", _baked(function.preprocessing)
     for output in function.outputs:
-        shape = _shape(output.shape) if output.kind == "array" else ""
+        shape = shape_in_words(output.shape) if output.kind == "array" else ""
         kind = output.data_type if output.kind == "array" else output.kind
-        yield f"  output      {output.name}: {kind} {shape}".rstrip()
+        yield "output", f"{output.name}: {kind} {shape}"
     if function.labels is not None:
         first = ", ".join(function.labels[:_FIRST_LABELS])
         more = ", …" if len(function.labels) > _FIRST_LABELS else ""
-        yield f"  labels      {len(function.labels)}: {first}{more}"
+        yield "labels", f"{len(function.labels)}: {first}{more}"
         if function.repeated_labels:
-            yield f"              more than once: {', '.join(function.repeated_labels)}"
+            yield "", f"more than once: {', '.join(function.repeated_labels)}"
     total = sum(function.operations.values())
-    yield f"  operations  {total}: {_census(function.operations)}"
+    yield "operations", f"{total}: {_census(function.operations)}"
     layout = sum(function.layout_operations.values())
-    yield f"  layout      {layout}: {_census(function.layout_operations) or 'none'}"
-    yield f"  ranks       up to {function.largest_rank} ({function.largest_rank_at})"
+    yield "layout", f"{layout}: {_census(function.layout_operations) or 'none'}"
+    yield "ranks", f"up to {function.largest_rank} ({function.largest_rank_at})"
 
 
 def _plain_lines(inspection: Inspection, everything: bool) -> Iterator[str]:
@@ -129,19 +132,16 @@ def _plain_lines(inspection: Inspection, everything: bool) -> Iterator[str]:
     rows = [(reason, f"{len(sizes)}", _bytes(sum(sizes))) for reason, sizes in reasons.items()]
     yield table(rows, indent=4, right=(1, 2))
     if everything:
-        yield table(
-            [
-                (
-                    weight.name,
-                    f"{weight.data_type} {_shape(weight.shape)}",
-                    _bytes(weight.stored_bytes),
-                    weight.reason,
-                )
-                for weight in plain
-            ],
-            indent=4,
-            right=(2,),
-        )
+        weights = [
+            (
+                weight.name,
+                f"{weight.data_type} {shape_in_words(weight.shape)}",
+                _bytes(weight.stored_bytes),
+                weight.reason,
+            )
+            for weight in plain
+        ]
+        yield table(weights, indent=4, right=(2,))
 
 
 def _metadata(inspection: Inspection) -> Iterator[tuple[str, str]]:
@@ -154,7 +154,7 @@ def _metadata(inspection: Inspection) -> Iterator[tuple[str, str]]:
         **dict(sorted(metadata.user_defined.items())),
     }
     for name, value in fields.items():
-        yield name, value if len(value) <= _LONGEST_VALUE else value[: _LONGEST_VALUE - 1] + "…"
+        yield name, shorten(value, _LONGEST_VALUE)
 
 
 def _baked(baked: BakedPreprocessing) -> str:
@@ -173,10 +173,6 @@ def _numbers(values: Sequence[float]) -> str:
 
 def _census(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
 
 
 def _bytes(size: int) -> str:

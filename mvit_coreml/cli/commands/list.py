@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import click
 
 from mvit_coreml.checkpoints.catalogue import CATALOGUE, CatalogueEntry, find
-from mvit_coreml.cli.printing import echo_json
-from mvit_coreml.cli.tables import table
+from mvit_coreml.cli import options as opt
+from mvit_coreml.cli.printing import echo_json, table
 
 _EXAMPLES = """\b
 Examples:
@@ -23,19 +24,27 @@ def _values_of(field: str) -> click.Choice[str]:
     return click.Choice(list(dict.fromkeys(getattr(entry, field) for entry in CATALOGUE)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(opt.JsonArguments):
+    family: str | None = opt.option(
+        "--family", type=_values_of("family"), help="Only checkpoints of this family."
+    )
+    task: str | None = opt.option(
+        "--task", type=_values_of("task"), help="Only checkpoints for this task."
+    )
+
+
 @click.command("list", epilog=_EXAMPLES)
-@click.option("--family", type=_values_of("family"), help="Only checkpoints of this family.")
-@click.option("--task", type=_values_of("task"), help="Only checkpoints for this task.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(family: str | None, task: str | None, as_json: bool) -> None:
+@opt.takes(_Arguments)
+def command(arguments: _Arguments) -> None:
     """List the published checkpoints with their size and accuracy.
 
     Hugging Face and timm ids load from the hub. Apple publishes those of format "cvnets" as .pt
     files: download one and give its path. A checkpoint that is not listed works all the same if
     its configuration is of one of the three families.
     """
-    entries = find(family, task)
-    if as_json:
+    entries = find(arguments.family, arguments.task)
+    if arguments.as_json:
         echo_json([dataclasses.asdict(entry) for entry in entries])
     else:
         click.echo(table([_HEADER, *map(_row, entries)]))

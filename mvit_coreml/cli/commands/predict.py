@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mvit_coreml.cli.printing import echo_json
-from mvit_coreml.cli.tables import table
+from mvit_coreml.cli import options as opt
+from mvit_coreml.cli.printing import echo_json, table
 from mvit_coreml.errors import InputError, PackageError
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.read_metadata import Preparation
-    from mvit_coreml.mil.predictor import Predictor
+    from mvit_coreml.mil.compiler import Arithmetic
+    from mvit_coreml.mil.predictor import Engine, Predictor
+    from mvit_coreml.preprocessing.geometry import Fit
     from mvit_coreml.validation.operation_precision import OpHeadroom
 
 _EXAMPLES = """\b
@@ -30,115 +33,122 @@ Examples:
 _SHOWN_OPERATIONS = 10
 
 
+@dataclass(frozen=True, kw_only=True)
+class SavingArguments:
+    """Where maps and features are saved."""
+
+    overlay: str | None = opt.option(
+        "--overlay",
+        metavar="OUT",
+        help="Save the image painted with a segmenter's classes and a legend. OUT is a PNG file; "
+        "for several images a folder, or a file name with {name} in place of the image's.",
+    )
+    mask: str | None = opt.option(
+        "--mask",
+        metavar="OUT",
+        help="Save a segmenter's class indices as a paletted PNG of the image's size, 255 where "
+        "the package did not see it. OUT as for --overlay.",
+    )
+    features: Path | None = opt.option(
+        "--features",
+        metavar="DIR",
+        type=opt.PATH,
+        help="Save features as DIR/IMAGE.OUTPUT.npy; the folder is created.",
+    )
+    force: bool = opt.option("--force", is_flag=True, help="Replace existing files.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(SavingArguments, opt.JsonArguments):
+    package: Path = opt.argument(type=opt.PATH)
+    images: tuple[Path, ...] = opt.argument(
+        nargs=-1, required=True, metavar="IMAGE...", type=opt.PATH
+    )
+    top: int = opt.option(
+        "--top",
+        type=click.IntRange(min=1),
+        default=5,
+        show_default=True,
+        metavar="K",
+        help="Classes to list for each image.",
+    )
+    engine: Engine = opt.engine_option(
+        "What runs the package; auto is Core ML on a Mac and portable elsewhere."
+    )
+    function: str | None = opt.option(
+        "--function", metavar="NAME", help="Function of a package that has several."
+    )
+    arithmetic: Arithmetic = opt.arithmetic_option(
+        "Of the portable engine: fp32 leaves out the rounding of fp16."
+    )
+    headroom: bool = opt.option(
+        "--headroom",
+        is_flag=True,
+        help="Also list the operations that come nearest to fp16's limits on these images.",
+    )
+    color_managed: bool = opt.option(
+        "--color-managed",
+        is_flag=True,
+        help="Convert images with another colour profile to sRGB first, as iOS does.",
+    )
+    image_processor: str | None = opt.option(
+        "--image-processor",
+        metavar="SOURCE|FILE",
+        help="How images are resized and cropped, for packages that do not say: hub id, folder, or "
+        "preprocessor_config.json. Values are scaled by the package itself.",
+    )
+    fit: Fit | None = opt.fit_option(
+        "With --image-processor: how images are brought to the input; crop by default."
+    )
+
+
 @click.command("predict", epilog=_EXAMPLES)
-@click.argument("package", type=click.Path(path_type=Path))
-@click.argument(
-    "images", nargs=-1, required=True, metavar="IMAGE...", type=click.Path(path_type=Path)
-)
-@click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    metavar="K",
-    help="Classes to list for each image.",
-)
-@click.option(
-    "--overlay",
-    metavar="OUT",
-    help="Save the image painted with a segmenter's classes and a legend. OUT is a PNG file; for "
-    "several images a folder, or a file name with {name} in place of the image's.",
-)
-@click.option(
-    "--mask",
-    metavar="OUT",
-    help="Save a segmenter's class indices as a paletted PNG of the image's size, 255 where the "
-    "package did not see it. OUT as for --overlay.",
-)
-@click.option(
-    "--features",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Save features as DIR/IMAGE.OUTPUT.npy; the folder is created.",
-)
-@click.option("--force", is_flag=True, help="Replace existing files.")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "coreml", "portable"]),
-    default="auto",
-    show_default=True,
-    help="What runs the package; auto is Core ML on a Mac and portable elsewhere.",
-)
-@click.option("--function", metavar="NAME", help="Function of a package that has several.")
-@click.option(
-    "--arithmetic",
-    type=click.Choice(["program", "fp32"]),
-    default="program",
-    show_default=True,
-    help="Of the portable engine: fp32 leaves out the rounding of fp16.",
-)
-@click.option(
-    "--headroom",
-    is_flag=True,
-    help="Also list the operations that come nearest to fp16's limits on these images.",
-)
-@click.option(
-    "--color-managed",
-    is_flag=True,
-    help="Convert images with another colour profile to sRGB first, as iOS does.",
-)
-@click.option(
-    "--image-processor",
-    metavar="SOURCE|FILE",
-    help="How images are resized and cropped, for packages that do not say: hub id, folder, or "
-    "preprocessor_config.json. Values are scaled by the package itself.",
-)
-@click.option(
-    "--fit",
-    type=click.Choice(["crop", "stretch", "pad"]),
-    help="With --image-processor: how images are brought to the input; crop by default.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(package: Path, images: tuple[Path, ...], as_json: bool, **given: Any) -> None:
+@opt.takes(_Arguments)
+def command(arguments: _Arguments) -> None:
     """Ask a package about images.
 
     A classifier's likeliest classes, a segmenter's share of pixels by class, or features. Images
     are prepared as the package's metadata says. Names and colours of classes are the package's.
     """
-    from mvit_coreml.cli.prediction_report import PredictionReport
+    from mvit_coreml.cli.prediction_results import PredictionResults
+    from mvit_coreml.evaluation.read_metadata import class_labels
     from mvit_coreml.evaluation.targets import PackageTarget
     from mvit_coreml.mil.predictor import Predictor
     from mvit_coreml.validation.operation_precision import HeadroomRecorder
 
-    missing = next((image for image in images if not image.exists()), None)
+    missing = next((image for image in arguments.images if not image.exists()), None)
     if missing is not None:
         raise InputError(f"{missing}: no such image file")
-    predictor = Predictor(package, given["function"], given["engine"], given["arithmetic"])
-    preparation = _preparation(predictor, given["image_processor"], given["fit"])
-    recorder = HeadroomRecorder() if given["headroom"] else None
-    target = PackageTarget(predictor, preparation, _num_labels(predictor))
-    report = PredictionReport(target, images, given)
-    answers = target.answer(report.read(given["color_managed"]), headroom=recorder)
-    for index, answer in enumerate(answers):
-        found = report.take(index, answer)
-        if not as_json:
-            click.echo(report.text(found))
-    ranked = [] if recorder is None else recorder.ranked()
-    if as_json:
-        document = {
-            "package": str(package),
+    predictor = Predictor(
+        arguments.package, arguments.function, arguments.engine, arguments.arithmetic
+    )
+    preparation = _preparation(predictor, arguments.image_processor, arguments.fit)
+    recorder = HeadroomRecorder() if arguments.headroom else None
+    labels = class_labels(predictor.package, predictor.function)
+    target = PackageTarget(predictor, preparation, None if labels is None else len(labels))
+    results = PredictionResults(target, arguments.images, arguments.top, arguments)
+    for index, answer in enumerate(
+        target.answer(results.read(arguments.color_managed), headroom=recorder)
+    ):
+        document = results.take(index, answer)
+        if not arguments.as_json:
+            click.echo("\n".join(results.lines(document)))
+    ranked = None if recorder is None else recorder.ranked()
+    if arguments.as_json:
+        whole = {
+            "package": str(arguments.package),
             "function": target.function.name,
             "engine": predictor.engine,
-            "images": report.found,
+            "images": results.documents,
         }
-        if recorder is not None:
-            document["headroom"] = [_operation(operation) for operation in ranked]
-        echo_json(document)
-    elif recorder is not None:
+        if ranked is not None:
+            whole["headroom"] = [_operation(operation) for operation in ranked]
+        echo_json(whole)
+    elif ranked is not None:
         click.echo("\n".join(_headroom_lines(ranked)))
 
 
-def _preparation(predictor: Predictor, source: str | None, fit: Any) -> Preparation:
+def _preparation(predictor: Predictor, source: str | None, fit: Fit | None) -> Preparation:
     """Read how images are prepared, from the package or from what stands in for it."""
     from mvit_coreml.checkpoints.load import load_image_processor
     from mvit_coreml.evaluation.read_metadata import Preparation, image_input, read_preparation
@@ -147,14 +157,14 @@ def _preparation(predictor: Predictor, source: str | None, fit: Any) -> Preparat
     if source is None:
         if fit is not None:
             raise InputError("--fit goes with --image-processor; without, the package says it")
-        found = read_preparation(package, function)
-        if found is None:
+        preparation = read_preparation(package, function)
+        if preparation is None:
             raise PackageError(
                 f"{package.path}: does not say how images are prepared, as another tool made it; "
                 "name the checkpoint it came from, or its preprocessor_config.json, with "
                 "--image-processor"
             )
-        return found
+        return preparation
     image = image_input(package, function)
     size = (image.height, image.width)
     processor = load_image_processor(source)
@@ -165,25 +175,17 @@ def _preparation(predictor: Predictor, source: str | None, fit: Any) -> Preparat
     )
 
 
-def _num_labels(predictor: Predictor) -> int | None:
-    from mvit_coreml.evaluation.read_metadata import class_labels
-
-    labels = class_labels(predictor.package, predictor.function)
-    return None if labels is None else len(labels)
-
-
 def _operation(operation: OpHeadroom) -> dict[str, Any]:
-    found = dataclasses.asdict(operation)
     # JSON has no infinity: an operation that gives zeros alone has no limit to its headroom.
-    found["headroom"] = operation.headroom if operation.largest else None
-    return found
+    headroom = operation.headroom if operation.largest else None
+    return dataclasses.asdict(operation) | {"headroom": headroom}
 
 
 def _headroom_lines(ranked: Sequence[OpHeadroom]) -> Iterator[str]:
     yield "operations nearest to fp16's largest number, 65504:"
     yield _operations_table(ranked[:_SHOWN_OPERATIONS])
-    small = [found for found in ranked if found.subnormal + found.zeroed]
-    small.sort(key=lambda found: -(found.subnormal + found.zeroed) / found.count)
+    small = [operation for operation in ranked if operation.subnormal + operation.zeroed]
+    small.sort(key=lambda operation: -(operation.subnormal + operation.zeroed) / operation.count)
     if small:
         yield f"operations that lose digits (subnormal) or values (zeroed) to fp16, {len(small)}:"
         yield _operations_table(small[:_SHOWN_OPERATIONS])
@@ -195,15 +197,15 @@ def _operations_table(operations: Sequence[OpHeadroom]) -> str:
     header = ("operation", "name", "largest", "headroom", "overflows", "subnormal", "zeroed", "of")
     rows = [
         (
-            found.op_type,
-            found.name,
-            f"{found.largest:.4g}",
-            f"{found.headroom:.4g}x",
-            str(found.overflows),
-            str(found.subnormal),
-            str(found.zeroed),
-            str(found.count),
+            operation.op_type,
+            operation.name,
+            f"{operation.largest:.4g}",
+            f"{operation.headroom:.4g}x",
+            str(operation.overflows),
+            str(operation.subnormal),
+            str(operation.zeroed),
+            str(operation.count),
         )
-        for found in operations
+        for operation in operations
     ]
     return table([header, *rows], indent=2, right=(2, 3, 4, 5, 6, 7))

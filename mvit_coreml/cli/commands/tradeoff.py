@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
-from mvit_coreml.cli.parameters import Numbers, ios_option
-from mvit_coreml.cli.printing import echo_json
-from mvit_coreml.cli.stages import StageProgress
-from mvit_coreml.cli.tables import table
+from mvit_coreml.cli import options as opt
+from mvit_coreml.cli.printing import echo_json, table
+from mvit_coreml.cli.progress import ProgressLines
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,72 +26,72 @@ Examples:
 _INTERRUPTED = 130
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(opt.CheckpointArguments, opt.ResultArguments):
+    source: str = opt.argument()
+    images: Path | None = opt.images_option(
+        "Folder of photos to fit palettes to; without --dataset some of them are held out and "
+        "judged on. Synthetic pictures by default."
+    )
+    dataset: Path | None = opt.option(
+        "--dataset",
+        type=opt.PATH,
+        help="Labelled images to judge on, as evaluate takes them; best others than --images.",
+    )
+    ios: int = opt.ios_option()
+    bits: tuple[int, ...] | None = opt.option(
+        "--bits",
+        type=opt.NumbersParameter("B,B,…", "bits", "8,6,4"),
+        help="Bits of the uniform plans. [default: 8,6,4,2; from iOS 18 also 3]",
+    )
+    steps: int | None = opt.option(
+        "--steps",
+        type=click.IntRange(min=0),
+        help="Number of mixed plans between the sizes of the uniform ones; by default one at each "
+        "of those sizes.",
+    )
+    tune_minutes: float | None = opt.option(
+        "--tune",
+        type=click.FloatRange(min=0, min_open=True),
+        is_flag=False,
+        flag_value=3.0,
+        metavar="[MINUTES]",
+        help="Also tune every plan, each for 3 minutes at most or as many as given.",
+    )
+    coremltools: bool = opt.option(
+        "--coremltools/--no-coremltools",
+        default=True,
+        show_default=True,
+        help="Measure coremltools' own k-means palettes too (needs scikit-learn).",
+    )
+    sensitivity: bool = opt.option(
+        "--sensitivity",
+        is_flag=True,
+        help="List what each weight's palettes alone do to the answers.",
+    )
+    destination: Path | None = opt.option(
+        "-o",
+        "--output",
+        type=opt.PATH,
+        metavar="FOLDER",
+        help="Write the figures (tradeoff.json), the plot, and the plan of every package.",
+    )
+    plot_formats: tuple[str, ...] = opt.option(
+        "--plot-format",
+        type=click.Choice(["svg", "png"]),
+        multiple=True,
+        default=("svg",),
+        show_default=True,
+        help="Of the plot; give it twice for both.",
+    )
+    force: bool = opt.option(
+        "--force", is_flag=True, help="Replace an existing FOLDER of this command."
+    )
+
+
 @click.command("tradeoff", epilog=_EXAMPLES)
-@click.argument("source")
-@click.option(
-    "--images",
-    type=click.Path(path_type=Path),
-    help="Folder of photos to fit palettes to; without --dataset some of them are held out and "
-    "judged on. Synthetic pictures by default.",
-)
-@click.option(
-    "--dataset",
-    type=click.Path(path_type=Path),
-    help="Labelled images to judge on, as evaluate takes them; best others than --images.",
-)
-@ios_option
-@click.option(
-    "--bits",
-    type=Numbers("B,B,…", "bits", "8,6,4"),
-    help="Bits of the uniform plans. [default: 8,6,4,2; from iOS 18 also 3]",
-)
-@click.option(
-    "--steps",
-    type=click.IntRange(min=0),
-    help="Number of mixed plans between the sizes of the uniform ones; by default one at each of "
-    "those sizes.",
-)
-@click.option(
-    "--tune",
-    "tune_minutes",
-    type=click.FloatRange(min=0, min_open=True),
-    is_flag=False,
-    flag_value=3.0,
-    metavar="[MINUTES]",
-    help="Also tune every plan, each for 3 minutes at most or as many as given.",
-)
-@click.option(
-    "--coremltools/--no-coremltools",
-    default=True,
-    show_default=True,
-    help="Measure coremltools' own k-means palettes too (needs scikit-learn).",
-)
-@click.option(
-    "--sensitivity", is_flag=True, help="List what each weight's palettes alone do to the answers."
-)
-@click.option(
-    "-o",
-    "--output-path",
-    "destination",
-    type=click.Path(path_type=Path),
-    metavar="FOLDER",
-    help="Write the figures (tradeoff.json), the plot, and the plan of every package.",
-)
-@click.option(
-    "--plot-format",
-    "plot_formats",
-    type=click.Choice(["svg", "png"]),
-    multiple=True,
-    default=("svg",),
-    show_default=True,
-    help="Of the plot; give it twice for both.",
-)
-@click.option("--force", is_flag=True, help="Replace an existing FOLDER of this command.")
-@checkpoint_options
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.pass_context
-def command(ctx: click.Context, /, source: str, as_json: bool, quiet: bool, **given: Any) -> None:
+@opt.takes(_Arguments)
+def command(arguments: _Arguments) -> None:
     """Measure what packages of different sizes keep of a checkpoint's answers.
 
     Packages are made with the same bits for every weight and with mixed bits, by k-means alone and
@@ -101,8 +99,6 @@ def command(ctx: click.Context, /, source: str, as_json: bool, quiet: bool, **gi
     and run on photos that no palette was fitted to. Ctrl-C prints what was measured by then;
     while a plan is tuned it ends that tuning.
     """
-    from mvit_coreml.checkpoints.load import load_checkpoint
-    from mvit_coreml.preprocessing.image_loading import find_images
     from mvit_coreml.workflows.options import ConvertOptions
     from mvit_coreml.workflows.tradeoff.measure_tradeoff import measure_tradeoff
     from mvit_coreml.workflows.tradeoff.write_tradeoff import (
@@ -111,38 +107,41 @@ def command(ctx: click.Context, /, source: str, as_json: bool, quiet: bool, **gi
         write_tradeoff,
     )
 
-    if given["destination"] is not None:
-        check_folder(given["destination"], given["force"])
-    elif given["force"]:
+    if arguments.destination is not None:
+        check_folder(arguments.destination, arguments.force)
+    elif arguments.force:
         raise InputError("--force replaces the folder of -o; name it")
-    images = None if given["images"] is None else find_images(given["images"])
-    with StageProgress(silent=quiet) as progress:
+    photos = opt.read_images(arguments.images)
+    with ProgressLines(silent=arguments.quiet) as progress:
         progress("load")
-        checkpoint = load_checkpoint(source, **loading_arguments(given))
         tradeoff = measure_tradeoff(
-            checkpoint,
-            ConvertOptions(ios=int(given["ios"])),
-            images,
-            bits=given["bits"],
-            steps=given["steps"],
-            tune_minutes=given["tune_minutes"],
-            dataset=given["dataset"],
-            coremltools=given["coremltools"],
+            arguments.load(arguments.source),
+            ConvertOptions(ios=arguments.ios),
+            photos,
+            bits=arguments.bits,
+            steps=arguments.steps,
+            tune_minutes=arguments.tune_minutes,
+            dataset=arguments.dataset,
+            coremltools=arguments.coremltools,
             progress=progress,
         )
-    if as_json:
+    if arguments.as_json:
         echo_json(tradeoff_document(tradeoff))
     else:
         click.echo(_summary(tradeoff))
-        if given["sensitivity"]:
+        if arguments.sensitivity:
             click.echo(f"\n{_sensitivity_table(tradeoff)}")
-    if given["destination"] is not None and tradeoff.complete:
-        suffixes = [f".{name}" for name in dict.fromkeys(given["plot_formats"])]
-        write_tradeoff(tradeoff, given["destination"], force=given["force"], plot_suffixes=suffixes)
+    if arguments.destination is not None and tradeoff.complete:
+        suffixes = [f".{name}" for name in dict.fromkeys(arguments.plot_formats)]
+        write_tradeoff(
+            tradeoff, arguments.destination, force=arguments.force, plot_suffixes=suffixes
+        )
     if not tradeoff.complete:
-        unwritten = "" if given["destination"] is None else f"; {given['destination']} not written"
-        click.echo(f"interrupted: the rest was not measured{unwritten}", file=sys.stderr)
-        ctx.exit(_INTERRUPTED)
+        unwritten = (
+            "" if arguments.destination is None else f"; {arguments.destination} not written"
+        )
+        click.echo(f"interrupted: the rest was not measured{unwritten}", err=True)
+        click.get_current_context().exit(_INTERRUPTED)
 
 
 def _summary(tradeoff: Tradeoff) -> str:

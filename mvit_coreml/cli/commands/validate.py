@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mvit_coreml.cli.checkpoint_options import checkpoint_options, loading_arguments
-from mvit_coreml.cli.printing import echo_json
-from mvit_coreml.cli.reports import check_report, report_option, samples, save_report
+from mvit_coreml.cli import options as opt
+from mvit_coreml.cli.printing import echo_json, parity_as_json, table
+from mvit_coreml.cli.progress import ProgressLines
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:
+    from mvit_coreml.mil.compiler import Arithmetic
+    from mvit_coreml.mil.predictor import Engine
+    from mvit_coreml.preprocessing.image_processor import ColorOrder
     from mvit_coreml.validation.pytorch_comparison import ParityReport
 
 _EXAMPLES = """\b
@@ -39,131 +42,111 @@ def _read_bounds(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, flo
     return bounds
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Arguments(opt.CheckpointArguments, opt.ReportArguments, opt.JsonArguments):
+    package: Path = opt.argument(type=opt.PATH)
+    against: str = opt.option(
+        "--against", required=True, help="The checkpoint: hub id, folder or file."
+    )
+    images: Path | None = opt.images_option("Folder of photos, or one photo.")
+    limit: int | None = opt.option(
+        "--limit", type=click.IntRange(min=1), help="Use this many photos, spread evenly."
+    )
+    function: str | None = opt.option("--function", help="Function of a multifunction package.")
+    engine: Engine | Literal["both"] = opt.engine_option(
+        "What runs the package; auto is Core ML on a Mac, both compares the two.", "both"
+    )
+    arithmetic: Arithmetic = opt.arithmetic_option(
+        "fp32 leaves out the rounding of half precision."
+    )
+    layers: bool = opt.option("--layers", is_flag=True, help="Show where the error enters.")
+    bounds: dict[str, float] = opt.option(
+        "--gate",
+        multiple=True,
+        callback=_read_bounds,
+        help="Bound instead of the default: snr, consistency, top1_agreement, pixel_agreement, "
+        "structure.",
+    )
+    color_order: ColorOrder | None = opt.color_order_option(
+        "Channel order, if it was overridden on purpose."
+    )
+
+
 @click.command("validate", epilog=_EXAMPLES)
-@click.argument("package", type=click.Path(path_type=Path))
-@click.option("--against", "source", required=True, help="The checkpoint: hub id, folder or file.")
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of photos, or one photo.")
-@click.option("--limit", type=click.IntRange(min=1), help="Use this many photos, spread evenly.")
-@click.option("--function", help="Function of a multifunction package.")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "coreml", "portable", "both"]),
-    default="auto",
-    show_default=True,
-    help="What runs the package; auto is Core ML on a Mac, both compares the two.",
-)
-@click.option(
-    "--arithmetic",
-    type=click.Choice(["program", "fp32"]),
-    default="program",
-    show_default=True,
-    help="fp32 leaves out the rounding of half precision.",
-)
-@click.option("--layers", is_flag=True, help="Show where the error enters.")
-@click.option(
-    "--gate",
-    "bounds",
-    multiple=True,
-    callback=_read_bounds,
-    help="Bound instead of the default: snr, consistency, top1_agreement, pixel_agreement, "
-    "structure.",
-)
-@click.option(
-    "--color-order",
-    type=click.Choice(["auto", "bgr", "rgb"]),
-    default="auto",
-    show_default=True,
-    help="Channel order, if it was overridden on purpose.",
-)
-@checkpoint_options
-@report_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(package: Path, source: str, report: Path | None, as_json: bool, **given: Any) -> None:
+@opt.takes(_Arguments)
+def command(arguments: _Arguments) -> None:
     """Compare a saved package with the checkpoint it came from.
 
     The same images go through the package and through PyTorch. Exits with 3 when a gate fails.
     Works on packages of other tools too; without --images synthetic pictures are used.
     """
-    from mvit_coreml.checkpoints.load import load_checkpoint
-    from mvit_coreml.preprocessing.image_loading import find_images
     from mvit_coreml.workflows.validate import gate_message, validate
 
-    check_report(report)
-    checkpoint = load_checkpoint(source, **loading_arguments(given))
-    images = None if given["images"] is None else find_images(given["images"], given["limit"])
-    if images is None and given["limit"] is not None:
+    arguments.check_report()
+    checkpoint = arguments.load(arguments.against)
+    photos = opt.read_images(arguments.images, arguments.limit)
+    if photos is None and arguments.limit is not None:
         raise InputError("--limit chooses among photos; name them with --images")
-    order = given["color_order"]
-    parity = validate(
-        package,
-        checkpoint,
-        images,
-        function=given["function"],
-        engine=given["engine"],
-        arithmetic=given["arithmetic"],
-        color_order=None if order == "auto" else order.upper(),
-        # A report shows the layers wherever that is possible.
-        layers=given["layers"] or (False if report is None else None),
-        bounds=given["bounds"],
-        samples=samples(report),
-        progress=_show_progress,
-    )
-    save_report(report, package=package, parity=parity, checkpoint=checkpoint)
-    if as_json:
-        echo_json(report_as_json(parity))
-    else:
-        click.echo(_summary(parity, layers=given["layers"]))
-    if not parity.passed:
-        raise GateError(f"{package}: {gate_message(parity)}")
-
-
-def _show_progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"\r{done} of {total} images", nl=done == total, err=True)
-
-
-def _summary(report: ParityReport, *, layers: bool) -> str:
-    kind = "synthetic pictures" if report.synthetic else "photos"
-    bits = f", {report.bits}-bit palettes" if report.bits else ""
-    lines = [
-        f"{'PASSED' if report.passed else 'FAILED'}: {report.package} against {report.source}",
-        f"  {report.images} {kind}, {report.precision}{bits}, engine {report.engine}",
-        f"  scores     SNR {report.scores.snr:.1f} dB, PSNR {report.scores.psnr:.1f} dB, "
-        f"largest error {report.scores.max_error:.3g} of {report.scores.max_reference:.3g}, "
-        f"cosine {report.scores.cosine:.6f}",
-    ]
-    lines += [
-        f"  {name:<10} SNR {value.snr:.1f} dB, largest error {value.max_error:.3g}"
-        for name, value in report.outputs.items()
-        if name != "classes"
-    ]
-    lines += [
-        f"  engines    {name}: Core ML to portable SNR {value.snr:.1f} dB, largest difference "
-        f"{value.max_error:.3g}"
-        for name, value in (report.engines or {}).items()
-    ]
-    if report.agreement:
-        shares = ", ".join(f"{name} {value:.4f}" for name, value in report.agreement.items())
-        lines.append(f"  agreement  {shares}")
-    worst = report.worst[0]
-    lines.append(f"  worst      {worst.image}: SNR {worst.snr:.1f} dB, agrees {worst.agrees:.3f}")
-    lines += [
-        f"  gate       {gate}: {'holds' if gate.passed else 'FAILS'}" for gate in report.gates
-    ]
-    for difference in (report.differences or ())[:_DIFFERENCES_SHOWN]:
-        lines.append(f"  differs    {difference.aspect} {difference.place}: {difference.detail}")
-    shown = sorted(report.layers, key=lambda entry: -entry.drop)[: _LAYERS_SHOWN if layers else 0]
-    for layer in shown:
-        lines.append(
-            f"  layer      {layer.operation} ({layer.op_type}): SNR {layer.snr:.1f} dB, "
-            f"{layer.drop:.1f} dB below its inputs"
+    with ProgressLines() as progress:
+        parity = validate(
+            arguments.package,
+            checkpoint,
+            photos,
+            function=arguments.function,
+            engine=arguments.engine,
+            arithmetic=arguments.arithmetic,
+            color_order=arguments.color_order,
+            # A report shows the layers wherever that is possible.
+            layers=arguments.layers or (False if arguments.report is None else None),
+            bounds=arguments.bounds,
+            samples=arguments.report_samples,
+            progress=lambda done, total: progress.show(f"{done} of {total} images", done, total),
         )
-    lines += [f"  note       {note}" for note in report.notes]
-    return "\n".join(lines)
+    arguments.save_report(package=arguments.package, parity=parity, checkpoint=checkpoint)
+    if arguments.as_json:
+        echo_json(parity_as_json(parity))
+    else:
+        verdict = "PASSED" if parity.passed else "FAILED"
+        kind = "synthetic pictures" if parity.synthetic else "photos"
+        bits = f", {parity.bits}-bit palettes" if parity.bits else ""
+        click.echo(f"{verdict}: {parity.package} against {parity.source}")
+        click.echo(f"  {parity.images} {kind}, {parity.precision}{bits}, engine {parity.engine}")
+        click.echo(table(list(_rows(parity, arguments.layers)), indent=2))
+    if not parity.passed:
+        raise GateError(f"{arguments.package}: {gate_message(parity)}")
 
 
-def report_as_json(report: ParityReport) -> dict[str, Any]:
-    """Return a report for ``--json``, without its images."""
-    document = dataclasses.asdict(dataclasses.replace(report, recording=None))
-    del document["recording"]
-    return {"passed": report.passed, **document}
+def _rows(report: ParityReport, layers: bool) -> Iterator[tuple[str, str]]:
+    scores = report.scores
+    yield (
+        "scores",
+        f"SNR {scores.snr:.1f} dB, PSNR {scores.psnr:.1f} dB, largest error "
+        f"{scores.max_error:.3g} of {scores.max_reference:.3g}, cosine {scores.cosine:.6f}",
+    )
+    for name, value in report.outputs.items():
+        if name != "classes":
+            yield name, f"SNR {value.snr:.1f} dB, largest error {value.max_error:.3g}"
+    for name, value in (report.engines or {}).items():
+        yield (
+            "engines",
+            f"{name}: Core ML to portable SNR {value.snr:.1f} dB, largest difference "
+            f"{value.max_error:.3g}",
+        )
+    if report.agreement:
+        shares = (f"{name} {value:.4f}" for name, value in report.agreement.items())
+        yield "agreement", ", ".join(shares)
+    worst = report.worst[0]
+    yield "worst", f"{worst.image}: SNR {worst.snr:.1f} dB, agrees {worst.agrees:.3f}"
+    for gate in report.gates:
+        yield "gate", f"{gate}: {'holds' if gate.passed else 'FAILS'}"
+    for difference in (report.differences or ())[:_DIFFERENCES_SHOWN]:
+        yield "differs", f"{difference.aspect} {difference.place}: {difference.detail}"
+    shown = sorted(report.layers, key=lambda entry: -entry.drop)[:_LAYERS_SHOWN] if layers else ()
+    for layer in shown:
+        yield (
+            "layer",
+            f"{layer.operation} ({layer.op_type}): SNR {layer.snr:.1f} dB, {layer.drop:.1f} dB "
+            "below its inputs",
+        )
+    for note in report.notes:
+        yield "note", note

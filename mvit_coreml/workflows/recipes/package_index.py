@@ -1,20 +1,30 @@
-"""The index of a folder of built packages: ``index.json``, for programs to read."""
+"""``index.json`` of a folder of built packages, and digests that tell which are up to date."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from mvit_coreml.checkpoints.sources import Source, open_source
 from mvit_coreml.errors import InputError, MvitCoremlError
 from mvit_coreml.files import write_atomically
+from mvit_coreml.preprocessing.image_loading import is_image_name
+from mvit_coreml.workflows.recipes.recipe_file import Recipe
 
 INDEX_NAME = "index.json"
 FORMAT = 1
+# Files of a local checkpoint that may enter a package.
+_CHECKPOINT_SUFFIXES = frozenset((".json", ".safetensors", ".bin"))
+_PROCESSOR_FILES = ("preprocessor_config.json", "config.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,26 +150,15 @@ class PackageIndex:
             data = json.loads(self.path.read_text(encoding="utf-8"))
             if data["format"] != FORMAT:
                 raise ValueError("unknown format")
-            entries = [_entry(fields) for fields in data["packages"]]
+            entries = TypeAdapter(list[IndexEntry]).validate_python(data["packages"])
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError):  # pydantic's is a ValueError
             raise InputError(
                 f"{self.path}: is no index that this version of mvit-coreml wrote; "
                 "move it away, or choose another folder"
             ) from None
         return {entry.name: entry for entry in entries}
-
-
-def _entry(fields: dict[str, Any]) -> IndexEntry:
-    """Return the entry that was written as ``fields``; any other error means that none was."""
-    read = fields | {
-        "checks": tuple(Check(**check) for check in fields["checks"]),
-        "functions": {name: (size[0], size[1]) for name, size in fields["functions"].items()},
-        "outputs": tuple(fields["outputs"]),
-        "notes": tuple(fields["notes"]),
-    }
-    return IndexEntry(**read)
 
 
 def tree_sha256(folder: Path) -> str:
@@ -175,3 +174,103 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeInputs:
+    """What a recipe's package is made from.
+
+    Attributes:
+        sha256: of all of it, in hexadecimal.
+        revision: commit of a hub checkpoint, ``None`` of a local one.
+    """
+
+    sha256: str
+    revision: str | None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that a package depends on."""
+    return {name: version(name) for name in ("mvit-coreml", "coremltools", "torch")}
+
+
+def image_digest(images: Sequence[Path]) -> str:
+    """Return the SHA-256, in hexadecimal, of photos and their order.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    return hashlib.sha256("".join(map(_file, images)).encode()).hexdigest()
+
+
+def recipe_inputs(recipe: Recipe, images_sha256: str | None, **hub: Any) -> RecipeInputs:
+    """Find out what a recipe's package depends on, without reading weights from the hub.
+
+    Args:
+        recipe: the recipe.
+        images_sha256: of the photos it is measured on, ``None`` for synthetic pictures.
+        hub: ``token``, ``cache_dir`` and ``local_files_only`` of
+            :func:`~mvit_coreml.load_checkpoint`.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, or the hub cannot be reached.
+        InputError: a file that the recipe names is missing.
+    """
+    place = open_source(recipe.source, revision=recipe.revision, **hub)
+    options = dataclasses.asdict(recipe.options)
+    # A plan, and labelled images.
+    options |= {
+        name: _with_images(value) for name, value in options.items() if isinstance(value, Path)
+    }
+    inputs = {
+        "source": place.name,
+        # A commit stands for all of its files.
+        "files": place.revision or _local_files(Path(recipe.source).expanduser(), place),
+        "labels": None if recipe.labels is None else _file(recipe.labels),
+        "image_processor": _processor(recipe.image_processor, hub),
+        "output_stride": recipe.output_stride,
+        "options": options,
+        "tolerances": dataclasses.asdict(recipe.tolerances),
+        "license_note": recipe.license_note,
+        "images": images_sha256,
+        "versions": versions(),
+    }
+    text = json.dumps(inputs, sort_keys=True, ensure_ascii=False)
+    return RecipeInputs(sha256=hashlib.sha256(text.encode()).hexdigest(), revision=place.revision)
+
+
+def _local_files(source: Path, place: Source) -> dict[str, str]:
+    if place.weight_file is not None:
+        beside = [source, *(source.with_name(name) for name in _PROCESSOR_FILES)]
+        files = [file for file in beside if file.is_file()]
+    else:
+        files = [file for file in source.iterdir() if file.suffix in _CHECKPOINT_SUFFIXES]
+    return {file.name: _file(file) for file in files}
+
+
+def _processor(name: str | Path | None, hub: dict[str, Any]) -> str | None:
+    if name is None or Path(name).is_file():
+        return None if name is None else _file(Path(name))
+    place = open_source(name, **hub)
+    file = next(filter(None, map(place.fetch, _PROCESSOR_FILES)), None)
+    return None if file is None else _file(file)
+
+
+def _with_images(path: Path) -> str:
+    """Return the digest of a folder, or of a file and the files that its cells name."""
+    if path.is_dir():
+        return tree_sha256(path)
+    digests = [_file(path)]
+    if path.suffix.lower() == ".csv":
+        with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+            cells = {cell for row in csv.reader(stream) for cell in row}
+        images = [path.parent / cell for cell in sorted(cells) if is_image_name(cell)]
+        digests += [_file(image) for image in images if image.is_file()]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _file(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None

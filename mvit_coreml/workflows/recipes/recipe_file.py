@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
+import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mvit_coreml.compression.promise import Promise, parse_size
 from mvit_coreml.errors import InputError
-from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK
+from mvit_coreml.export.output_heads import OutputKind
 from mvit_coreml.workflows.finishing import PLAN_SUFFIX
 from mvit_coreml.workflows.options import ConvertOptions
 
@@ -59,6 +61,7 @@ class Recipe:
         options: what kind of package to make.
         tolerances: what it must keep.
         license_note: a sentence for whoever ships the package; it goes into the index.
+        hints: what its file should say otherwise.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Recipe:
     options: ConvertOptions = field(default_factory=ConvertOptions)
     tolerances: Tolerances = field(default_factory=Tolerances)
     license_note: str | None = None
+    hints: tuple[str, ...] = ()
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -101,7 +105,7 @@ def find_recipes(paths: Sequence[str | Path]) -> list[Recipe]:
     Palettization plans, whose names end in ``.plan.toml``, may lie among them.
 
     Args:
-        paths: files and folders; what is found twice is read once.
+        paths: files and folders; what is named twice is read once.
 
     Raises:
         InputError: a path is missing, a folder holds no recipe, two recipes have one name, or a
@@ -109,14 +113,14 @@ def find_recipes(paths: Sequence[str | Path]) -> list[Recipe]:
     """
     files: dict[Path, Path] = {}
     for path in map(Path, paths):
-        found = [path]
+        listed = [path]
         if path.is_dir():
-            found = sorted(
+            listed = sorted(
                 file for file in path.glob(f"*{SUFFIX}") if not file.name.endswith(PLAN_SUFFIX)
             )
-            if not found:
+            if not listed:
                 raise InputError(f"{path}: holds no recipe; a recipe's name ends in {SUFFIX}")
-        files |= {file.resolve(): file for file in found}
+        files |= {file.resolve(): file for file in listed}
     recipes: dict[str, tuple[Path, Recipe]] = {}
     for file in files.values():
         recipe = read_recipe(file)
@@ -129,139 +133,97 @@ def find_recipes(paths: Sequence[str | Path]) -> list[Recipe]:
     return [recipe for _, recipe in recipes.values()]
 
 
-class _WrongTypeError(Exception):
-    """A value of a wrong type; its text says what would be right."""
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise _WrongTypeError("a text in quotes")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _WrongTypeError("a whole number")
-    return value
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise _WrongTypeError("a number")
-    return float(value)
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise _WrongTypeError("a list")
-    return value
-
-
-def _bits(value: Any) -> int | dict[str, Any] | None:
-    if value == "none":
-        return None
-    if isinstance(value, dict):
-        return value
-    try:
-        return _whole(value)
-    except _WrongTypeError:
-        raise _WrongTypeError(
-            'a whole number, "none", or a table of promises such as { min_agreement = 0.98 }'
-        ) from None
+def _pixels(value: int | list[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def _bytes(value: Any) -> int:
-    try:
-        return parse_size(value if isinstance(value, str) else str(_whole(value)))
-    except (_WrongTypeError, InputError):
-        raise _WrongTypeError('a size such as "1.2MB" or a number of bytes') from None
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError
+    return parse_size(str(value))
 
 
-def _size(value: Any) -> tuple[int, int]:
-    try:
-        if not isinstance(value, list):
-            return _whole(value), _whole(value)
-        height, width = map(_whole, value)
-    except (_WrongTypeError, ValueError):
-        raise _WrongTypeError("a number of pixels or [height, width]") from None
-    return height, width
+# A description is what messages say that a value must be. TOML has no null: None is left out.
+_Text = Annotated[str | None, Field(pattern=r"\S", description="a text in quotes")]
+_Whole = Annotated[int | None, Field(description="a whole number")]
+_Number = Annotated[float | None, Field(allow_inf_nan=False, description="a number")]
+_Size = Annotated[
+    int | Annotated[list[int], Field(min_length=2, max_length=2)], AfterValidator(_pixels)
+]
 
 
-def _sizes(value: Any) -> tuple[tuple[int, int], ...]:
-    try:
-        return tuple(_size(size) for size in _list(value))
-    except _WrongTypeError:
-        raise _WrongTypeError("a list of sizes such as [256] or [[256, 320]]") from None
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def _map_size(value: Any) -> str | tuple[int, int]:
-    if value in ("input", "logits"):
-        return value
-    try:
-        return _size(value)
-    except _WrongTypeError:
-        raise _WrongTypeError('"input", "logits", a number of pixels or [height, width]') from None
+class _PromiseTable(_Table):
+    target_size: Annotated[
+        int | None,
+        BeforeValidator(_bytes),
+        Field(description='a size such as "1.2MB" or a number of bytes'),
+    ] = None
+    min_snr: _Number = None
+    min_agreement: _Number = None
 
 
-def _layers(value: Any) -> tuple[int, ...]:
-    try:
-        return tuple(_whole(layer) for layer in _list(value))
-    except _WrongTypeError:
-        raise _WrongTypeError("a list of whole numbers") from None
+class _ToleranceTable(_Table):
+    min_snr: _Number = None
+    min_agreement: _Number = None
+    max_size_mb: _Number = None
 
 
-def _color_order(value: Any) -> str | None:
-    orders = {"auto": None, "bgr": "BGR", "rgb": "RGB"}
-    if not isinstance(value, str) or value not in orders:
-        raise _WrongTypeError('"auto", "bgr" or "rgb"')
-    return orders[value]
+class _CheckpointTable(_Table):
+    source: _Text
+    revision: _Text = None
+    labels: _Text = None
+    image_processor: _Text = None
+    output_stride: Annotated[Literal[8, 16, 32] | None, Field(description="8, 16 or 32")] = None
+    license_note: _Text = None
+    tolerances: Annotated[dict[str, Any], Field(description="a table")] = {}
 
 
-def _output(value: Any) -> str:
-    kinds = list(dict.fromkeys(kind for kinds in OUTPUTS_OF_TASK.values() for kind in kinds))
-    if value not in kinds:
-        raise _WrongTypeError("one of " + ", ".join(f'"{kind}"' for kind in kinds))
-    return value
+class _RecipeTable(_CheckpointTable):
+    # In an order in which an option that only some targets have is judged after its target.
+    ios: _Whole = None
+    precision: _Text = None
+    bits: Annotated[
+        int | Literal["none"] | dict[str, Any] | None,
+        Field(
+            description='a whole number, "none", or a table of promises such as '
+            "{ min_agreement = 0.98 }"
+        ),
+    ] = None
+    group_size: _Whole = None
+    tune_minutes: _Number = None
+    plan: _Text = None
+    output_kind: Annotated[
+        OutputKind | None,
+        Field(description='one of "probabilities", "logits", "classes", "features"'),
+    ] = None
+    map_size: Annotated[
+        Literal["input", "logits"] | _Size | None,
+        Field(description='"input", "logits", a number of pixels or [height, width]'),
+    ] = None
+    layers: Annotated[
+        list[int] | None, AfterValidator(tuple), Field(description="a list of whole numbers")
+    ] = None
+    image_sizes: Annotated[
+        list[_Size] | None,
+        AfterValidator(tuple),
+        Field(description="a list of sizes such as [256] or [[256, 320]]"),
+    ] = None
+    fit: _Text = None
+    color_order: Annotated[
+        Literal["auto", "bgr", "rgb"] | None, Field(description='"auto", "bgr" or "rgb"')
+    ] = None
+    author: _Text = None
+    license: _Text = None
+    description: _Text = None
+    version: _Text = None
 
 
-def _tolerances(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _WrongTypeError("a table")
-    return value
-
-
-_Keys = Mapping[str, Callable[[Any], Any]]
-_CHECKPOINT_KEYS: _Keys = {
-    "source": _text,
-    "revision": _text,
-    "labels": _text,
-    "image_processor": _text,
-    "output_stride": _whole,
-}
-# In an order in which an option that only some targets have is judged after its target.
-_OPTION_KEYS: _Keys = {
-    "ios": _whole,
-    "precision": _text,
-    "bits": _bits,
-    "group_size": _whole,
-    "tune_minutes": _number,
-    "plan": _text,
-    "output": _output,
-    "map_size": _map_size,
-    "layers": _layers,
-    "image_sizes": _sizes,
-    "fit": _text,
-    "color_order": _color_order,
-    "author": _text,
-    "license": _text,
-    "description": _text,
-    "version": _text,
-}
-_OTHER_KEYS: _Keys = {"tolerances": _tolerances, "license_note": _text}
-_KEYS: _Keys = {**_CHECKPOINT_KEYS, **_OPTION_KEYS, **_OTHER_KEYS}
-_TOLERANCE_KEYS: _Keys = dict.fromkeys(("min_snr", "min_agreement", "max_size_mb"), _number)
-_PROMISE_KEYS: _Keys = {"target_size": _bytes, "min_snr": _number, "min_agreement": _number}
-_OUTPUT_STRIDES = (8, 16, 32)
+# Keys of the version before.
+_RENAMED = {"output": "output_kind"}
 
 
 class _Reader:
@@ -272,54 +234,60 @@ class _Reader:
         self.lines = text.splitlines()
 
     def recipe(self, content: dict[str, Any]) -> Recipe:
-        given = self.values(content, _KEYS)
-        if "source" not in given:
-            raise InputError(f"{self.file}: source is missing; it names the checkpoint")
-        bounds = self.values(given.pop("tolerances", {}), _TOLERANCE_KEYS, "tolerances")
-        stride = given.get("output_stride")
-        if stride is not None and stride not in _OUTPUT_STRIDES:
-            raise self.error(
-                ("output_stride",), f"output_stride is {stride}; it must be 8, 16 or 32"
-            )
-        if "labels" in given:
-            given["labels"] = self.local(given["labels"])
-        if "plan" in given:
-            given["plan"] = self.local(given["plan"])
+        hints = tuple(
+            f"{self.file}: {old} is now {new}; the old name will go"
+            for old, new in _RENAMED.items()
+            if old in content
+        )
+        content = {_RENAMED.get(key, key): value for key, value in content.items()}
+        values = self.values(_RecipeTable, content)
+        bounds = self.values(_ToleranceTable, values.pop("tolerances", {}), "tolerances")
+        for key in ("labels", "plan"):
+            if key in values:
+                values[key] = self.local(values[key])
         for key in ("source", "image_processor"):
-            if key in given:
-                given[key] = self.place(given[key])
-        if isinstance(given.get("bits"), dict):
-            promised = self.values(given["bits"], _PROMISE_KEYS, "bits")
-            given["bits"] = self.built(Promise, promised, "bits")
-        options = {key: given.pop(key) for key in _OPTION_KEYS if key in given}
+            if key in values:
+                values[key] = self.place(values[key])
+        if "color_order" in values:
+            values["color_order"] = {"bgr": "BGR", "rgb": "RGB"}.get(values["color_order"])
+        if values.get("bits") == "none":
+            values["bits"] = None
+        elif isinstance(values.get("bits"), dict):
+            promised = self.values(_PromiseTable, values["bits"], "bits")
+            values["bits"] = self.built(Promise, promised, "bits")
+        own = {key: values.pop(key) for key in _CheckpointTable.model_fields if key in values}
         return Recipe(
             name=self.file.name.removesuffix(SUFFIX),
-            options=self.built(ConvertOptions, options),
+            options=self.built(ConvertOptions, values),
             tolerances=self.built(Tolerances, bounds, "tolerances"),
-            **given,
+            hints=hints,
+            **own,
         )
 
-    def values(self, table: dict[str, Any], keys: _Keys, *place: str) -> dict[str, Any]:
+    def values(self, table: type[_Table], content: dict[str, Any], *place: str) -> dict[str, Any]:
         """Return the values of a table, each of its type."""
-        given = {}
-        for key, value in table.items():
-            if key not in keys:
-                raise self.error(
-                    (*place, key), f"unknown key {key!r}; the keys are {', '.join(keys)}"
-                )
-            try:
-                given[key] = keys[key](value)
-            except _WrongTypeError as wrong:
-                name = ".".join((*place, key))
-                raise self.error((*place, key), f"{name} must be {wrong}, not {value!r}") from None
-        return given
+        try:
+            checked = table.model_validate(content)
+            return {key: getattr(checked, key) for key in table.model_fields if key in content}
+        except ValidationError as error:
+            key = str(error.errors()[0]["loc"][0])
+        if key not in content:
+            raise InputError(f"{self.file}: {key} is missing; it names the checkpoint")
+        if key in table.model_fields:
+            expected = table.model_fields[key].description
+            message = f"{'.'.join((*place, key))} must be {expected}, not {content[key]!r}"
+        else:
+            close = difflib.get_close_matches(key, table.model_fields, 1)
+            meant = f", did you mean {close[0]!r}?" if close else ";"
+            message = f"unknown key {key!r}{meant} the keys are {', '.join(table.model_fields)}"
+        raise self.error((*place, key), message)
 
-    def built(self, make: Callable[..., Any], given: dict[str, Any], *place: str) -> Any:
+    def built(self, make: Callable[..., Any], values: dict[str, Any], *place: str) -> Any:
         """Build from the values one after the other, to know which one does not fit."""
         so_far: dict[str, Any] = {}
         last: tuple[str, ...] = place
         try:
-            for key, value in given.items():
+            for key, value in values.items():
                 last = (*place, key)
                 so_far |= _fields(key, value)
                 make(**so_far)
@@ -346,13 +314,15 @@ class _Reader:
         header: tuple[str, ...] = ()
         inside = None
         for number, line in enumerate(self.lines, 1):
-            if found := re.match(r"\s*\[\[?\s*([\w\-\"'. ]+?)\s*\]\]?\s*(#|$)", line):
-                header = _parts(found[1])
+            if match := re.match(r"\s*\[\[?\s*([\w\-\"'. ]+?)\s*\]\]?\s*(#|$)", line):
+                header = _parts(match[1])
                 assigned = header
-            elif found := re.match(r"\s*([\w\-\"'. ]+?)\s*=", line):
-                assigned = (*header, *_parts(found[1]))
+            elif match := re.match(r"\s*([\w\-\"'. ]+?)\s*=", line):
+                assigned = (*header, *_parts(match[1]))
             else:
                 continue
+            if assigned and assigned[0] in _RENAMED:
+                assigned = (_RENAMED[assigned[0]], *assigned[1:])
             if assigned == key:
                 return number
             if assigned == key[: len(assigned)]:
@@ -362,7 +332,9 @@ class _Reader:
 
 def _fields(key: str, value: Any) -> dict[str, Any]:
     """Return the fields that a key stands for."""
-    return {"bits": "auto", "promise": value} if isinstance(value, Promise) else {key: value}
+    if isinstance(value, Promise):
+        return {"bits": "auto", "promise": value}
+    return {"output" if key == "output_kind" else key: value}
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,23 +21,77 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan_file import values_path
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export.atomic_package import SUFFIX, check_destination, publish, staging_folder
+from mvit_coreml.reports.report import build_report
+from mvit_coreml.reports.write_report import write_report
+from mvit_coreml.validation.gates import Gate
+from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 from mvit_coreml.workflows.build_package import Stage
 from mvit_coreml.workflows.convert import ConvertedPackage, convert
-from mvit_coreml.workflows.finishing import PLAN_SUFFIX
-from mvit_coreml.workflows.recipes.fingerprint import (
+from mvit_coreml.workflows.finishing import PICTURES_AFTER_CONVERSION, PLAN_SUFFIX
+from mvit_coreml.workflows.fit_palettes import held_out_images, wants_fitting
+from mvit_coreml.workflows.recipes.package_index import (
+    Check,
+    IndexEntry,
+    PackageIndex,
     RecipeInputs,
     image_digest,
     recipe_inputs,
+    tree_sha256,
     versions,
 )
-from mvit_coreml.workflows.recipes.package_index import Check, IndexEntry, PackageIndex, tree_sha256
 from mvit_coreml.workflows.recipes.recipe_file import Recipe, Tolerances
-from mvit_coreml.workflows.recipes.recipe_reports import RecipeReports, validate_again
-from mvit_coreml.workflows.validate import gate_message
+from mvit_coreml.workflows.validate import gate_message, validate
 
 Outcome = Literal["built", "up to date", "failed", "error"]
 Progress = Callable[[Recipe, Literal["load"] | Stage], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeReports:
+    """Where the reports of a build go.
+
+    Attributes:
+        paths: recipe's name to its report.
+        command: what was typed, for whoever wants the same packages.
+    """
+
+    paths: dict[str, Path]
+    command: str = ""
+
+    def place(self, recipe: Recipe, folder: Path) -> str:
+        """Path of a recipe's report relative to the folder of the packages."""
+        return Path(os.path.relpath(self.paths[recipe.name], folder)).as_posix()
+
+    def write(
+        self,
+        recipe: Recipe,
+        package: Path,
+        parity: ParityReport,
+        checkpoint: Checkpoint,
+        checks: Iterable[Check],
+        notes: Sequence[str],
+    ) -> None:
+        """Write the report of a package, whose verdict is that of its recipe.
+
+        Args:
+            recipe: the package's.
+            package: where it lies now.
+            parity: how it compares with its checkpoint.
+            checkpoint: what it was made from.
+            checks: the gates and the recipe's tolerances.
+            notes: of the index.
+        """
+        judged = {gate.name for gate in parity.gates}
+        asked = (_gate(check) for check in checks if check.name not in judged)
+        report = build_report(
+            package=package,
+            parity=replace(parity, gates=(*parity.gates, *asked)),
+            checkpoint=checkpoint,
+            command=self.command,
+            notes=notes,
+        )
+        write_report(report, self.paths[recipe.name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +163,7 @@ def build_recipes(
     if twice:
         raise InputError(f"two recipes are named {twice[0]}; their packages would be one")
     build = _Build(
-        folder=_made(Path(folder)),
+        folder=_make_folder(Path(folder)),
         force=force,
         keep_failed=keep_failed,
         images=images,
@@ -127,7 +182,7 @@ def build_recipes(
     return results
 
 
-def _made(folder: Path) -> Path:
+def _make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -135,26 +190,24 @@ def _made(folder: Path) -> Path:
     return folder
 
 
+@dataclass(kw_only=True)
 class _Build:
     """One build under way."""
 
-    def __init__(
-        self,
-        *,
-        folder: Path,
-        force: bool,
-        keep_failed: bool,
-        images: Sequence[Path] | None,
-        reports: RecipeReports | None,
-        hub: dict[str, Any],
-        progress: Progress,
-        verbose: bool,
-    ) -> None:
-        self.folder, self.force, self.keep_failed = folder, force, keep_failed
-        self.images, self.hub, self.progress, self.verbose = images, hub, progress, verbose
-        self.reports = reports
-        self.images_sha256 = None if images is None else image_digest(images)
-        self.index = PackageIndex(folder)
+    folder: Path
+    force: bool
+    keep_failed: bool
+    images: Sequence[Path] | None
+    reports: RecipeReports | None
+    hub: dict[str, Any]
+    progress: Progress
+    verbose: bool
+    images_sha256: str | None = field(init=False)
+    index: PackageIndex = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.images_sha256 = None if self.images is None else image_digest(self.images)
+        self.index = PackageIndex(self.folder)
 
     def result(self, recipe: Recipe) -> RecipeResult:
         """Bring one package up to date, and the index."""
@@ -198,7 +251,7 @@ class _Build:
                 checkpoint,
                 recipe.options,
                 staging / destination.name,
-                keep_failed=True,  # its figures are wanted even then
+                keep_failed=True,  # its figures belong into the index even then
                 images=self.images,
                 samples=0 if self.reports is None else REPORT_SAMPLES,
                 progress=lambda stage, detail="": self.progress(recipe, stage),
@@ -224,7 +277,7 @@ class _Build:
         return entry
 
     def reported(self, recipe: Recipe, entry: IndexEntry, inputs: RecipeInputs) -> IndexEntry:
-        """Return the entry of a package that is up to date, with a report if one is wanted."""
+        """Return the entry of a package that is up to date, with a report if one is asked for."""
         if self.reports is None or entry.path is None:
             return entry
         place = self.reports.place(recipe, self.folder)
@@ -267,11 +320,12 @@ def _entry(recipe: Recipe, package: ConvertedPackage, inputs: RecipeInputs) -> I
     assert report is not None
     checks = tuple(_checks(recipe.tolerances, package))
     notes = list(package.notes)
-    if recipe.tolerances.min_agreement is not None and not _has(checks, "min_agreement"):
+    judged = {check.name for check in checks}
+    if recipe.tolerances.min_agreement is not None and "min_agreement" not in judged:
         notes.append("min_agreement was not judged: that takes photos of classes (--images)")
     options = dataclasses.asdict(package.options)
-    if package.options.plan is not None:
-        options["plan"] = package.options.plan.name
+    # A path of this machine says nothing elsewhere.
+    options |= {name: value.name for name, value in options.items() if isinstance(value, Path)}
     return IndexEntry(
         name=recipe.name,
         source=package.source,
@@ -307,23 +361,15 @@ def _checks(tolerances: Tolerances, package: ConvertedPackage) -> Iterable[Check
         yield Check(name=gate.name, value=_finite(gate.value), bound=gate.bound, passed=gate.passed)
     snr = next((gate.value for gate in report.gates if gate.name == "snr"), report.scores.snr)
     agreement = report.equal_classes
-    megabytes = package.size / 1e6
-    if tolerances.min_snr is not None:
-        yield _check("min_snr", snr, tolerances.min_snr, snr >= tolerances.min_snr)
-    if tolerances.min_agreement is not None and agreement is not None and not report.synthetic:
-        holds = agreement >= tolerances.min_agreement
-        yield _check("min_agreement", agreement, tolerances.min_agreement, holds)
-    if tolerances.max_size_mb is not None:
-        holds = megabytes <= tolerances.max_size_mb
-        yield _check("max_size_mb", megabytes, tolerances.max_size_mb, holds)
-
-
-def _check(name: str, value: float, bound: float, passed: bool) -> Check:
-    return Check(name=name, value=_finite(value), bound=bound, passed=passed)
-
-
-def _has(checks: Sequence[Check], name: str) -> bool:
-    return any(check.name == name for check in checks)
+    measured = (
+        ("min_snr", tolerances.min_snr, snr, 1),
+        ("min_agreement", tolerances.min_agreement, None if report.synthetic else agreement, 1),
+        ("max_size_mb", tolerances.max_size_mb, package.size / 1e6, -1),
+    )
+    for name, bound, value, sign in measured:
+        if bound is not None and value is not None:
+            holds = sign * value >= sign * bound
+            yield Check(name=name, value=_finite(value), bound=bound, passed=holds)
 
 
 def _finite(value: float) -> float | None:
@@ -366,3 +412,28 @@ def _put_in_place(package: ConvertedPackage, destination: Path) -> None:
             values_path(place).unlink(missing_ok=True)
         package.plan.replace(place)
     publish(package.path, destination)
+
+
+def validate_again(
+    package: Path, checkpoint: Checkpoint, recipe: Recipe, images: Sequence[Any] | None
+) -> ParityReport:
+    """Compare a package that was built before with its checkpoint, as the build did.
+
+    That is, on images that its palettes were not fitted to.
+    """
+    if images is not None and wants_fitting(recipe.options, images):
+        images = held_out_images(images)
+    return validate(
+        package,
+        checkpoint,
+        images,
+        color_order=recipe.options.color_order,
+        layers=None,
+        pictures=PICTURES_AFTER_CONVERSION,
+        samples=REPORT_SAMPLES,
+    )
+
+
+def _gate(check: Check) -> Gate:
+    value = float("nan") if check.value is None else check.value
+    return Gate(name=check.name, value=value, bound=check.bound, passed=check.passed, advice="")

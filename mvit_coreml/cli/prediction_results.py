@@ -1,0 +1,243 @@
+"""What ``mvit-coreml predict`` prints and saves about its images."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from PIL import Image
+
+from mvit_coreml.cli.printing import shape_in_words, table
+from mvit_coreml.errors import InputError
+from mvit_coreml.evaluation.predictions import (
+    class_shares,
+    paint_classes,
+    top_classes,
+)
+from mvit_coreml.evaluation.read_metadata import class_colors, class_labels
+from mvit_coreml.evaluation.targets import NOT_SEEN, Answer, PackageTarget
+from mvit_coreml.files import write_file
+from mvit_coreml.preprocessing.image_loading import foreign_profile, open_image, to_rgb, to_srgb
+from mvit_coreml.visualization.segmentation_colors import paletted_mask
+
+if TYPE_CHECKING:
+    from mvit_coreml.cli.commands.predict import SavingArguments
+
+
+class PredictionResults:
+    """Reads images, and makes of every answer what is printed and saved.
+
+    Args:
+        target: the package.
+        images: their files.
+        top: number of a classifier's classes to list.
+        saving: where maps and features go.
+
+    Attributes:
+        documents: what the package answered about the images so far, ready for JSON.
+
+    Raises:
+        InputError: an option that does not fit the package, or a file that may not be written.
+    """
+
+    def __init__(
+        self, target: PackageTarget, images: Sequence[Path], top: int, saving: SavingArguments
+    ) -> None:
+        self.target, self.images, self.top = target, images, top
+        self.labels = class_labels(target.package, target.function)
+        self.photos: dict[int, Image.Image] = {}
+        self.documents: list[dict[str, Any]] = []
+        self.features = [role for role in target.roles if role.kind == "features"]
+        kinds = {role.kind for role in target.roles}
+        maps = kinds & {"classes", "map_logits", "map_probabilities"}
+        self.files: dict[str, list[Path]] = {}
+        self.feature_files: dict[str, list[Path]] = {}
+        for option, pattern in (("overlay", saving.overlay), ("mask", saving.mask)):
+            if pattern is not None:
+                self._check(bool(maps), f"--{option}", "answers no class maps")
+                self.files[option] = destinations(
+                    f"--{option}", pattern, images, ".png", saving.force
+                )
+        both = [path.resolve() for paths in self.files.values() for path in paths]
+        if len(set(both)) < len(both):
+            raise InputError("--overlay and --mask name the same file; name different ones")
+        if saving.features is not None:
+            self._check(bool(self.features), "--features", "answers no features")
+            saving.features.mkdir(parents=True, exist_ok=True)
+            for role in self.features:
+                pattern = str(saving.features / f"{{name}}.{role.name}.npy")
+                self.feature_files[role.role] = destinations(
+                    "--features", pattern, images, ".npy", saving.force
+                )
+
+    def _check(self, fits: bool, option: str, why: str) -> None:
+        if not fits:
+            raise InputError(f"{option}: {self.target.package.path} {why}; leave it out")
+
+    def read(self, color_managed: bool) -> Iterator[Image.Image]:
+        """Open the images one by one; say what their colour profiles lead to."""
+        for index, path in enumerate(self.images):
+            image = open_image(path)
+            profile = foreign_profile(image)
+            try:
+                if profile is None or not color_managed:
+                    photo = to_rgb(image)
+                else:
+                    photo = to_srgb(image, profile)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
+            if profile is not None and not color_managed:
+                click.echo(
+                    f"note: {path}: its colour profile ({profile.name}) is ignored, as PyTorch's "
+                    "loaders do; --color-managed converts it to sRGB, as iOS does",
+                    err=True,
+                )
+            if "overlay" in self.files:
+                self.photos[index] = photo
+            yield photo
+
+    def take(self, index: int, answer: Answer) -> dict[str, Any]:
+        """Save what is to be saved of an answer, and return what there is to print."""
+        document: dict[str, Any] = {"image": str(self.images[index])}
+        if answer.scores() is not None:
+            top = top_classes(answer, self.labels, self.top)
+            document["top"] = [
+                {name: x for name, x in dataclasses.asdict(score).items() if x is not None}
+                for score in top
+            ]
+        elif answer.class_map() is not None:
+            document |= self._segmentation(index, answer)
+        if self.features:
+            document["features"] = {
+                role.name: self._feature(index, answer, role.role) for role in self.features
+            }
+        self.documents.append(document)
+        return document
+
+    def _segmentation(self, index: int, answer: Answer) -> dict[str, Any]:
+        classes = answer.photo_map()
+        assert classes is not None
+        shares = class_shares(classes, self.labels)
+        document: dict[str, Any] = {
+            "size": list(classes.shape),
+            "seen": float((classes != NOT_SEEN).mean()),
+            "classes": [dataclasses.asdict(share) for share in shares],
+        }
+        count = max(len(self.labels or ()), int(classes.max()) + 1)
+        colors = class_colors(self.target.package, self.target.function, count)
+        if "overlay" in self.files:
+            painted = paint_classes(self.photos.pop(index), classes, colors, shares)
+            document["overlay"] = self._save_png("overlay", index, Image.fromarray(painted))
+        if "mask" in self.files:
+            document["mask"] = self._save_png("mask", index, paletted_mask(classes, colors))
+        return document
+
+    def _feature(self, index: int, answer: Answer, role: str) -> dict[str, Any]:
+        values = answer.outputs[role]
+        document: dict[str, Any] = {
+            "shape": list(values.shape),
+            "dtype": str(values.dtype),
+            "min": float(values.min()),
+            "mean": float(values.mean(dtype=np.float64)),
+            "max": float(values.max()),
+        }
+        if role in self.feature_files:
+            buffer = io.BytesIO()
+            np.save(buffer, values, allow_pickle=False)
+            path = self.feature_files[role][index]
+            write_file(path, buffer.getvalue())
+            document["file"] = str(path)
+        return document
+
+    def _save_png(self, option: str, index: int, image: Image.Image) -> str:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        path = self.files[option][index]
+        write_file(path, buffer.getvalue())
+        return str(path)
+
+    def lines(self, document: dict[str, Any]) -> Iterator[str]:
+        """Yield what to print about one image."""
+        yield document["image"]
+        if "top" in document:
+            rows = []
+            for rank, score in enumerate(document["top"], 1):
+                row = (str(rank), f"{100 * score['probability']:.2f} %", score["label"])
+                logit = (f"logit {score['logit']:.3f}",) if "logit" in score else ()
+                rows.append((*row, f"[{score['index']}]", *logit))
+            yield table(rows, indent=2, right=(0, 1))
+        if "classes" in document:
+            rows = [
+                (f"{100 * share['share']:.2f} %", share["label"], f"[{share['index']}]")
+                for share in document["classes"]
+            ]
+            yield table(rows, indent=2, right=(0,))
+            if document["seen"] < 1:
+                yield f"  of the {100 * document['seen']:.1f} % of the image that the fit keeps"
+            yield from (f"  {name} saved as {document[name]}" for name in self.files)
+        for name, feature in document.get("features", {}).items():
+            shape = shape_in_words(feature["shape"])
+            yield (
+                f"  {name}: {feature['dtype']} {shape}, {feature['min']:.4g} to "
+                f"{feature['max']:.4g}, mean {feature['mean']:.4g}"
+            )
+            if "file" in feature:
+                yield f"    saved as {feature['file']}"
+
+
+def destinations(
+    option: str, pattern: str, images: Sequence[Path], suffix: str, force: bool
+) -> list[Path]:
+    """Return the file to write for each image, before any work is done.
+
+    Args:
+        option: that gave the pattern, for messages.
+        pattern: a file, for one image; a folder, which gets a file named after each image; or a
+            file name with ``{name}`` in place of the image's name.
+        images: the images.
+        suffix: that the files have.
+        force: allow existing files to be replaced.
+
+    Raises:
+        InputError: one file for several images, a missing folder, a wrong suffix, an existing file
+            without ``force``, two results of one name, or a result in place of an image.
+    """
+    path = Path(pattern)
+    if "{name}" in pattern:
+        paths = [Path(pattern.replace("{name}", image.stem)) for image in images]
+    elif path.is_dir() or pattern.endswith(("/", os.sep)):
+        paths = [path / f"{image.stem}{suffix}" for image in images]
+    elif len(images) > 1:
+        raise InputError(
+            f"{option} {pattern}: is one file for {len(images)} images; name an existing folder, "
+            f"or a file with {{name}} in it, such as out/{{name}}{suffix}"
+        )
+    else:
+        paths = [path]
+    originals = {image.resolve(): image for image in images}
+    taken: dict[Path, Path] = {}
+    for result, image in zip(paths, images, strict=True):
+        place = result.resolve()
+        if result.suffix.lower() != suffix:
+            raise InputError(f"{option} {result}: the file's name must end in {suffix}")
+        if not result.parent.is_dir():
+            raise InputError(
+                f"{option} {result}: the folder {result.parent} does not exist; create it first"
+            )
+        if place in originals:
+            raise InputError(f"{option} {result}: would replace the image {originals[place]}")
+        if place in taken:
+            raise InputError(
+                f"{option} {result}: {taken[place]} and {image} have the same name; "
+                "predict them one at a time"
+            )
+        if result.exists() and not force:
+            raise InputError(f"{option} {result}: exists already; use --force to replace it")
+        taken[place] = image
+    return paths
