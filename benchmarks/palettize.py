@@ -46,7 +46,8 @@ from coremltools.converters.mil.frontend.milproto.load import load
 from mvit_coreml.export.atomic_package import finish_package
 from mvit_coreml.export.torch_to_mil import save_program
 from mvit_coreml.compression.apply_plan import apply_plan, program_ios
-from mvit_coreml.workflows.palettization import uniform_plan
+from mvit_coreml.compression.palettizable_weights import program_weights
+from mvit_coreml.workflows.choose_palettes import uniform_palettes
 from pathlib import Path
 source, output, bits = sys.argv[1], sys.argv[2], int(sys.argv[3])
 start = time.perf_counter()
@@ -54,7 +55,9 @@ spec = ct.models.MLModel(source, skip_model_load=True).get_spec()
 weights = f"{source}/Data/com.apple.CoreML/weights"
 program = load(spec, spec.specificationVersion, weights)
 step = time.perf_counter()
-apply_plan(program, uniform_plan(program, bits, 0, ""))
+elements = [(info, op.outputs[0].val) for info, op in program_weights(program)]
+palettes = uniform_palettes(elements, bits, ios=program_ios(program), source_sha256="")
+apply_plan(program, palettes.plan)
 step = time.perf_counter() - step
 saved = save_program(program, Path(output), ios=program_ios(program), class_labels=None)
 finish_package(Path(output), saved)

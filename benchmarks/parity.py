@@ -12,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from mvit_coreml import ConvertOptions, convert, load_checkpoint, validate
+from mvit_coreml import ConvertOptions, ValidateOptions, convert, load_checkpoint, validate
 from mvit_coreml.preprocessing.image_loading import find_images
 
 SETTINGS: tuple[dict[str, object], ...] = (
@@ -51,11 +51,11 @@ def main() -> None:
                 path = Path(folder) / "package.mlpackage"
                 options = ConvertOptions(**setting)  # type: ignore[arg-type]
                 convert(checkpoint, options, path, check=False)
-                synthetic = validate(path, checkpoint, structure=False)
+                synthetic = validate(path, checkpoint, options=ValidateOptions(structure=False))
                 cells = f"{synthetic.scores.snr:>8.1f} dB"
                 if photos is not None:
                     images = find_images(photos, arguments.limit)
-                    report = validate(path, checkpoint, images, structure=False)
+                    report = validate(path, checkpoint, images, ValidateOptions(structure=False))
                     name, share = next(iter(report.agreement.items()), ("", 0.0))
                     cells += f"{report.scores.snr:>8.1f} dB  {name} {share:.4f}"
             bits = setting["bits"]

@@ -110,7 +110,7 @@ class Judge:
 
     def line(self, name: str, package: Path, seconds: float) -> str:
         """Return a line of figures."""
-        from mvit_coreml import validate
+        from mvit_coreml import ValidateOptions, validate
         from mvit_coreml.evaluation.accuracy import evaluate
         from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
         from mvit_coreml.mil.predictor import Predictor
@@ -121,7 +121,9 @@ class Judge:
         reference = ReferenceTarget(self.checkpoint, target.roles, fit=fit, size=size)
         results = evaluate([reference, target], self.dataset, self.classes)
         ours, main = results.accuracies[0].main, results.accuracies[1].main
-        report = validate(package, self.checkpoint, self.dataset.images, structure=False)
+        report = validate(
+            package, self.checkpoint, self.dataset.images, ValidateOptions(structure=False)
+        )
         shares = ", ".join(f"{key} {value:.3f}" for key, value in report.agreement.items())
         return (
             f"  {name:<22} {package_bytes(package):>9,} bytes {seconds:6.1f} s  "

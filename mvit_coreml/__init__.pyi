@@ -30,6 +30,7 @@ from .workflows.palettize import palettize_package as palettize_package
 from .workflows.tradeoff.curve import Tradeoff as Tradeoff
 from .workflows.tradeoff.measure_tradeoff import measure_tradeoff as measure_tradeoff
 from .workflows.tradeoff.write_tradeoff import write_tradeoff as write_tradeoff
+from .workflows.validate import ValidateOptions as ValidateOptions
 from .workflows.validate import validate as validate
 
 __version__: str

@@ -25,7 +25,7 @@ from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 from mvit_coreml.workflows.convert import ConvertedPackage, convert
 from mvit_coreml.workflows.options import ConvertOptions
-from mvit_coreml.workflows.validate import gate_message, validate
+from mvit_coreml.workflows.validate import ValidateOptions, gate_message, validate
 
 BITS: Literal[6] = 6
 # Checkpoint to its package; the report is named likewise.
@@ -140,7 +140,9 @@ def _run(
         check=False,
     )
     progress(kind, "validate")
-    parity = validate(package.path, checkpoint, data.images, layers=None, samples=REPORT_SAMPLES)
+    parity = validate(
+        package.path, checkpoint, data.images, ValidateOptions(layers=None, samples=REPORT_SAMPLES)
+    )
     if not parity.passed:
         raise GateError(f"{package.path}: {gate_message(parity)}")
     progress(kind, "evaluate")

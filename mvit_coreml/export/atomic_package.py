@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def check_destination(path: Path, force: bool) -> None:
 def staging_folder(destination: Path) -> Iterator[Path]:
     """Yield a folder beside ``destination`` that is gone afterwards, whatever happens.
 
-    A full or read-only disk becomes one clear error.
+    What the system refuses, such as a full disk, becomes one clear error.
     """
     try:
         folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
@@ -57,10 +58,15 @@ def staging_folder(destination: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        raise MvitCoremlError(
-            f"{destination}: cannot be written: {error.strerror or error}; free some space there "
-            f"and in {tempfile.gettempdir()}, or choose another place with -o"
-        ) from None
+        message = f"{destination}: cannot be written: {error.strerror or error}"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            temporary = tempfile.gettempdir()
+            message += (
+                f"; free some space there and in {temporary}, or choose another place with -o"
+            )
+        elif error.filename is not None:
+            message += f" ({error.filename})"
+        raise MvitCoremlError(message) from None
 
 
 def finish_package(raw: Path, spec: Any) -> None:
@@ -119,6 +125,39 @@ def publish(package: Path, destination: Path) -> None:
         except BaseException:
             aside.rename(destination)
             raise
+
+
+def publish_with(files: Mapping[Path, Path | None], package: Path, destination: Path) -> None:
+    """Put a finished package and files that go with it in their places: all of them or none.
+
+    The package comes last: where it lies, the rest does. If something fails, all is as it was.
+
+    Args:
+        files: place to the file that comes there; ``None`` takes away what is there.
+        package: on the same file system as ``destination``, as the files are.
+        destination: absent, or an older package.
+    """
+    # A file that was not there has no backup.
+    backups: dict[Path, Path | None] = {}
+    try:
+        for place, file in files.items():
+            backups[place] = None
+            if place.exists():
+                backup = package.with_name(f"old {place.name}")
+                shutil.copy2(place, backup)
+                backups[place] = backup
+            if file is not None:
+                file.replace(place)
+            elif place.exists():
+                place.unlink()
+        publish(package, destination)
+    except BaseException:
+        for place, old in backups.items():
+            if old is not None:
+                old.replace(place)
+            else:
+                place.unlink(missing_ok=True)
+        raise
 
 
 def package_size(package: Path) -> int:

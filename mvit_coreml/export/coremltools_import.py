@@ -1,49 +1,112 @@
-"""coremltools without its noise, and without the frameworks it imports for nothing."""
+"""coremltools without its noise, and without loading the frameworks it has no need of here."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
-# coremltools imports whichever of these are installed, to offer converters for them; that takes
+# coremltools imports whichever of these are installed, to say in flags that they are; that takes
 # most of the time of its import.
-_UNUSED_FRAMEWORKS = frozenset(
-    {"libsvm", "sklearn", "tensorflow", "torchvision", "transformers", "xgboost"}
-)
+_DEFERRED_FRAMEWORKS = frozenset({"sklearn", "torchvision", "transformers"})
+# Its flags about them.
+_FLAGS = ("_HAS_HF", "_HAS_SKLEARN", "_HAS_TORCH_VISION", "_SKLEARN_VERSION")
+# What reads these flags as it is loaded: compression of torch modules, which takes long to load.
+_DEFERRED_MODULE = "coremltools.optimize.torch"
 
 
-class _HideUnusedFrameworks:
-    """An import finder that reports the unused frameworks as not installed."""
+def load_coremltools() -> ModuleType:
+    """Import coremltools, quietly, without the frameworks that conversions make no use of.
+
+    Whoever uses what needs them all the same finds coremltools as if it had been imported as usual:
+    the flags are found out, and the module that reads them is loaded, on first use.
+    """
+    if "coremltools" not in sys.modules:
+        import torch  # noqa: F401  (coremltools needs it)
+
+        finder = _DeferringFinder()
+        sys.meta_path.insert(0, finder)
+        try:
+            with quiet():
+                importlib.import_module("coremltools")
+        finally:
+            sys.meta_path.remove(finder)
+        _defer_module(_DEFERRED_MODULE)
+        _defer_flags(sys.modules["coremltools._deps"])
+    return sys.modules["coremltools"]
+
+
+class _DeferringFinder:
+    """An import finder that keeps coremltools, and no other importer, from the frameworks."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Refuse an unused framework, leave everything else to the other finders."""
-        if name.partition(".")[0] in _UNUSED_FRAMEWORKS:
+        """Refuse a framework to coremltools, and give it an empty module for what depends on it."""
+        if name in _DEFERRED_FRAMEWORKS and _importer().startswith("coremltools"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return None
+        return ModuleSpec(name, _EmptyLoader()) if name == _DEFERRED_MODULE else None
 
 
-def load_coremltools() -> ModuleType:
-    """Import coremltools, quietly and without the frameworks that are not used here."""
-    if "coremltools" not in sys.modules:
-        import torch  # noqa: F401  (a framework that is used; it must not be hidden)
+class _EmptyLoader(Loader):
+    """Loads a module with nothing in it."""
 
-        finder = _HideUnusedFrameworks()
-        sys.meta_path.insert(0, finder)
-        try:
-            with quiet():
-                return importlib.import_module("coremltools")
-        finally:
-            sys.meta_path.remove(finder)
-    return sys.modules["coremltools"]
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module empty."""
+
+
+def _importer() -> str:
+    """Return the name of the module whose import statement is under way."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"] in (
+        __name__,
+        "importlib._bootstrap",
+    ):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _defer_module(name: str) -> None:
+    """Take an empty module away, and have its package import the true one when it is asked for."""
+    package, _, own_name = name.rpartition(".")
+    parent = sys.modules[package]
+    del sys.modules[name], vars(parent)[own_name]
+
+    def import_module(attribute: str) -> Any:
+        if attribute != own_name:
+            raise AttributeError(f"module {package!r} has no attribute {attribute!r}")
+        return importlib.import_module(name)
+
+    vars(parent)["__getattr__"] = import_module
+
+
+def _defer_flags(dependencies: ModuleType) -> None:
+    """Have coremltools find out about the frameworks when one of its flags is first asked for."""
+    for name in _FLAGS:
+        vars(dependencies).pop(name, None)
+
+    def find_out(name: str) -> Any:
+        if name not in _FLAGS:
+            raise AttributeError(f"module {dependencies.__name__!r} has no attribute {name!r}")
+        spec = dependencies.__spec__
+        assert spec is not None
+        assert spec.loader is not None
+        again = importlib.util.module_from_spec(spec)
+        with quiet():
+            spec.loader.exec_module(again)
+        vars(dependencies).update({flag: getattr(again, flag) for flag in _FLAGS})
+        return getattr(again, name)
+
+    vars(dependencies)["__getattr__"] = find_out
 
 
 @contextlib.contextmanager

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mvit_coreml.export.image_input import ImageInput
-from mvit_coreml.export.output_heads import Output
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
@@ -17,31 +15,6 @@ PREVIEW_PARAMS = "com.apple.coreml.model.preview.params"
 KEY_PREFIX = "mvit_coreml."
 PREPROCESSING_KEY = KEY_PREFIX + "preprocessing"
 PREPROCESSING_VERSION = 1
-# coremltools stamps the date, which would make every package differ.
-_DATE_KEY = "com.github.apple.coremltools.conversion_date"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackageMetadata:
-    """Everything that is written into a package beside its program.
-
-    Attributes:
-        author: who made the model.
-        license: of the weights.
-        description: a sentence.
-        version: of the package, chosen by whoever converts.
-        input_description: what the image input expects.
-        outputs: the outputs with their descriptions.
-        user_defined: further keys and values; the preview and this project's own.
-    """
-
-    author: str
-    license: str
-    description: str
-    version: str
-    input_description: str
-    outputs: Sequence[Output]
-    user_defined: Mapping[str, str] = field(default_factory=dict)
 
 
 def describe_preprocessing(
@@ -130,21 +103,3 @@ def unique_labels(labels: Sequence[str]) -> tuple[list[str], list[str]]:
         if name != label:
             changed.append(name)
     return unique, changed
-
-
-def write_metadata(spec: Any, metadata: PackageMetadata) -> None:
-    """Write the metadata into a model specification, single or multifunction."""
-    target = spec.description.metadata
-    target.author = metadata.author
-    target.license = metadata.license
-    target.shortDescription = metadata.description
-    target.versionString = metadata.version
-    for key, value in metadata.user_defined.items():
-        target.userDefined[key] = value
-    target.userDefined.pop(_DATE_KEY, None)
-    described = {output.name: output.description for output in metadata.outputs}
-    for function in spec.description.functions or [spec.description]:
-        for feature in function.input:
-            feature.shortDescription = metadata.input_description
-        for feature in function.output:
-            feature.shortDescription = described[feature.name]

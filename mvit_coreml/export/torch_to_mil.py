@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,11 @@ INPUT_NAME = "image"
 CLASS_LABEL = "classLabel"
 CLASS_PROBABILITIES = "classLabel_probs"
 IOS_TARGETS = (16, 17, 18, 26)
+
+# What coremltools' writers of weights and of packages say if they cannot write.
+_WRITING_ERRORS = re.compile(
+    r"FileWriter|Failed to (create|remove) .* at path|[Cc]ould not open|[Ww]riting|filesystem error"
+)
 
 
 def trace(module: ExportedModel, image: ImageInput) -> torch.jit.ScriptModule:
@@ -151,11 +157,17 @@ def merge_functions(
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Raise ``OSError`` for what coremltools' writers in C++ report, above all a full disk."""
+    """Raise ``OSError`` where coremltools' writers in C++ cannot write a file.
+
+    They do not tell why not; most often it is a full disk.
+    """
     try:
         yield
     except RuntimeError as error:
-        raise OSError(errno.EIO, " ".join(str(error).split()).rstrip(".")) from error
+        if _WRITING_ERRORS.search(str(error)) is None:
+            raise
+        words = " ".join(str(error).split()).rstrip(".")
+        raise OSError(errno.EIO, f"{words} (is there enough space?)") from error
 
 
 def _target(ios: int) -> Any:

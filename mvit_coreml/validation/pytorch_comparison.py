@@ -46,7 +46,7 @@ class ImageResult:
     """How one image fared.
 
     Attributes:
-        image: its file name, or ``synthetic 3``.
+        image: its file name, or its number: ``synthetic 3``, ``image 3`` of those in memory.
         snr: signal-to-noise ratio of its scores in dB.
         agrees: share of agreement: 0 or 1 for a classifier, of pixels for a segmenter.
     """
@@ -112,6 +112,12 @@ class ParityReport:
         return all(gate.passed for gate in self.gates)
 
 
+def _file_name(image: Any) -> str:
+    """Return the name of the file that an image came from, if it came from one."""
+    path = image if isinstance(image, str | Path) else getattr(image, "filename", "")
+    return Path(path or "").name
+
+
 def validate_target(
     target: PackageTarget,
     reference: Target,
@@ -156,9 +162,9 @@ def validate_target(
         recorder = SampleRecorder(target, samples, len(images))
     comparison = AnswerComparison(target, reference)
     results: list[ImageResult] = []
+    kind = "synthetic" if synthetic else "image"
     for image, compared in zip(images, comparison.run(images), strict=True):
-        is_file = isinstance(image, str | Path)
-        name = Path(image).name if is_file else f"synthetic {len(results)}"
+        name = _file_name(image) or f"{kind} {len(results)}"
         results.append(ImageResult(image=name, snr=compared.snr, agrees=compared.agrees))
         if recorder is not None:
             recorder.add(name, image, compared)

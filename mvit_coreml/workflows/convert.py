@@ -1,39 +1,35 @@
-"""What ``mvit-coreml convert`` does: build, validate, put in place."""
+"""What ``mvit-coreml convert`` does: build, choose palettes, validate, put in place."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.errors import GateError
-from mvit_coreml.export.atomic_package import (
-    SUFFIX,
-    check_destination,
-    package_size,
-    publish,
-    staging_folder,
-)
+from mvit_coreml.export.atomic_package import SUFFIX, staging_folder
 from mvit_coreml.export.output_heads import Output
 from mvit_coreml.validation.pytorch_comparison import ParityReport
-from mvit_coreml.workflows.build_package import PackageBuilder, Progress, no_progress
-from mvit_coreml.workflows.describe import notes
-from mvit_coreml.workflows.finishing import (
-    PICTURES_AFTER_CONVERSION,
-    failing,
-    named,
-    too_few,
-    write_plan_beside,
+from mvit_coreml.workflows.build_package import (
+    Progress,
+    build_plain_package,
+    no_progress,
+    palettize_plain,
 )
-from mvit_coreml.workflows.fit_palettes import fit_palettes, wants_fitting
+from mvit_coreml.workflows.choose_palettes import choose_palettes
+from mvit_coreml.workflows.describe_package import notes
 from mvit_coreml.workflows.options import ConvertOptions, fill_in
-from mvit_coreml.workflows.palettization import Palettes, load_plan
-from mvit_coreml.workflows.validate import validate
+from mvit_coreml.workflows.publish_package import check_destination, publish_package
+from mvit_coreml.workflows.validate import (
+    PICTURES_AFTER_CONVERSION,
+    ValidateOptions,
+    validate,
+)
 
-if TYPE_CHECKING:
-    from mvit_coreml.evaluation.accuracy import AccuracyDrop
+# What weight files end in.
+_WEIGHT_SUFFIXES = re.compile(r"(\.(tar|pt|pth|bin|ckpt|safetensors))+$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,94 +106,85 @@ def convert(
     """
     options = fill_in(options or ConvertOptions(), checkpoint)
     destination = Path(output) if output is not None else default_destination(checkpoint)
-    check_destination(destination, force)
+    check_destination(destination, force, options.plan)
     accuracy = None
     if options.dataset is not None:
         from mvit_coreml.evaluation.accuracy import AccuracyDrop
 
         accuracy = AccuracyDrop(checkpoint, options.dataset, options.color_order)
-    report = None
     with staging_folder(destination) as staging:
-        builder = PackageBuilder(
-            checkpoint, options, images=images, folder=staging, progress=progress, verbose=verbose
+        plain = build_plain_package(
+            checkpoint,
+            options,
+            staging / "plain",
+            images=images,
+            progress=progress,
+            verbose=verbose,
         )
-        palettes, judged, said = _palettes(builder, images, accuracy, staging)
-        built = builder.build(staging / "built", palettes)
-        finished = named(built.package, destination.name)
-        if check:
+        package, chosen = plain.path, None
+        if options.bits is not None or options.plan is not None:
+            chosen = choose_palettes(
+                plain.path,
+                options,
+                images,
+                source_sha256=checkpoint.provenance.sha256,
+                build=lambda palettes, folder: palettize_plain(plain, palettes, folder),
+                accuracy=accuracy,
+                folder=staging,
+                progress=progress,
+            )
+            progress("palettize")
+            package = palettize_plain(
+                plain, chosen.palettes, staging / "palettized", verbose=verbose
+            )
+
+        def compare(finished: Path) -> ParityReport:
             progress("validate")
-            report = validate(
+            return validate(
                 finished,
                 checkpoint,
-                judged,
-                color_order=options.color_order,
-                structure=built.plan is not None,
-                layers=None if samples else False,
-                pictures=PICTURES_AFTER_CONVERSION,
-                samples=samples,
+                images if chosen is None else chosen.images,
+                ValidateOptions(
+                    color_order=options.color_order,
+                    structure=chosen is not None,
+                    layers=None if samples else False,
+                    pictures=PICTURES_AFTER_CONVERSION,
+                    samples=samples,
+                ),
+                expected=finished if chosen is None else plain.path,
             )
-            failure = failing(finished, report, options.promise, accuracy)
-            if failure and not keep_failed:
-                rejected(finished, report)
-                raise GateError(
-                    f"{destination}: not written, as it {failure}; --keep-failed writes it all the"
-                    " same"
-                )
-            said += (f"it {failure}",) if failure and report.passed else ()
-        size = package_size(finished)
-        publish(finished, destination)
-    plan = None
-    if built.plan is not None:
-        palettes = built.plan, built.values
-        plan = write_plan_beside(destination, palettes, size, report, options.plan)
-    told = notes(checkpoint, built.options, built.renamed, built.unsafe)
+
+        published = publish_package(
+            package,
+            destination,
+            options,
+            None if chosen is None else chosen.palettes,
+            compare=compare if check else None,
+            accuracy=accuracy,
+            keep_failed=keep_failed,
+            rejected=rejected,
+        )
     return ConvertedPackage(
         path=destination,
-        size=size,
+        size=published.size,
         source=checkpoint.provenance.name,
         task=checkpoint.task,
-        functions=built.functions,
-        outputs=built.outputs,
-        options=built.options,
-        preprocessing=built.preprocessing,
-        notes=(*checkpoint.notes, *told, *said),
-        parity=report,
-        plan=plan,
+        functions=plain.input_sizes,
+        outputs=plain.outputs,
+        options=plain.options,
+        preprocessing=plain.preprocessing,
+        notes=(
+            *checkpoint.notes,
+            *notes(checkpoint, plain.options, plain.renamed, plain.unsafe),
+            *(() if chosen is None else chosen.notes),
+            *published.notes,
+        ),
+        parity=published.parity,
+        plan=published.plan,
     )
-
-
-def _palettes(
-    builder: PackageBuilder,
-    images: Sequence[Any] | None,
-    accuracy: AccuracyDrop | None,
-    folder: Path,
-) -> tuple[Palettes | None, Sequence[Any] | None, tuple[str, ...]]:
-    """Find the palettes, unless they are those of k-means with equal bits.
-
-    Returns:
-        The palettes; the images that they may be judged on; what there is to say about them.
-    """
-    options = builder.options
-    if options.plan is not None:
-        return load_plan(options.plan), images, ()
-    if not wants_fitting(options, images):
-        return None, images, too_few(options, images)
-    fitted = fit_palettes(
-        builder.plain(folder / "plain").package,
-        options,
-        images,
-        source_sha256=builder.checkpoint.provenance.sha256,
-        build=lambda palettes, tried: builder.build(tried, palettes).package,
-        accuracy=accuracy,
-        folder=folder,
-        progress=builder.progress,
-    )
-    return fitted.palettes, fitted.held_out, (str(fitted),)
 
 
 def default_destination(checkpoint: Checkpoint) -> Path:
-    """Return the package's path when none is given: the checkpoint's name, in this folder."""
+    """Return the package's path if nobody names one: the checkpoint's name, in this folder."""
     name = checkpoint.provenance.name.rsplit("/", 1)[-1]
-    for suffix in (".pt", ".pth", ".bin", ".safetensors"):
-        name = name.removesuffix(suffix)
-    return Path(name + SUFFIX)
+    return Path(_WEIGHT_SUFFIXES.sub("", name) + SUFFIX)

@@ -23,7 +23,7 @@ from mvit_coreml.compression.allocation.mixed_bits import (
 )
 from mvit_coreml.compression.allocation.package_sizes import PackageSizes
 from mvit_coreml.compression.allocation.sensitivity import Sensitivity, measure_sensitivity
-from mvit_coreml.compression.apply_plan import uniform_choices, uniform_reasons
+from mvit_coreml.compression.apply_plan import uniform_reasons
 from mvit_coreml.compression.calibration.answer_quality import (
     Quality,
     combined_snr,
@@ -32,7 +32,6 @@ from mvit_coreml.compression.calibration.answer_quality import (
 )
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.compression.calibration.tuner import (
-    FEWEST_IMAGES,
     Calibration,
     Tuned,
     Tuner,
@@ -50,8 +49,8 @@ from mvit_coreml.mil.parallel import parallel_map
 from mvit_coreml.preprocessing.image_loading import evenly_spaced
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress
+from mvit_coreml.workflows.choose_palettes import Palettes, asked_for, grouped_choices
 from mvit_coreml.workflows.options import PaletteOptions
-from mvit_coreml.workflows.palettization import Palettes, asked_for, grouped
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import AccuracyDrop
@@ -100,15 +99,6 @@ class FittedPalettes:
             f"the palettes were fitted to {self.fitted_to} {kind}; on others they have "
             f"{self.quality}, k-means alone {self.plain}"
         )
-
-
-def wants_fitting(options: PaletteOptions, images: Sequence[Any] | None) -> bool:
-    """Whether palettes are to be fitted to images, rather than found by k-means alone."""
-    if options.plan is not None or options.bits is None:
-        return False
-    if options.bits == "auto" or options.tune_minutes is not None:
-        return True
-    return images is not None and len(images) >= FEWEST_IMAGES
 
 
 def held_out_images(images: Sequence[Any]) -> list[Any]:
@@ -239,17 +229,13 @@ class PaletteFitting:
             choices, tuned = self._search(options, options.promise, drop)
         else:
             assert options.bits is not None
-            choices = self.uniform(options.bits, options.group_size)
+            choices = grouped_choices(self.infos, options.bits, options.group_size)
             tuned = None
         if tuned is None:
             tuned = self.tuner.tune(choices, options.tune_minutes, self._report)
         elif options.tune_minutes is not None:
             tuned = self.tuner.fine_tune(tuned, deadline_in(options.tune_minutes), self._report)
         return self.result(choices, tuned, _asked(options))
-
-    def uniform(self, bits: int, group_size: int = 0) -> dict[str, Choice]:
-        """Return the same choice for every weight that is worth it."""
-        return grouped(uniform_choices(self.infos, bits), self.infos, group_size)
 
     def result(
         self, choices: Mapping[str, Choice], tuned: Tuned, asked: Mapping[str, Scalar]
@@ -280,7 +266,7 @@ class PaletteFitting:
             values=values,
             reasons=uniform_reasons(self.infos) if "bits" in asked else None,
         )
-        return plan, values
+        return Palettes(plan, values)
 
     def _report(self, detail: str) -> None:
         self.progress("tune", detail)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.palettized_weight import Choice
-from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK, MapSize, OutputKind
 from mvit_coreml.export.torch_to_mil import IOS_TARGETS, Precision
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import ColorOrder
 
+if TYPE_CHECKING:
+    from mvit_coreml.compression.promise import Promise
+
+# What a package's metadata keeps of its options: all that its program depends on.
+_STORED = (
+    "ios",
+    "precision",
+    "fp32_operations",
+    "output",
+    "map_size",
+    "layers",
+    "image_sizes",
+    "fit",
+)
 # First target whose packages may hold several functions.
 MULTIFUNCTION_IOS = 18
 
@@ -122,6 +136,23 @@ class ConvertOptions(PaletteOptions):
                 f"for iOS {self.ios} convert one package for each size"
             )
 
+    def to_json(self) -> str:
+        """Return what a package's program and preprocessing depend on, as one JSON document."""
+        return json.dumps({name: getattr(self, name) for name in _STORED})
+
+    @classmethod
+    def from_json(cls, text: str) -> ConvertOptions:
+        """Return the options of :meth:`to_json`, without palettes.
+
+        Raises:
+            ValueError: the text is damaged.
+            InputError: an option has a value that it cannot have.
+        """
+        stored: Any = json.loads(text)
+        if not isinstance(stored, dict) or stored.keys() != set(_STORED):
+            raise ValueError(f"it must have the keys {', '.join(_STORED)}")
+        return cls(bits=None, **{name: _as_tuple(value) for name, value in stored.items()})
+
 
 def input_size(checkpoint: Checkpoint) -> tuple[int, int]:
     """Return the (height, width) in pixels that the checkpoint's processor leads to."""
@@ -154,6 +185,11 @@ def fill_in(options: ConvertOptions, checkpoint: Checkpoint) -> ConvertOptions:
         fit=options.fit or ("pad" if segments else "crop"),
         color_order=options.color_order or checkpoint.image_processor.color_order,
     )
+
+
+def _as_tuple(value: Any) -> Any:
+    """Make tuples of what JSON has lists for."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _check_sizes(name: str, sizes: Sequence[tuple[int, int]]) -> None:

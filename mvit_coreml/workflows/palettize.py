@@ -9,28 +9,15 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.compression.plan import PlanValues
-from mvit_coreml.errors import GateError, InputError
-from mvit_coreml.evaluation.read_metadata import (
-    Preparation,
-    class_labels,
-    image_input,
-    read_preparation,
-)
+from mvit_coreml.errors import InputError
+from mvit_coreml.evaluation.accuracy import AccuracyDrop
+from mvit_coreml.evaluation.read_metadata import Preparation, class_labels, read_preparation
 from mvit_coreml.evaluation.targets import Answer, PackageTarget
-from mvit_coreml.export.atomic_package import (
-    SUFFIX,
-    check_destination,
-    finish_package,
-    package_size,
-    publish,
-    staging_folder,
-)
+from mvit_coreml.export.atomic_package import package_size, staging_folder
 from mvit_coreml.export.metadata import KEY_PREFIX, PREPROCESSING_KEY
-from mvit_coreml.export.saved_program import read_program, save_again
 from mvit_coreml.export.torch_to_mil import IOS_TARGETS
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
@@ -39,22 +26,15 @@ from mvit_coreml.mil.program import Package
 from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_target
 from mvit_coreml.validation.structure_comparison import compare_structure, stored_precision
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
-from mvit_coreml.workflows.build_package import Progress, no_progress
-from mvit_coreml.workflows.describe import palette_metadata
-from mvit_coreml.workflows.finishing import (
-    PICTURES_AFTER_CONVERSION,
-    failing,
-    named,
-    too_few,
-    write_plan_beside,
-)
-from mvit_coreml.workflows.fit_palettes import fit_palettes, wants_fitting
+from mvit_coreml.workflows.build_package import Progress, no_progress, palettize_saved
+from mvit_coreml.workflows.choose_palettes import choose_palettes
 from mvit_coreml.workflows.options import PaletteOptions
-from mvit_coreml.workflows.palettization import Palettes, load_plan, palettize, uniform_plan
-from mvit_coreml.workflows.validate import validate
-
-if TYPE_CHECKING:
-    from mvit_coreml.evaluation.accuracy import AccuracyDrop
+from mvit_coreml.workflows.publish_package import check_destination, publish_package
+from mvit_coreml.workflows.validate import (
+    PICTURES_AFTER_CONVERSION,
+    ValidateOptions,
+    validate,
+)
 
 _WEIGHTS_KEY = KEY_PREFIX + "weights_sha256"
 
@@ -121,157 +101,93 @@ def palettize_package(
         GateError: the result answers otherwise, or does not keep a promise.
         MvitCoremlError: the package is damaged, or the result could not be written.
     """
-    palettizer = _Palettizer(
-        Path(package), options, images, against, progress=progress, verbose=verbose
-    )
-    destination = Path(output)
-    check_destination(destination, force)
-    report = None
-    with staging_folder(destination) as staging:
-        palettes, judged, said = palettizer.palettes(staging)
-        progress("palettize")
-        built = palettizer.build(palettes, staging / "built")
-        finished = named(built, destination.name)
-        if check:
-            report = palettizer.judge(finished, judged)
-            failure = failing(
-                finished,
-                report,
-                options.promise,
-                palettizer.accuracy,
-                "the original" if against is None else "the checkpoint",
-            )
-            if failure and not keep_failed:
-                raise GateError(
-                    f"{destination}: not written, as it {failure}; --keep-failed writes it all the"
-                    " same"
-                )
-            said += (f"it {failure}",) if failure and report.passed else ()
-        size, original_size = package_size(finished), package_size(palettizer.package)
-        publish(finished, destination)
-    return PalettizedPackage(
-        path=destination,
-        size=size,
-        original=palettizer.package,
-        original_size=original_size,
-        options=options,
-        notes=said,
-        parity=report,
-        plan=write_plan_beside(destination, palettes, size, report, options.plan),
-    )
-
-
-class _Palettizer:
-    """Makes palettized packages of one package, and judges them.
-
-    Raises:
-        InputError: it cannot be palettized so.
-    """
-
-    def __init__(
-        self,
-        package: Path,
-        options: PaletteOptions,
-        images: Sequence[Any] | None,
-        against: Checkpoint | None,
-        *,
-        progress: Progress,
-        verbose: bool,
-    ) -> None:
-        self.package, self.options, self.images = package, options, images
-        self.against, self.progress, self.verbose = against, progress, verbose
-        if options.bits is None and options.plan is None:
-            raise InputError("there is nothing to palettize without bits; give bits or a plan")
-        self.loaded, self.preparation = _open(package)
-        self.function = self.loaded.function()
-        self.source_sha256 = self.loaded.metadata.user_defined.get(_WEIGHTS_KEY, "")
-        _check_target(package, options, self.function.opset)
-        if against is not None and against.provenance.sha256 != self.source_sha256:
+    original = Path(package)
+    if options.bits is None and options.plan is None:
+        raise InputError("there is nothing to palettize without bits; give bits or a plan")
+    loaded, preparation = _open(original)
+    _check_target(original, options, loaded.function().opset)
+    source_sha256 = loaded.metadata.user_defined.get(_WEIGHTS_KEY, "")
+    if against is not None and against.provenance.sha256 != source_sha256:
+        raise InputError(
+            f"{original}: was converted from other weights than {against.provenance.name}; name"
+            " the checkpoint that it came from"
+        )
+    accuracy = None
+    if options.dataset is not None:
+        if against is None:
             raise InputError(
-                f"{package}: was converted from other weights than {against.provenance.name}; name"
-                " the checkpoint that it came from"
+                "a drop of accuracy is measured against the checkpoint; name it (--against)"
             )
-        self.accuracy: AccuracyDrop | None = None
-        if options.dataset is not None:
-            if against is None:
-                raise InputError(
-                    "a drop of accuracy is measured against the checkpoint; name it (--against)"
-                )
-            from mvit_coreml.evaluation.accuracy import AccuracyDrop
-
-            self.accuracy = AccuracyDrop(against, options.dataset, self.preparation.color_order)
-
-    def palettes(self, folder: Path) -> tuple[Palettes, Sequence[Any] | None, tuple[str, ...]]:
-        """Find the palettes.
-
-        Args:
-            folder: for the packages that are tried.
-
-        Returns:
-            The palettes; the images that they may be judged on; what there is to say about them.
-        """
-        options, images = self.options, self.images
-        if options.plan is not None:
-            return load_plan(options.plan), images, ()
-        if not wants_fitting(options, images):
-            assert isinstance(options.bits, int)
-            program, _ = read_program(self.package)
-            plan = uniform_plan(program, options.bits, options.group_size, self.source_sha256)
-            return (plan, PlanValues()), images, too_few(options, images)
-        fitted = fit_palettes(
-            self.package,
+        accuracy = AccuracyDrop(against, options.dataset, preparation.color_order)
+    destination = Path(output)
+    check_destination(destination, force, options.plan)
+    with staging_folder(destination) as staging:
+        chosen = choose_palettes(
+            original,
             options,
             images,
-            source_sha256=self.source_sha256,
-            build=self.build,
-            accuracy=self.accuracy,
-            folder=folder,
-            progress=self.progress,
+            source_sha256=source_sha256,
+            build=lambda palettes, folder: palettize_saved(original, palettes, folder),
+            accuracy=accuracy,
+            folder=staging,
+            progress=progress,
         )
-        return fitted.palettes, fitted.held_out, (str(fitted),)
+        progress("palettize")
+        built = palettize_saved(original, chosen.palettes, staging / "built", verbose=verbose)
 
-    def build(self, palettes: Palettes, folder: Path) -> Path:
-        """Make a complete package with these palettes in a folder of its own."""
-        folder.mkdir(exist_ok=True)
-        program, spec = read_program(self.package)
-        palettize(program, *palettes, verbose=self.verbose)
-        package = folder / f"palettized{SUFFIX}"
-        spec = save_again(program, spec, package)
-        own = spec.description.metadata.userDefined
-        for key, value in palette_metadata(palettes[0]).items():
-            own[KEY_PREFIX + key] = value
-        finish_package(package, spec)
-        own[DIGEST_KEY] = program_digest(load_package(package))
-        finish_package(package, spec)
-        return package
-
-    def judge(self, package: Path, images: Sequence[Any] | None) -> ParityReport:
-        """Compare a finished package with the checkpoint, or else with the original package."""
-        if self.against is not None:
-            self.progress("validate")
-            return validate(
-                package,
-                self.against,
-                images,
+        def compare(finished: Path) -> ParityReport:
+            if against is None:
+                progress("compare")
+                return _compare_with_original(finished, loaded, chosen.images)
+            progress("validate")
+            validation = ValidateOptions(
                 # It is the original's, whose own validation settled it.
-                color_order="BGR" if self.preparation.color_order == "BGR" else "RGB",
+                color_order="BGR" if preparation.color_order == "BGR" else "RGB",
                 pictures=PICTURES_AFTER_CONVERSION,
             )
-        self.progress("compare")
-        image = image_input(self.loaded, self.function)
-        size = (image.height, image.width)
-        chosen = synthetic_pictures(PICTURES_AFTER_CONVERSION, size) if images is None else images
-        target = PackageTarget(Predictor(package, engine="portable"))
-        precision, bits = stored_precision(target.function)
-        return validate_target(
-            target,
-            _Original(PackageTarget(Predictor(self.package, engine="portable"))),
-            chosen,
-            synthetic=images is None,
-            precision=precision,
-            bits=bits,
-            differences=compare_structure(target.package, self.loaded),
+            return validate(finished, against, chosen.images, validation)
+
+        original_size = package_size(original)
+        published = publish_package(
+            built,
+            destination,
+            options,
+            chosen.palettes,
+            compare=compare if check else None,
+            accuracy=accuracy,
+            original="the original" if against is None else "the checkpoint",
+            keep_failed=keep_failed,
         )
+    assert published.plan is not None
+    return PalettizedPackage(
+        path=destination,
+        size=published.size,
+        original=original,
+        original_size=original_size,
+        options=options,
+        notes=(*chosen.notes, *published.notes),
+        parity=published.parity,
+        plan=published.plan,
+    )
+
+
+def _compare_with_original(
+    package: Path, original: Package, images: Sequence[Any] | None
+) -> ParityReport:
+    """Judge a palettized package by the answers and the parts of the one it was made from."""
+    target = PackageTarget(Predictor(package, engine="portable"))
+    size = (target.image.height, target.image.width)
+    chosen = synthetic_pictures(PICTURES_AFTER_CONVERSION, size) if images is None else images
+    precision, bits = stored_precision(target.function)
+    return validate_target(
+        target,
+        _Original(PackageTarget(Predictor(original.path, engine="portable"))),
+        chosen,
+        synthetic=images is None,
+        precision=precision,
+        bits=bits,
+        differences=compare_structure(target.package, original),
+    )
 
 
 class _Original:

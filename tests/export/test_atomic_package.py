@@ -14,11 +14,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 from packages import converted, read_tree, small_checkpoint
 
 from mvit_coreml import ConvertOptions, convert
 from mvit_coreml.errors import InputError, MvitCoremlError
 from mvit_coreml.export import atomic_package as writer
+from mvit_coreml.export.torch_to_mil import writing
 
 OPTIONS = ConvertOptions(bits=None)
 
@@ -179,6 +181,36 @@ def test_a_staging_folder_that_cannot_be_made_is_one_line(tmp_path, monkeypatch)
         convert(small_checkpoint("mobilenet_v2"), OPTIONS, tmp_path / "x.mlpackage")
 
 
+def test_other_errors_than_a_full_disk_are_in_their_own_words(tmp_path):
+    with (
+        pytest.raises(MvitCoremlError) as caught,
+        writer.staging_folder(tmp_path / "x.mlpackage") as folder,
+    ):
+        (folder / "missing" / "file").write_text("")
+    assert str(caught.value).startswith(
+        f"{tmp_path / 'x.mlpackage'}: cannot be written: No such file or directory ("
+    )
+    assert "space" not in str(caught.value)
+
+
+def test_a_bug_is_no_disk_error():
+    with pytest.raises(RuntimeError, match="Sizes of tensors must match"), writing():
+        torch.cat([torch.zeros(1, 2), torch.zeros(1, 3)])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[MIL FileWriter]: Unknown error occurred while writing data to the file.",
+        "Failed to create data directory at path: /x",
+    ],
+)
+def test_what_the_writers_of_coremltools_say_is_a_disk_error(words):
+    with pytest.raises(OSError, match=re.escape(words.rstrip("."))) as caught, writing():
+        raise RuntimeError(words)
+    assert caught.value.errno == errno.EIO
+
+
 LIMITED = """
 import resource, sys
 from pathlib import Path
@@ -209,7 +241,8 @@ def test_a_limit_that_the_weights_exceed_is_one_line_and_keeps_the_old_package(e
         check=True,
     )
     assert re.fullmatch(
-        r".*x\.mlpackage: cannot be written: .*FileWriter.*; free some space.*-o\n", result.stdout
+        r".*x\.mlpackage: cannot be written: .*FileWriter.* \(is there enough space\?\)\n",
+        result.stdout,
     )
     assert result.stderr == ""
     assert read_tree(existing) == before

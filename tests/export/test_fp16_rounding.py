@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from packages import SavedPackage
 
-from mvit_coreml import ConvertOptions, convert, load_checkpoint, validate
+from mvit_coreml import ConvertOptions, ValidateOptions, convert, load_checkpoint, validate
 from mvit_coreml.export.fp16_rounding import round_rows, round_weight
 
 GENERATOR = np.random.default_rng(5)
@@ -70,5 +70,5 @@ def test_large_weights_that_cancel_keep_their_scores(real_data: Path, tmp_path: 
     path = tmp_path / "package.mlpackage"
     convert(checkpoint, ConvertOptions(bits=None), path, check=False)
     photos = sorted((real_data / "imagenet").rglob("*.[jJ]*"))[:4]
-    assert validate(path, checkpoint, photos, structure=False).scores.snr > 41
+    assert validate(path, checkpoint, photos, ValidateOptions(structure=False)).scores.snr > 41
     assert SavedPackage(path).size < 7.1e6

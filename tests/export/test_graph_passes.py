@@ -17,7 +17,11 @@ from mvit_coreml import Checkpoint, ConvertOptions, ImageProcessor, build_model
 from mvit_coreml.checkpoints.checkpoint import Provenance
 from mvit_coreml.checkpoints.class_names import imagenet_names
 from mvit_coreml.export.coremltools_import import load_coremltools
-from mvit_coreml.export.graph_passes import _register_passes, simplify_program
+from mvit_coreml.export.graph_passes import (
+    merge_padding_into_conv,
+    share_small_constants,
+    simplify_program,
+)
 
 SEGMENTER = "semantic-segmentation"
 
@@ -166,7 +170,6 @@ def test_graphs_of_every_family_and_task(family, task):
 def build():
     """Build a MIL program of a function of its builder and an input (1, 2, 5, 5)."""
     load_coremltools()
-    _register_passes()
     from coremltools.converters.mil.mil import Builder as mb  # noqa: N813
     from coremltools.converters.mil.mil import types
 
@@ -180,10 +183,8 @@ def build():
     return build
 
 
-def run_pass(program, name):
-    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
-
-    PASS_REGISTRY[f"mvit::{name}"](program)
+def run_pass(program, run):
+    run(program)
     program.validate()
     return [op for op in program.functions["main"].operations if op.op_type != "const"]
 
@@ -203,7 +204,7 @@ def pad_and_convolve(padding, *, mode="constant", value=0.0, **conv):
 def test_padding_moves_into_the_convolution(build):
     bias = np.arange(3, dtype=np.float32)
     (conv,) = run_pass(
-        build(pad_and_convolve(SAME, pad_type="valid", bias=bias)), "merge_padding_into_conv"
+        build(pad_and_convolve(SAME, pad_type="valid", bias=bias)), merge_padding_into_conv
     )
     assert (conv.op_type, conv.name, conv.outputs[0].name) == ("conv", "result", "result")
     assert list(conv.pad.val) == [0, 1, 1, 2]
@@ -226,7 +227,7 @@ def test_groups_and_dilations_survive_the_merge(build):
             pad=[0, 0, 0, 0],
         )
 
-    (conv,) = run_pass(build(body), "merge_padding_into_conv")
+    (conv,) = run_pass(build(body), merge_padding_into_conv)
     assert (conv.groups.val, list(conv.dilations.val)) == (2, [2, 3])
     assert list(conv.pad.val) == [1, 1, 1, 1]
 
@@ -238,7 +239,7 @@ def test_one_padding_of_two_convolutions_moves_into_both(build):
         second = mb.conv(x=padded, weight=-WEIGHT, pad_type="valid")
         return mb.add(x=first, y=second)
 
-    operations = run_pass(build(body), "merge_padding_into_conv")
+    operations = run_pass(build(body), merge_padding_into_conv)
     assert [op.op_type for op in operations] == ["conv", "conv", "add"]
     assert all(list(op.pad.val) == [0, 1, 1, 2] for op in operations[:2])
 
@@ -255,7 +256,7 @@ def test_one_padding_of_two_convolutions_moves_into_both(build):
     ids=["reflected", "of ones", "before more padding of its own", "padded twice", "no conv"],
 )
 def test_other_padding_stays(body, build):
-    assert run_pass(build(body), "merge_padding_into_conv")[0].op_type == "pad"
+    assert run_pass(build(body), merge_padding_into_conv)[0].op_type == "pad"
 
 
 def test_padding_of_channels_stays(build):
@@ -264,7 +265,7 @@ def test_padding_of_channels_stays(build):
         weight = np.concatenate([WEIGHT, WEIGHT[:, :1]], axis=1)
         return mb.conv(x=padded, weight=weight, pad_type="valid")
 
-    assert run_pass(build(body), "merge_padding_into_conv")[0].op_type == "pad"
+    assert run_pass(build(body), merge_padding_into_conv)[0].op_type == "pad"
 
 
 def test_padding_that_is_used_elsewhere_stays(build):
@@ -272,7 +273,7 @@ def test_padding_that_is_used_elsewhere_stays(build):
         padded = mb.pad(x=x, pad=SAME, mode="constant", constant_val=0.0)
         return mb.conv(x=padded, weight=WEIGHT, pad_type="valid"), mb.relu(x=padded)
 
-    assert run_pass(build(body), "merge_padding_into_conv")[0].op_type == "pad"
+    assert run_pass(build(body), merge_padding_into_conv)[0].op_type == "pad"
 
 
 def test_padding_that_is_an_output_stays(build):
@@ -280,7 +281,7 @@ def test_padding_that_is_an_output_stays(build):
         padded = mb.pad(x=x, pad=SAME, mode="constant", constant_val=0.0)
         return mb.conv(x=padded, weight=WEIGHT, pad_type="valid"), padded
 
-    assert run_pass(build(body), "merge_padding_into_conv")[0].op_type == "pad"
+    assert run_pass(build(body), merge_padding_into_conv)[0].op_type == "pad"
 
 
 def constants(program):
@@ -299,7 +300,7 @@ def test_equal_small_constants_are_shared_and_different_ones_are_not(build):
     program = build(body)
     before = [op.inputs for op in program.functions["main"].operations if op.op_type != "const"]
     wanted = [{name: var.val for name, var in inputs.items()} for inputs in before]
-    operations = run_pass(program, "share_small_constants")
+    operations = run_pass(program, share_small_constants)
     found = [{name: var.val for name, var in op.inputs.items()} for op in operations]
     assert str(found) == str(wanted)
     values = [(op.outputs[0].dtype, str(op.val.val)) for op in constants(program)]
@@ -314,7 +315,7 @@ def test_a_shared_constant_of_a_list_input_is_kept(build):
         mean = mb.reduce_mean(x=x, axes=[1, 2, 3], keep_dims=True)
         return mb.add(x=mb.concat(values=[mean, other], axis=1), y=row)
 
-    operations = run_pass(build(body), "share_small_constants")
+    operations = run_pass(build(body), share_small_constants)
     assert [op.op_type for op in operations] == ["reduce_mean", "concat", "add"]
 
 
@@ -324,7 +325,7 @@ def test_large_constants_stay_weights(build):
         return mb.add(x=mb.mul(x=x, y=weight), y=weight.copy())
 
     program = build(body)
-    run_pass(program, "share_small_constants")
+    run_pass(program, share_small_constants)
     assert sum(np.size(op.val.val) == 50 for op in constants(program)) == 2
 
 

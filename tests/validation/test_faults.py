@@ -16,7 +16,7 @@ from faults.editor import PackageEditor
 from faults.planting import checkpoint_of, options_of, sound_package
 from foreign import new_path
 
-from mvit_coreml import MvitCoremlError, validate
+from mvit_coreml import MvitCoremlError, ValidateOptions, validate
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows import validate as stage
@@ -28,7 +28,7 @@ PICTURES = 2
 def conversions():
     """Convert each checkpoint once, however many packages are held against it."""
     made = {}
-    build = stage.build_package
+    build = stage.build_plain_package
 
     def build_once(checkpoint, options, folder):
         # Conversions are reproducible: what has no palettes is a base, where there is one for it.
@@ -38,11 +38,11 @@ def conversions():
         key = (id(checkpoint), options)
         if key not in made:
             made[key] = new_path()
-            shutil.move(build(checkpoint, options, folder).package, made[key])
+            shutil.move(build(checkpoint, options, folder).path, made[key])
         return BuiltOnce(made[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "build_package", build_once)
+        patch.setattr(stage, "build_plain_package", build_once)
         yield
 
 
@@ -50,7 +50,7 @@ def conversions():
 class BuiltOnce:
     """What ``validate`` reads of a built package."""
 
-    package: Path
+    path: Path
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def findings(request):
 
 
 def judge(base, path):
-    return validate(path, checkpoint_of(base), pictures=PICTURES)
+    return validate(path, checkpoint_of(base), options=ValidateOptions(pictures=PICTURES))
 
 
 def failed_gates(report):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from packages import converted, image, small_checkpoint
 
-from mvit_coreml import validate
+from mvit_coreml import ValidateOptions, validate
 from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.validation import pytorch_comparison
@@ -45,7 +45,7 @@ def test_the_reference_answers_once_as_far_as_its_answers_can_be_kept(
     first, second = judge.judge(target), judge.judge(target)
     assert first == second
     assert reference.asked == asked
-    report = validate(package.path, checkpoint, images, structure=False)
+    report = validate(package.path, checkpoint, images, ValidateOptions(structure=False))
     assert first.snr == pytest.approx(report.scores.snr, rel=1e-9)
     assert first.agreement == report.agreement["top1"]
 
@@ -56,7 +56,7 @@ def test_features_are_judged_by_their_ratio_alone() -> None:
     target = PackageTarget(Predictor(package.path, engine="portable"))
     images = [image((64, 64), seed) for seed in range(3)]
     found = Judge(ReferenceTarget(checkpoint, target.roles), images).judge(target)
-    report = validate(package.path, checkpoint, images, structure=False)
+    report = validate(package.path, checkpoint, images, ValidateOptions(structure=False))
     assert found.snr == pytest.approx(report.scores.snr, rel=1e-9)
     assert (found.agreement, found.kl, found.accuracy) == (None, None, None)
 
@@ -68,7 +68,7 @@ def test_segmenters_are_judged_by_their_pixels() -> None:
     images = [image((64, 64), seed) for seed in range(3)]
     reference = ReferenceTarget(checkpoint, target.roles, fit="pad")
     found = Judge(reference, images).judge(target)
-    report = validate(package.path, checkpoint, images, structure=False)
+    report = validate(package.path, checkpoint, images, ValidateOptions(structure=False))
     assert 0.05 < report.agreement["pixels"] < 0.999
     assert found.agreement == pytest.approx(report.agreement["pixels"], rel=1e-9)
     assert found.snr == pytest.approx(report.scores.snr, rel=1e-9)

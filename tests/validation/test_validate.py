@@ -20,7 +20,7 @@ from standins import enliven
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from mvit_coreml import build_model, load_checkpoint, prepare_for_export, validate
+from mvit_coreml import ValidateOptions, build_model, load_checkpoint, prepare_for_export, validate
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 from mvit_coreml.mil.interpreter import Runtime
@@ -101,14 +101,14 @@ def test_a_plain_conversion_of_a_transformers_model_passes(transformers_model, l
     package = plain_conversion(
         Wrapped(model, half, half, softmax=labels is not None), labels=labels
     )
-    report = validate(package, checkpoint, pictures=3)
+    report = validate(package, checkpoint, options=ValidateOptions(pictures=3))
     assert report.passed
     assert report.scores.snr > 40
     assert report.differences is None
     assert "another tool made the package: its parts are not compared one by one" in report.notes
     assert [gate.name for gate in report.gates] == ["snr", *["consistency"][: labels is not None]]
     with pytest.raises(InputError, match="--layers needs a package that mvit-coreml converted"):
-        validate(package, checkpoint, pictures=1, layers=True)
+        validate(package, checkpoint, options=ValidateOptions(pictures=1, layers=True))
 
 
 def test_a_timm_model_passes_and_fails_with_its_channels_in_the_wrong_order(tmp_path):
@@ -122,8 +122,12 @@ def test_a_timm_model_passes_and_fails_with_its_channels_in_the_wrong_order(tmp_
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     checkpoint = load_checkpoint(tmp_path)
     module = Wrapped(model, mean, std, softmax=False)
-    assert validate(plain_conversion(module), checkpoint, pictures=3).passed
-    report = validate(plain_conversion(module, color="BGR"), checkpoint, pictures=3)
+    assert validate(
+        plain_conversion(module), checkpoint, options=ValidateOptions(pictures=3)
+    ).passed
+    report = validate(
+        plain_conversion(module, color="BGR"), checkpoint, options=ValidateOptions(pictures=3)
+    )
     (gate,) = report.gates
     assert (gate.name, gate.passed) == ("snr", False)
 
@@ -138,7 +142,7 @@ def test_a_model_with_other_classes_is_one_line_of_error(transformers_model):
 
     package = plain_conversion(Fewer(model, half, half, softmax=False))
     with pytest.raises((PackageError, InputError)) as caught:
-        validate(package, checkpoint, pictures=1)
+        validate(package, checkpoint, options=ValidateOptions(pictures=1))
     assert "\n" not in str(caught.value)
 
 
@@ -159,7 +163,7 @@ def test_signal_to_noise_is_that_of_the_package_against_transformers(tmp_path):
     # The package's own metadata would resize the photos.
     editor = PackageEditor(path)
     editor.prepare(resize=None)
-    report = validate(editor.save(), checkpoint, PHOTOS, structure=False)
+    report = validate(editor.save(), checkpoint, PHOTOS, ValidateOptions(structure=False))
     assert report.scores.snr == pytest.approx(10 * np.log10(signal / noise), abs=0.05)
     assert report.outputs["logits"].snr == pytest.approx(report.scores.snr)
     assert (report.images, report.synthetic) == (len(PHOTOS), False)
@@ -170,7 +174,9 @@ def test_agreement_is_the_share_of_photos_with_the_same_class(transformers_model
     editor = PackageEditor(converted("mobilenet_v2")[0].path)
     # A bias that makes class 2 win every time.
     editor.change(editor.ops("linear")[0], "bias", lambda bias: bias + 1000 * (np.arange(7) == 2))
-    report = validate(editor.save(), unresized("mobilenet_v2"), PHOTOS, structure=False)
+    report = validate(
+        editor.save(), unresized("mobilenet_v2"), PHOTOS, ValidateOptions(structure=False)
+    )
     with torch.inference_mode():
         best = [int(model(2 * tensor(photo) - 1).logits.argmax()) for photo in PHOTOS]
     share = best.count(2) / len(best)
@@ -184,10 +190,14 @@ def test_agreement_is_the_share_of_photos_with_the_same_class(transformers_model
 def test_the_worst_output_of_a_feature_package_is_judged():
     checkpoint = small_checkpoint("mobilenet_v2")
     editor = PackageEditor(converted("mobilenet_v2", output="features")[0].path)
-    assert validate(editor.path, checkpoint, pictures=2, structure=False).passed
+    assert validate(
+        editor.path, checkpoint, options=ValidateOptions(pictures=2, structure=False)
+    ).passed
     # Only the pooled features are wrong, which come second.
     editor.ops("reduce_mean")[0].type = "reduce_max"
-    report = validate(editor.save(), checkpoint, pictures=2, structure=False)
+    report = validate(
+        editor.save(), checkpoint, options=ValidateOptions(pictures=2, structure=False)
+    )
     assert report.outputs["last_hidden_state"].snr > 30
     (gate,) = report.gates
     assert gate.name == "snr"
@@ -270,7 +280,7 @@ def test_a_report_names_both_sides_and_the_worst_photos(tmp_path):
         converted("mobilenet_v2")[0].path,
         small_checkpoint("mobilenet_v2"),
         names,
-        structure=False,
+        ValidateOptions(structure=False),
         progress=lambda done, total: steps.append((done, total)),
     )
     assert steps == [(done, 5) for done in range(1, 6)]
@@ -290,8 +300,7 @@ def test_synthetic_pictures_are_said_to_be_and_classes_on_them_are_not_judged():
     report = validate(
         converted("mobilenet_v2")[0].path,
         small_checkpoint("mobilenet_v2"),
-        structure=False,
-        pictures=2,
+        options=ValidateOptions(structure=False, pictures=2),
     )
     assert report.synthetic
     assert [gate.name for gate in report.gates] == ["snr", "consistency"]
@@ -304,4 +313,30 @@ def test_synthetic_pictures_are_said_to_be_and_classes_on_them_are_not_judged():
 def test_nothing_to_compare_is_an_error():
     path, checkpoint = converted("mobilenet_v2")[0].path, small_checkpoint("mobilenet_v2")
     with pytest.raises(InputError, match="there is no image to compare"):
-        validate(path, checkpoint, [], structure=False)
+        validate(path, checkpoint, [], ValidateOptions(structure=False))
+
+
+def test_images_in_memory_are_named_by_their_number_or_their_file(tmp_path):
+    package, _ = converted("mobilenet_v2")
+    pixels = PHOTOS[0]
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    images = [pixels, Image.fromarray(pixels), Image.open(tmp_path / "photo.png")]
+    report = validate(
+        package.path, small_checkpoint("mobilenet_v2"), images, ValidateOptions(structure=False)
+    )
+    assert sorted(result.image for result in report.worst) == ["image 0", "image 1", "photo.png"]
+
+
+def test_a_package_without_stored_options_is_judged_by_its_answers(tmp_path):
+    """As packages of older versions are."""
+    package, _ = converted("mobilenet_v2")
+    editor = PackageEditor(package.path)
+    del editor.spec.description.metadata.userDefined["mvit_coreml.options"]
+    path = editor.save()
+    checkpoint = small_checkpoint("mobilenet_v2")
+    report = validate(path, checkpoint, options=ValidateOptions(pictures=2))
+    assert report.passed
+    assert report.differences is None
+    assert any(note.startswith("an older mvit-coreml made the package") for note in report.notes)
+    with pytest.raises(InputError, match="--layers needs a package that mvit-coreml converted"):
+        validate(path, checkpoint, options=ValidateOptions(pictures=1, layers=True))

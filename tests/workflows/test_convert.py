@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from packages import converted, read_tree, small_checkpoint
+from packages import converted, image, read_tree, small_checkpoint
 
-from mvit_coreml import ConvertOptions, ImageProcessor, MvitCoremlError, convert
+from mvit_coreml import ConvertOptions, ImageProcessor, MvitCoremlError, convert, validate
 from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.errors import InputError
 from mvit_coreml.models.build_model import model_class
+from mvit_coreml.workflows import build_package
 from mvit_coreml.workflows.convert import default_destination
 from mvit_coreml.workflows.options import input_size
 
@@ -88,6 +89,8 @@ def test_the_defaults_are_six_bits_for_ios_17_in_half_precision():
         ("mobilevitv2-1.0.pt", "mobilevitv2-1.0.mlpackage"),
         ("model.safetensors", "model.mlpackage"),
         ("my-model", "my-model.mlpackage"),
+        ("weights.pth.tar", "weights.mlpackage"),
+        ("last.ckpt", "last.mlpackage"),
     ],
 )
 def test_a_package_is_named_after_its_checkpoint(name, expected):
@@ -131,7 +134,7 @@ def test_stages_are_told_in_order(tmp_path):
         tmp_path / "x.mlpackage",
         progress=stages.append,
     )
-    assert stages == [*["trace", "convert", "palettize", "write"] * 2, "validate"]
+    assert stages == [*["trace", "convert", "write"] * 2, "palettize", "validate"]
 
 
 def test_a_segmenter_says_how_photos_are_fitted():
@@ -149,6 +152,56 @@ def test_another_colour_order_is_taken_and_said():
     assert package.preprocessing["main"]["color_order"] == "RGB"
     package, _ = converted("mobilevit")
     assert not any("colour order" in note for note in package.notes)
+
+
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("mobilevitv2", {"bits": 4, "image_sizes": ((97, 65),)}),
+        ("mobilenet_v2", {"output": "features", "layers": (1, 2), "precision": "fp32"}),
+        ("mobilenet_v2", {"precision": "mixed", "fp32_operations": ("input_1",), "ios": 18}),
+        ("mobilenet_v2", {"ios": 18, "image_sizes": ((64, 64), (96, 64)), "fit": "stretch"}),
+    ],
+)
+def test_a_package_tells_the_options_it_was_made_with(family, options):
+    package, saved = converted(family, **options)
+    plain = replace(package.options, bits=None, color_order=None)
+    stored = ConvertOptions.from_json(saved.user_defined["mvit_coreml.options"])
+    assert stored == plain
+
+
+def test_palettized_segmenters_of_several_sizes_convert(tmp_path):
+    """Each function has maps of its own size."""
+    package = convert(
+        small_checkpoint("mobilenet_v2", SEGMENTER),
+        ConvertOptions(ios=18, image_sizes=((64, 64), (96, 96))),
+        tmp_path / "x.mlpackage",
+    )
+    assert package.parity.differences == ()
+    again = validate(package.path, small_checkpoint("mobilenet_v2", SEGMENTER))
+    assert again.differences == ()
+
+
+@pytest.mark.parametrize("images", [False, True], ids=["k-means", "fitted"])
+def test_a_program_is_traced_and_built_once(images, tmp_path, monkeypatch):
+    calls = []
+    for name in ("trace", "build_program"):
+        function = getattr(build_package, name)
+
+        def counted(*args, name=name, function=function, **kwargs):
+            calls.append(name)
+            return function(*args, **kwargs)
+
+        monkeypatch.setattr(build_package, name, counted)
+    photos = [image(seed=seed) for seed in range(16)] if images else None
+    convert(
+        small_checkpoint("mobilenet_v2"),
+        ConvertOptions(bits=4),
+        tmp_path / "x.mlpackage",
+        images=photos,
+        samples=2,
+    )
+    assert calls == ["trace", "build_program"]
 
 
 def test_notes_of_the_checkpoint_are_passed_on(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from packages import converted, small_checkpoint
 
-from mvit_coreml import validate
+from mvit_coreml import ValidateOptions, validate
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.coremltools_import import load_coremltools
 from mvit_coreml.mil.interpreter import Runtime
@@ -34,16 +34,24 @@ def test_both_engines_are_compared_output_by_output(monkeypatch: pytest.MonkeyPa
     package, _ = converted("mobilenet_v2", output="logits")
     checkpoint = small_checkpoint("mobilenet_v2")
     with pytest.raises(InputError, match="needs macOS"):
-        validate(package.path, checkpoint, engine="both", pictures=1)
+        validate(package.path, checkpoint, options=ValidateOptions(engine="both", pictures=1))
     monkeypatch.setattr("sys.platform", "darwin")
     monkeypatch.setattr(load_coremltools().models, "MLModel", OffsetModel)
-    report = validate(package.path, checkpoint, engine="both", structure=False, pictures=3)
+    report = validate(
+        package.path,
+        checkpoint,
+        options=ValidateOptions(engine="both", structure=False, pictures=3),
+    )
     assert report.engine == "coreml"
     assert report.engines is not None
     assert report.engines["logits"].max_error == pytest.approx(OFFSET, rel=1e-3)
     # Core ML is the one that is judged.
     assert report.outputs["logits"].max_error > OFFSET / 2
     assert not report.passed
-    alone = validate(package.path, checkpoint, engine="portable", structure=False, pictures=3)
+    alone = validate(
+        package.path,
+        checkpoint,
+        options=ValidateOptions(engine="portable", structure=False, pictures=3),
+    )
     assert alone.engines is None
     assert alone.passed

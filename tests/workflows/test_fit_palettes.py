@@ -14,7 +14,8 @@ from mvit_coreml import ConvertOptions, PaletteOptions, convert
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.export.atomic_package import package_size
-from mvit_coreml.workflows.fit_palettes import PaletteFitting, wants_fitting
+from mvit_coreml.workflows.choose_palettes import fits_palettes
+from mvit_coreml.workflows.fit_palettes import PaletteFitting
 
 COUNT = 20
 
@@ -57,7 +58,7 @@ def test_held_out_images_are_not_among_those_fitted_to(
 def test_fitting_beats_kmeans_at_equal_bits(fitting: PaletteFitting) -> None:
     found = fitting.fit(PaletteOptions(bits=4))
     assert found.quality.divergence < found.plain.divergence
-    plan, values = found.palettes
+    plan, values = found.palettes.plan, found.palettes.values
     assert plan.bit_widths == (4,)
     assert plan.asked == {"bits": 4}
     assert set(values.palettes) == {w.name for w in plan.weights if w.choice.bits is not None}
@@ -117,7 +118,7 @@ def test_an_unreadable_image_is_named(package: Path, images: list[Path], tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("options", "count", "wanted"),
+    ("options", "count", "expected"),
     [
         (PaletteOptions(bits=4), None, False),
         (PaletteOptions(bits=4), 15, False),
@@ -128,6 +129,8 @@ def test_an_unreadable_image_is_named(package: Path, images: list[Path], tmp_pat
         (PaletteOptions(plan=Path("plan.toml")), 16, False),
     ],
 )
-def test_when_palettes_are_fitted(options: PaletteOptions, count: int | None, wanted: bool) -> None:
+def test_when_palettes_are_fitted(
+    options: PaletteOptions, count: int | None, expected: bool
+) -> None:
     pictures = None if count is None else [image((SIZE, SIZE))] * count
-    assert wants_fitting(options, pictures) == wanted
+    assert fits_palettes(options, pictures) == expected

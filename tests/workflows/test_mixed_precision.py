@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from packages import small_checkpoint
 
-from mvit_coreml import Checkpoint, ConvertOptions, convert, validate
+from mvit_coreml import Checkpoint, ConvertOptions, ValidateOptions, convert, validate
 from mvit_coreml.errors import GateError
 from mvit_coreml.mil.package_reader import load_package
 
@@ -82,7 +82,7 @@ def test_a_mixed_package_is_compared_with_what_it_ought_to_be(
 ) -> None:
     path = tmp_path / "far.mlpackage"
     convert(far, ConvertOptions(precision="mixed", bits=None), path, check=False)
-    report = validate(path, far, pictures=2)
+    report = validate(path, far, options=ValidateOptions(pictures=2))
     assert report.differences == ()
     stored = load_package(path).metadata.user_defined["mvit_coreml.fp32_operations"]
     assert len(json.loads(stored)) == 2

@@ -11,7 +11,14 @@ import pytest
 from fitting import fitted_checkpoint, measure_once, write_images
 from packages import SavedPackage, converted, read_tree, small_checkpoint
 
-from mvit_coreml import ConvertOptions, PaletteOptions, convert, palettize_package, validate
+from mvit_coreml import (
+    ConvertOptions,
+    PaletteOptions,
+    ValidateOptions,
+    convert,
+    palettize_package,
+    validate,
+)
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export.atomic_package import finish_package
@@ -107,7 +114,11 @@ def test_without_a_checkpoint_the_package_itself_is_compared_with(
     plain: Path, tmp_path: Path
 ) -> None:
     found = palettize_package(plain, PaletteOptions(bits=8), tmp_path / "x.mlpackage").parity
-    truth = validate(tmp_path / "x.mlpackage", fitted_checkpoint(), pictures=6, structure=False)
+    truth = validate(
+        tmp_path / "x.mlpackage",
+        fitted_checkpoint(),
+        options=ValidateOptions(pictures=6, structure=False),
+    )
     assert found is not None
     assert found.source == "plain.mlpackage"
     # What half precision does is in one of them alone; palettes do more than that.
@@ -157,7 +168,7 @@ def test_a_promised_snr_is_that_of_the_saved_package(
         found.path,
         fitted_checkpoint(),
         [file for file in images if file.name in held_out],
-        structure=False,
+        ValidateOptions(structure=False),
     )
     assert report.scores.snr >= 12
     assert found.size < found.original_size

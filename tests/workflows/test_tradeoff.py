@@ -19,6 +19,7 @@ from mvit_coreml import (
     ConvertOptions,
     MobileNetV2Config,
     Tradeoff,
+    ValidateOptions,
     build_model,
     convert,
     measure_tradeoff,
@@ -121,7 +122,7 @@ def test_the_figures_are_those_of_the_package_that_the_plan_leads_to(
 ) -> None:
     options = ConvertOptions(plan=folder / "curve" / f"{name}.plan.toml")
     package = convert(checkpoint(), options, tmp_path / "again.mlpackage", check=False).path
-    report = validate(package, checkpoint(), judged(folder), structure=False)
+    report = validate(package, checkpoint(), judged(folder), ValidateOptions(structure=False))
     (point,) = (point for point in curve.points if point.name == name)
     assert point.size == size_of(package)
     assert point.snr == pytest.approx(report.scores.snr, rel=1e-9)
@@ -150,7 +151,12 @@ def test_the_reference_line_is_the_package_of_coremltools(
     model = coremltools.models.MLModel(str(plain), skip_model_load=True)
     model = optimize.palettize_weights(model, optimize.OptimizationConfig(config))
     model.save(str(tmp_path / "theirs.mlpackage"))
-    report = validate(tmp_path / "theirs.mlpackage", checkpoint(), judged(folder), structure=False)
+    report = validate(
+        tmp_path / "theirs.mlpackage",
+        checkpoint(),
+        judged(folder),
+        ValidateOptions(structure=False),
+    )
     (point,) = (point for point in curve.points if point.name == "uniform-2-coremltools")
     assert point.size == size_of(tmp_path / "theirs.mlpackage")
     assert point.snr == pytest.approx(report.scores.snr, rel=1e-9)

@@ -80,26 +80,29 @@ def command(arguments: _Arguments) -> None:
     The same images go through the package and through PyTorch. Exits with 3 when a gate fails.
     Works on packages of other tools too; without --images synthetic pictures are used.
     """
-    from mvit_coreml.workflows.validate import gate_message, validate
+    from mvit_coreml.workflows.validate import ValidateOptions, gate_message, validate
 
     arguments.check_report()
     checkpoint = arguments.load(arguments.against)
     photos = opt.read_images(arguments.images, arguments.limit)
     if photos is None and arguments.limit is not None:
         raise InputError("--limit chooses among photos; name them with --images")
+    options = ValidateOptions(
+        function=arguments.function,
+        engine=arguments.engine,
+        arithmetic=arguments.arithmetic,
+        color_order=arguments.color_order,
+        # A report shows the layers wherever that is possible.
+        layers=arguments.layers or (False if arguments.report is None else None),
+        bounds=arguments.bounds,
+        samples=arguments.report_samples,
+    )
     with ProgressLines() as progress:
         parity = validate(
             arguments.package,
             checkpoint,
             photos,
-            function=arguments.function,
-            engine=arguments.engine,
-            arithmetic=arguments.arithmetic,
-            color_order=arguments.color_order,
-            # A report shows the layers wherever that is possible.
-            layers=arguments.layers or (False if arguments.report is None else None),
-            bounds=arguments.bounds,
-            samples=arguments.report_samples,
+            options,
             progress=lambda done, total: progress.show(f"{done} of {total} images", done, total),
         )
     arguments.save_report(package=arguments.package, parity=parity, checkpoint=checkpoint)

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.compression.plan_file import values_path
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
-from mvit_coreml.export.atomic_package import SUFFIX, check_destination, publish, staging_folder
+from mvit_coreml.export.atomic_package import SUFFIX, check_destination, staging_folder
 from mvit_coreml.reports.report import build_report
 from mvit_coreml.reports.write_report import write_report
 from mvit_coreml.validation.gates import Gate
 from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 from mvit_coreml.workflows.build_package import Stage
+from mvit_coreml.workflows.choose_palettes import fits_palettes
 from mvit_coreml.workflows.convert import ConvertedPackage, convert
-from mvit_coreml.workflows.finishing import PICTURES_AFTER_CONVERSION, PLAN_SUFFIX
-from mvit_coreml.workflows.fit_palettes import held_out_images, wants_fitting
+from mvit_coreml.workflows.fit_palettes import held_out_images
+from mvit_coreml.workflows.publish_package import publish_with_plan
 from mvit_coreml.workflows.recipes.package_index import (
     Check,
     IndexEntry,
@@ -41,7 +41,12 @@ from mvit_coreml.workflows.recipes.package_index import (
     versions,
 )
 from mvit_coreml.workflows.recipes.recipe_file import Recipe, Tolerances
-from mvit_coreml.workflows.validate import gate_message, validate
+from mvit_coreml.workflows.validate import (
+    PICTURES_AFTER_CONVERSION,
+    ValidateOptions,
+    gate_message,
+    validate,
+)
 
 Outcome = Literal["built", "up to date", "failed", "error"]
 Progress = Callable[[Recipe, Literal["load"] | Stage], None]
@@ -273,7 +278,7 @@ class _Build:
                 entry = replace(entry, report=self.reports.place(recipe, self.folder))
             if not entry.passed and not self.keep_failed:
                 return replace(entry, path=None, plan=None)
-            _put_in_place(package, destination)
+            publish_with_plan(package.path, destination, package.plan, package.options.plan)
         return entry
 
     def reported(self, recipe: Recipe, entry: IndexEntry, inputs: RecipeInputs) -> IndexEntry:
@@ -396,24 +401,6 @@ def _shortfalls(recipe: Recipe, package: ConvertedPackage, checks: Sequence[Chec
     return "; ".join(parts) or None
 
 
-def _put_in_place(package: ConvertedPackage, destination: Path) -> None:
-    """Move a finished package, and its plan with its values, where they belong.
-
-    A plan that the recipe gave and that lies there already stays as it is.
-    """
-    place = destination.with_suffix(PLAN_SUFFIX)
-    given = package.options.plan
-    is_given = given is not None and place.exists() and place.samefile(given)
-    if package.plan is not None and not is_given:
-        values = values_path(package.plan)
-        if values.is_file():
-            values.replace(values_path(place))
-        else:
-            values_path(place).unlink(missing_ok=True)
-        package.plan.replace(place)
-    publish(package.path, destination)
-
-
 def validate_again(
     package: Path, checkpoint: Checkpoint, recipe: Recipe, images: Sequence[Any] | None
 ) -> ParityReport:
@@ -421,16 +408,18 @@ def validate_again(
 
     That is, on images that its palettes were not fitted to.
     """
-    if images is not None and wants_fitting(recipe.options, images):
+    if images is not None and fits_palettes(recipe.options, images):
         images = held_out_images(images)
     return validate(
         package,
         checkpoint,
         images,
-        color_order=recipe.options.color_order,
-        layers=None,
-        pictures=PICTURES_AFTER_CONVERSION,
-        samples=REPORT_SAMPLES,
+        ValidateOptions(
+            color_order=recipe.options.color_order,
+            layers=None,
+            pictures=PICTURES_AFTER_CONVERSION,
+            samples=REPORT_SAMPLES,
+        ),
     )
 
 

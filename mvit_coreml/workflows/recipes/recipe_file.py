@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from mvit_coreml.compression.promise import Promise, parse_size
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OutputKind
-from mvit_coreml.workflows.finishing import PLAN_SUFFIX
 from mvit_coreml.workflows.options import ConvertOptions
+from mvit_coreml.workflows.publish_package import PLAN_SUFFIX
 
 SUFFIX = ".toml"
 

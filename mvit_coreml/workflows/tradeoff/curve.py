@@ -8,7 +8,7 @@ from typing import Literal
 
 from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.evaluation.accuracy import Metric, Share
-from mvit_coreml.workflows.palettization import Palettes
+from mvit_coreml.workflows.choose_palettes import Palettes
 
 PlanKind = Literal["none", "uniform", "mixed"]
 PaletteKind = Literal["none", "kmeans", "fitted", "tuned", "coremltools"]

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.compression.apply_plan import uniform_reasons
 from mvit_coreml.compression.calibration.tuner import FEWEST_IMAGES
 from mvit_coreml.compression.coremltools_palettes import (
     missing_requirement,
     palettize_by_coremltools,
 )
 from mvit_coreml.compression.palettized_weight import BLOCKWISE_IOS, UNCOMPRESSED, Choice
-from mvit_coreml.compression.plan import PlanValues, Scalar, make_plan
+from mvit_coreml.compression.plan import Scalar
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.evaluation.accuracy import read_dataset
 from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
@@ -31,10 +30,15 @@ from mvit_coreml.export.atomic_package import SUFFIX, package_size
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.validation.pytorch_comparison import Judge, Judgement
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
-from mvit_coreml.workflows.build_package import PackageBuilder
+from mvit_coreml.workflows.build_package import build_plain_package, palettize_plain
+from mvit_coreml.workflows.choose_palettes import (
+    Palettes,
+    asked_for,
+    grouped_choices,
+    uniform_palettes,
+)
 from mvit_coreml.workflows.fit_palettes import PaletteFitting
 from mvit_coreml.workflows.options import ConvertOptions, fill_in, fit_of
-from mvit_coreml.workflows.palettization import Palettes, asked_for
 from mvit_coreml.workflows.tradeoff.curve import (
     PaletteKind,
     PlanKind,
@@ -187,9 +191,8 @@ class _Measurement:
         self.checkpoint, self.folder, self.progress = checkpoint, folder, progress
         self.stage = ""
         self._begin("prepare")
-        self.builder = PackageBuilder(checkpoint, options, images=images, folder=folder)
-        self.options = self.builder.options
-        self.plain = self.builder.plain(folder / "plain").package
+        self.built = build_plain_package(checkpoint, options, folder / "plain", images=images)
+        self.options, self.plain = self.built.options, self.built.path
         self.fitting = PaletteFitting(
             self.plain, images, source_sha256=checkpoint.provenance.sha256, progress=self._detail
         )
@@ -307,7 +310,7 @@ class _Measurement:
             yield _Task(f"uniform-{width}-coremltools", "uniform", "coremltools", make, width)
         for kind, minutes in kinds.items():
             for width in bits:
-                choices, asked = self.fitting.uniform(width), asked_for(width, 0)
+                choices, asked = grouped_choices(self.fitting.infos, width), asked_for(width)
                 make = partial(self._make_fitted, choices, asked, minutes)
                 yield _Task(f"uniform-{width}-{kind}", "uniform", kind, make, width)
         self._begin("sensitivity")
@@ -323,16 +326,13 @@ class _Measurement:
                 yield _Task(f"mixed-{number}-{kind}", "mixed", kind, make)
 
     def _make_kmeans(self, bits: int, folder: Path) -> tuple[Path, Palettes]:
-        plan = make_plan(
+        palettes = uniform_palettes(
             self.fitting.weights,
-            self.fitting.uniform(bits),
+            bits,
             ios=self.options.ios,
             source_sha256=self.checkpoint.provenance.sha256,
-            asked=asked_for(bits, 0),
-            reasons=uniform_reasons(self.fitting.infos),
         )
-        palettes = plan, PlanValues()
-        return self.builder.build(folder, palettes).package, palettes
+        return palettize_plain(self.built, palettes, folder), palettes
 
     def _make_coremltools(self, bits: int, folder: Path) -> tuple[Path, None]:
         package = folder / f"coremltools{SUFFIX}"
@@ -350,7 +350,7 @@ class _Measurement:
         tuned = tuner.tune(choices, minutes, lambda detail: self._detail("tune", detail))
         tuning: dict[str, Scalar] = {} if minutes is None else {"tune_minutes": minutes}
         palettes = self.fitting.palettes(choices, tuned, {**asked, **tuning})
-        return self.builder.build(folder, palettes).package, palettes
+        return palettize_plain(self.built, palettes, folder), palettes
 
     def _measure(self, task: _Task) -> None:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
@@ -361,8 +361,8 @@ class _Measurement:
             judgement = self.judge.judge(self._target(package))
             size = package_size(package)
         if palettes is not None:
-            plan = palettes[0].with_measured(**_measured(size, judgement, len(self.judge.images)))
-            palettes = plan, palettes[1]
+            measured = _measured(size, judgement, len(self.judge.images))
+            palettes = replace(palettes, plan=palettes.plan.with_measured(**measured))
         self.points.append(
             TradeoffPoint(
                 name=task.name,
@@ -381,7 +381,7 @@ class _Measurement:
         )
 
     def _average(self, palettes: Palettes | None) -> float:
-        choices = {} if palettes is None else palettes[0].choices
+        choices = {} if palettes is None else palettes.plan.choices
         infos = self.fitting.infos
         stored = sum(
             info.elements * (choices.get(info.name, UNCOMPRESSED).bits or info.element_bits)

@@ -77,7 +77,7 @@ def write_tradeoff(
             (made / name).write_bytes(content)
         for point in tradeoff.points:
             if point.applied is not None:
-                plan, values = point.applied
+                plan, values = point.applied.plan, point.applied.values
                 write_plan(plan, made / f"{point.name}{PLAN_SUFFIX}", values)
         publish(made, folder)
 

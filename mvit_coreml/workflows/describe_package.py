@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan import PalettizationPlan
 from mvit_coreml.export import metadata as meta
@@ -15,30 +16,61 @@ from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.workflows.options import ConvertOptions, fit_of
 
 
-def describe(
+def describe_package(
+    spec: Any,
     checkpoint: Checkpoint,
     options: ConvertOptions,
     labels: Sequence[str],
     outputs: Sequence[Output],
     preprocessing: dict[str, dict[str, Any]],
-    plan: PalettizationPlan | None,
-) -> meta.PackageMetadata:
-    """Collect the metadata of a package.
+) -> None:
+    """Write the metadata of a package without palettes into its specification.
 
     Args:
+        spec: a ``Model`` protobuf message, of one function or several.
         checkpoint: what is converted.
         options: with every default filled in.
         labels: unique class names.
         outputs: of the package.
         preprocessing: function name to how a photo becomes its input.
-        plan: of the palettes, ``None`` without.
     """
     source = checkpoint.provenance
     owner = source.name.split("/")[0] if "/" in source.name else "unknown"
-    known = _published_license(source.name) if "/" in source.name else None
+    known = {entry.id: entry.license for entry in CATALOGUE}.get(source.name)
+    metadata = spec.description.metadata
+    metadata.author = options.author or owner
+    metadata.license = options.license or known or "not stated; see the source checkpoint"
+    metadata.shortDescription = options.description or (
+        f"{_FAMILY_NAMES[checkpoint.family]} for {checkpoint.task.replace('-', ' ')}, "
+        f"converted from {source.name}."
+    )
+    metadata.versionString = options.version
+    # coremltools stamps the date, which would make every package differ.
+    metadata.userDefined.pop("com.github.apple.coremltools.conversion_date", None)
+    for key, value in _user_defined(checkpoint, options, labels, preprocessing).items():
+        metadata.userDefined[key] = value
     sizes = " or ".join(
         f"{image['width']}x{image['height']} pixels" for image in preprocessing.values()
     )
+    described = {output.name: output.description for output in outputs}
+    for function in spec.description.functions or [spec.description]:
+        for feature in function.input:
+            feature.shortDescription = (
+                f"Photo of {sizes}, brought to that size by {_FITS[fit_of(options)]}; "
+                "colour order and scaling are built in."
+            )
+        for feature in function.output:
+            feature.shortDescription = described[feature.name]
+
+
+def _user_defined(
+    checkpoint: Checkpoint,
+    options: ConvertOptions,
+    labels: Sequence[str],
+    preprocessing: dict[str, dict[str, Any]],
+) -> dict[str, str]:
+    """Return the preview's keys and those of this project."""
+    source = checkpoint.provenance
     own = {
         "task": checkpoint.task,
         "output": options.output or "",
@@ -51,10 +83,9 @@ def describe(
         "versions": json.dumps(
             {name: version(name) for name in ("mvit-coreml", "coremltools", "torch")}
         ),
+        "options": options.to_json(),
         "preprocessing": json.dumps(preprocessing),
     }
-    if plan is not None:
-        own |= palette_metadata(plan)
     if options.precision == "mixed":
         own["fp32_operations"] = json.dumps(options.fp32_operations)
     preview = {}
@@ -62,24 +93,7 @@ def describe(
         preview = meta.preview(checkpoint.task, labels)
     elif options.output != "features":
         own["labels"] = json.dumps(list(labels), ensure_ascii=False)
-    return meta.PackageMetadata(
-        author=options.author or owner,
-        license=options.license or known or "not stated; see the source checkpoint",
-        description=options.description
-        or f"{_FAMILY_NAMES[checkpoint.family]} for {checkpoint.task.replace('-', ' ')}, "
-        f"converted from {source.name}.",
-        version=options.version,
-        input_description=f"Photo of {sizes}, brought to that size by {_FITS[fit_of(options)]}; "
-        "colour order and scaling are built in.",
-        outputs=outputs,
-        user_defined=preview | {meta.KEY_PREFIX + key: value for key, value in own.items()},
-    )
-
-
-def _published_license(name: str) -> str | None:
-    from mvit_coreml.checkpoints.catalogue import CATALOGUE
-
-    return next((entry.license for entry in CATALOGUE if entry.id == name), None)
+    return preview | {meta.KEY_PREFIX + key: value for key, value in own.items()}
 
 
 def palette_metadata(plan: PalettizationPlan) -> dict[str, str]:
