@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.errors import InputError, PackageError
@@ -20,7 +20,6 @@ from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Engine, Predictor
 from mvit_coreml.mil.program import Package
 from mvit_coreml.preprocessing.image_processor import ColorOrder
-from mvit_coreml.validation.operation_precision import LayerError
 from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_target
 from mvit_coreml.validation.structure_comparison import (
     Difference,
@@ -30,6 +29,9 @@ from mvit_coreml.validation.structure_comparison import (
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import build_plain_package
 from mvit_coreml.workflows.options import ConvertOptions, fill_in, input_size
+
+if TYPE_CHECKING:
+    from mvit_coreml.validation.operation_precision import LayerError
 
 # Synthetic pictures that a fresh package is validated with.
 PICTURES_AFTER_CONVERSION = 6

@@ -76,11 +76,11 @@ def test_k_means_of_coremltools_works_afterwards(source: Path, tmp_path: Path) -
 
 def test_frameworks_that_others_import_meanwhile_are_not_kept_from_them(tmp_path: Path) -> None:
     """Only import statements of coremltools itself are refused."""
-    (tmp_path / "executorch.py").write_text("import sklearn\n")
+    (tmp_path / "torchaudio.py").write_text("import sklearn\n")
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]);"
         "from mvit_coreml.export.coremltools_import import load_coremltools;"
-        "load_coremltools(); print('sklearn' in sys.modules, 'executorch' in sys.modules)"
+        "load_coremltools(); print('sklearn' in sys.modules, 'torchaudio' in sys.modules)"
     )
     pytest.importorskip("sklearn")
     assert run(script, tmp_path) == ["True True"]
