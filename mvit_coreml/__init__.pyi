@@ -23,14 +23,14 @@ from .reports.write_report import write_report as write_report
 from .validation.pytorch_comparison import ParityReport as ParityReport
 from .workflows.convert import ConvertedPackage as ConvertedPackage
 from .workflows.convert import convert as convert
+from .workflows.measure_tradeoff import Tradeoff as Tradeoff
+from .workflows.measure_tradeoff import measure_tradeoff as measure_tradeoff
 from .workflows.options import ConvertOptions as ConvertOptions
 from .workflows.options import PaletteOptions as PaletteOptions
 from .workflows.palettize import PalettizedPackage as PalettizedPackage
 from .workflows.palettize import palettize_package as palettize_package
-from .workflows.tradeoff.curve import Tradeoff as Tradeoff
-from .workflows.tradeoff.measure_tradeoff import measure_tradeoff as measure_tradeoff
-from .workflows.tradeoff.write_tradeoff import write_tradeoff as write_tradeoff
 from .workflows.validate import ValidateOptions as ValidateOptions
 from .workflows.validate import validate as validate
+from .workflows.write_tradeoff import write_tradeoff as write_tradeoff
 
 __version__: str

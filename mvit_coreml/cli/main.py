@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from mvit_coreml.cli.options import OUTPUT_KINDS, TYPED
+from mvit_coreml.cli.arguments import OUTPUT_KINDS, TYPED
 from mvit_coreml.errors import MvitCoremlError
 
 # Command to its line in the overview; dashes are underscores in the file's name.

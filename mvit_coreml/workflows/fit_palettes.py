@@ -24,13 +24,13 @@ from mvit_coreml.compression.allocation.mixed_bits import (
 from mvit_coreml.compression.allocation.package_sizes import PackageSizes
 from mvit_coreml.compression.allocation.sensitivity import Sensitivity, measure_sensitivity
 from mvit_coreml.compression.apply_plan import uniform_reasons
-from mvit_coreml.compression.calibration.answer_quality import (
+from mvit_coreml.compression.calibration.differentiable import (
+    DifferentiableFunction,
     Quality,
     combined_snr,
     compare_scores,
     scores,
 )
-from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.compression.calibration.tuner import (
     Calibration,
     Tuned,

@@ -17,7 +17,7 @@ from packages import small_checkpoint
 from PIL import Image
 
 from mvit_coreml.cli import cli
-from mvit_coreml.workflows.recipes import build_recipes as recipe_build
+from mvit_coreml.workflows import build_recipes as recipe_build
 
 README = Path(__file__).resolve().parents[2] / "convert" / "README.md"
 GOOD = 'source = "owner/net"\noutput_kind = "logits"\nbits = "none"\n'

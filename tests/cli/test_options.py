@@ -10,8 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from mvit_coreml.cli.main import _in_todays_spelling
-from mvit_coreml.cli.options import (
+from mvit_coreml.cli.arguments import (
     OUTPUT_KINDS,
     CheckpointArguments,
     JsonArguments,
@@ -21,6 +20,7 @@ from mvit_coreml.cli.options import (
     option,
     takes,
 )
+from mvit_coreml.cli.main import _in_todays_spelling
 from mvit_coreml.export.output_heads import OutputKind
 
 

@@ -17,8 +17,8 @@ from mvit_coreml import ConvertOptions, Tradeoff
 from mvit_coreml.cli import cli
 from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.evaluation.accuracy import Share
-from mvit_coreml.workflows.tradeoff import measure_tradeoff as tradeoff_measurement
-from mvit_coreml.workflows.tradeoff.curve import TradeoffPoint, WeightSensitivity
+from mvit_coreml.workflows import measure_tradeoff as tradeoff_measurement
+from mvit_coreml.workflows.measure_tradeoff import TradeoffPoint, WeightSensitivity
 
 
 def curve() -> Tradeoff:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from functions import function_of, parameter_names, pictures, small
 
-from mvit_coreml.compression.calibration.answer_quality import (
+from mvit_coreml.compression.calibration.differentiable import (
     Quality,
     combined_snr,
     compare_scores,

@@ -9,8 +9,11 @@ from functions import function_of, parameter_names, pictures, small
 from torch import Tensor
 
 from mvit_coreml.compression.calibration import fine_tuning as module
-from mvit_coreml.compression.calibration.answer_quality import compare_scores, scores
-from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
+from mvit_coreml.compression.calibration.differentiable import (
+    DifferentiableFunction,
+    compare_scores,
+    scores,
+)
 from mvit_coreml.compression.calibration.fine_tuning import FineTuner, random_views
 from mvit_coreml.compression.calibration.reconstruction import TunedWeights
 from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights

@@ -28,8 +28,12 @@ from torch.nn import functional as F
 from mvit_coreml import ConvertOptions, convert, load_checkpoint
 from mvit_coreml.compression.apply_plan import apply_plan
 from mvit_coreml.compression.calibration import reconstruction
-from mvit_coreml.compression.calibration.answer_quality import Quality, compare_scores, scores
-from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
+from mvit_coreml.compression.calibration.differentiable import (
+    DifferentiableFunction,
+    Quality,
+    compare_scores,
+    scores,
+)
 from mvit_coreml.compression.calibration.gptq import palettize_layer
 from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
 from mvit_coreml.compression.calibration.reconstruction import (

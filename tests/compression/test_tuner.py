@@ -13,7 +13,7 @@ from functions import function_of, pictures, small
 from torch import Tensor
 
 from mvit_coreml.compression.calibration import tuner as tuning
-from mvit_coreml.compression.calibration.answer_quality import Quality
+from mvit_coreml.compression.calibration.differentiable import Quality
 from mvit_coreml.compression.calibration.reconstruction import TunedWeights
 from mvit_coreml.compression.calibration.tuner import Calibration, Tuned, Tuner, split_images
 from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights

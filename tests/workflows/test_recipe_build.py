@@ -18,15 +18,15 @@ from PIL import Image
 
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError, InputError
-from mvit_coreml.workflows.options import ConvertOptions
-from mvit_coreml.workflows.recipes import build_recipes as recipe_build
-from mvit_coreml.workflows.recipes.build_recipes import (
+from mvit_coreml.workflows import build_recipes as recipe_build
+from mvit_coreml.workflows.build_recipes import (
     RecipeReports,
     RecipeResult,
     build_recipes,
 )
-from mvit_coreml.workflows.recipes.package_index import recipe_inputs
-from mvit_coreml.workflows.recipes.recipe_file import Recipe, Tolerances
+from mvit_coreml.workflows.options import ConvertOptions
+from mvit_coreml.workflows.package_index import recipe_inputs
+from mvit_coreml.workflows.recipe_file import Recipe, Tolerances
 
 LOGITS = ConvertOptions(bits=None, output="logits")
 RECIPES = (

@@ -13,10 +13,10 @@ from hub_cache import publish_stand_in
 from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError
+from mvit_coreml.workflows import recipe_file as module
+from mvit_coreml.workflows.build_recipes import build_recipes
 from mvit_coreml.workflows.options import ConvertOptions
-from mvit_coreml.workflows.recipes import recipe_file as module
-from mvit_coreml.workflows.recipes.build_recipes import build_recipes
-from mvit_coreml.workflows.recipes.recipe_file import Recipe, Tolerances, find_recipes, read_recipe
+from mvit_coreml.workflows.recipe_file import Recipe, Tolerances, find_recipes, read_recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "convert"
 README = (FOLDER / "README.md").read_text(encoding="utf-8")

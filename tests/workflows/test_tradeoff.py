@@ -30,7 +30,7 @@ from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.targets import PackageTarget
 from mvit_coreml.export.coremltools_import import load_coremltools
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.workflows.tradeoff import measure_tradeoff as tradeoff_measurement
+from mvit_coreml.workflows import measure_tradeoff as tradeoff_measurement
 
 LABELS = ("ant", "bee", "cat", "dog", "elk")
 

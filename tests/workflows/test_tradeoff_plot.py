@@ -9,8 +9,8 @@ import pytest
 
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.accuracy import Share
-from mvit_coreml.workflows.tradeoff.curve import Tradeoff, TradeoffPoint
-from mvit_coreml.workflows.tradeoff.write_tradeoff import plot_tradeoff, write_tradeoff
+from mvit_coreml.workflows.measure_tradeoff import Tradeoff, TradeoffPoint
+from mvit_coreml.workflows.write_tradeoff import plot_tradeoff, write_tradeoff
 
 SVG = "{http://www.w3.org/2000/svg}"
 LINK = "{http://www.w3.org/1999/xlink}href"

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mvit_coreml.cli import options as opt
+from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import echo_json, table
 from mvit_coreml.cli.progress import ProgressLines
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:
-    from mvit_coreml.workflows.recipes.build_recipes import RecipeResult
-    from mvit_coreml.workflows.recipes.package_index import IndexEntry
-    from mvit_coreml.workflows.recipes.recipe_file import Recipe
+    from mvit_coreml.workflows.build_recipes import RecipeResult
+    from mvit_coreml.workflows.package_index import IndexEntry
+    from mvit_coreml.workflows.recipe_file import Recipe
 
 _EXAMPLES = """\b
 Examples:
@@ -83,8 +83,8 @@ def command(arguments: _Arguments) -> None:
     folders of them. What a failure or an interruption leaves undone, the next build does. Exits
     with 3 when a package fails a gate or a tolerance, else with 2 when one could not be built.
     """
-    from mvit_coreml.workflows.recipes.build_recipes import RecipeReports, build_recipes
-    from mvit_coreml.workflows.recipes.recipe_file import find_recipes
+    from mvit_coreml.workflows.build_recipes import RecipeReports, build_recipes
+    from mvit_coreml.workflows.recipe_file import find_recipes
 
     read = find_recipes(arguments.recipes)
     for hint in (hint for recipe in read for hint in recipe.hints):
@@ -179,7 +179,7 @@ def _agreement(entry: IndexEntry) -> str:
 
 
 def _raise_failures(results: Sequence[RecipeResult], folder: Path) -> None:
-    from mvit_coreml.workflows.recipes.package_index import INDEX_NAME
+    from mvit_coreml.workflows.package_index import INDEX_NAME
 
     failed = [result for result in results if result.outcome == "failed"]
     broken = [result for result in results if result.outcome == "error"]

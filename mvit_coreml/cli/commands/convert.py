@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mvit_coreml.cli import options as opt
+from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import (
     echo_json,
     outcome_rows,

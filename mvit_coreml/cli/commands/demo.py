@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mvit_coreml.cli import options as opt
+from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import echo_json, table
 from mvit_coreml.cli.progress import ProgressLines
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import click
 
 from mvit_coreml.checkpoints.catalogue import CATALOGUE, CatalogueEntry, find
-from mvit_coreml.cli import options as opt
+from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import echo_json, table
 
 _EXAMPLES = """\b

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mvit_coreml.cli import options as opt
+from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import (
     echo_json,
     outcome_rows,

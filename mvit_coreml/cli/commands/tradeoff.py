@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mvit_coreml.cli import options as opt
+from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import echo_json, table
 from mvit_coreml.cli.progress import ProgressLines
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
-    from mvit_coreml.workflows.tradeoff.curve import Tradeoff, TradeoffPoint
+    from mvit_coreml.workflows.measure_tradeoff import Tradeoff, TradeoffPoint
 
 _EXAMPLES = """\b
 Examples:
@@ -99,9 +99,9 @@ def command(arguments: _Arguments) -> None:
     and run on photos that no palette was fitted to. Ctrl-C prints what was measured by then;
     while a plan is tuned it ends that tuning.
     """
+    from mvit_coreml.workflows.measure_tradeoff import measure_tradeoff
     from mvit_coreml.workflows.options import ConvertOptions
-    from mvit_coreml.workflows.tradeoff.measure_tradeoff import measure_tradeoff
-    from mvit_coreml.workflows.tradeoff.write_tradeoff import (
+    from mvit_coreml.workflows.write_tradeoff import (
         check_folder,
         tradeoff_document,
         write_tradeoff,

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvit_coreml.compression.calibration.answer_quality import divergence
 from mvit_coreml.compression.calibration.differentiable import (
     DifferentiableFunction,
     Execution,
     Schedule,
+    divergence,
 )
 from mvit_coreml.compression.calibration.fisher import fisher_diagonal, row_weights
 from mvit_coreml.compression.calibration.gptq import palettize_layer

@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from mvit_coreml.compression.calibration.answer_quality import divergence, scores
-from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
+from mvit_coreml.compression.calibration.differentiable import (
+    DifferentiableFunction,
+    divergence,
+    scores,
+)
 from mvit_coreml.compression.calibration.reconstruction import TunedWeights
 from mvit_coreml.compression.palettized_weight import PalettizedWeight
 from mvit_coreml.mil.parallel import parallel_map

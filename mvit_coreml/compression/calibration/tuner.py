@@ -10,8 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mvit_coreml.compression.calibration.answer_quality import Quality, compare_scores, scores
-from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
+from mvit_coreml.compression.calibration.differentiable import (
+    DifferentiableFunction,
+    Quality,
+    compare_scores,
+    scores,
+)
 from mvit_coreml.compression.calibration.fine_tuning import FineTuner, random_views
 from mvit_coreml.compression.calibration.fisher import fisher_diagonal
 from mvit_coreml.compression.calibration.linear_layers import find_layers

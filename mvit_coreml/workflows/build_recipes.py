@@ -29,8 +29,7 @@ from mvit_coreml.workflows.build_package import Stage
 from mvit_coreml.workflows.choose_palettes import fits_palettes
 from mvit_coreml.workflows.convert import ConvertedPackage, convert
 from mvit_coreml.workflows.fit_palettes import held_out_images
-from mvit_coreml.workflows.publish_package import publish_with_plan
-from mvit_coreml.workflows.recipes.package_index import (
+from mvit_coreml.workflows.package_index import (
     Check,
     IndexEntry,
     PackageIndex,
@@ -40,7 +39,8 @@ from mvit_coreml.workflows.recipes.package_index import (
     tree_sha256,
     versions,
 )
-from mvit_coreml.workflows.recipes.recipe_file import Recipe, Tolerances
+from mvit_coreml.workflows.publish_package import publish_with_plan
+from mvit_coreml.workflows.recipe_file import Recipe, Tolerances
 from mvit_coreml.workflows.validate import (
     PICTURES_AFTER_CONVERSION,
     ValidateOptions,
@@ -140,7 +140,7 @@ def build_recipes(
 
     Args:
         recipes: see
-            :func:`~mvit_coreml.workflows.recipes.recipe_file.find_recipes`; names must differ.
+            :func:`~mvit_coreml.workflows.recipe_file.find_recipes`; names must differ.
         folder: for the packages and their index; made if it is missing.
         force: build what is up to date as well.
         keep_going: go on with the other recipes after a failure.

@@ -5,28 +5,26 @@ Each package is made, saved, and judged as it lies on disk.
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.calibration.tuner import FEWEST_IMAGES
-from mvit_coreml.compression.coremltools_palettes import (
-    missing_requirement,
-    palettize_by_coremltools,
-)
 from mvit_coreml.compression.palettized_weight import BLOCKWISE_IOS, UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import Scalar
 from mvit_coreml.errors import GateError, InputError
-from mvit_coreml.evaluation.accuracy import read_dataset
+from mvit_coreml.evaluation.accuracy import Metric, Share, read_dataset
 from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
 from mvit_coreml.evaluation.read_metadata import read_preparation
 from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
 from mvit_coreml.export.atomic_package import SUFFIX, package_size
+from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.validation.pytorch_comparison import Judge, Judgement
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
@@ -39,13 +37,112 @@ from mvit_coreml.workflows.choose_palettes import (
 )
 from mvit_coreml.workflows.fit_palettes import PaletteFitting
 from mvit_coreml.workflows.options import ConvertOptions, fill_in, fit_of
-from mvit_coreml.workflows.tradeoff.curve import (
-    PaletteKind,
-    PlanKind,
-    Tradeoff,
-    TradeoffPoint,
-    WeightSensitivity,
-)
+
+PlanKind = Literal["none", "uniform", "mixed"]
+PaletteKind = Literal["none", "kmeans", "fitted", "tuned", "coremltools"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TradeoffPoint:
+    """One saved package, and what it was found to do.
+
+    Attributes:
+        name: different from all others, and good for a file: ``uniform-4-fitted``.
+        plan: the same bits for all weights, bits shared out by sensitivity, or no palettes.
+        palettes: found by k-means alone, fitted to images, tuned on top of that, or by
+            coremltools' ``palettize_weights``.
+        bits: of a uniform plan.
+        average_bits: of an element of all palettizable weights, 16 or 32 where they stay as they
+            are; ``None`` for coremltools.
+        size: sum of the sizes of the package's files, in bytes.
+        snr: signal-to-noise ratio of the scores in dB.
+        agreement: share of the images, or of a segmenter's pixels, with the reference's class;
+            ``None`` without classes.
+        kl: mean Kullback-Leibler divergence of a classifier's probabilities in nats, else ``None``.
+        accuracy: main figure on the labelled images, ``None`` without them.
+        seconds: that making the package took, from the traced model on; coremltools begins with
+            the saved package without palettes.
+        applied: the plan and its values, ``None`` where there is none.
+    """
+
+    name: str
+    plan: PlanKind
+    palettes: PaletteKind
+    bits: int | None
+    average_bits: float | None
+    size: int
+    snr: float
+    agreement: float | None
+    kl: float | None
+    accuracy: Share | None
+    seconds: float
+    applied: Palettes | None = field(repr=False, compare=False)
+
+    @property
+    def series(self) -> str:
+        """The curve that it belongs to, in words."""
+        if self.palettes == "none":
+            return "no palettes"
+        if self.palettes == "coremltools":
+            return "coremltools"
+        if self.palettes == "kmeans":
+            return "k-means"
+        return f"{'mixed bits, ' if self.plan == 'mixed' else ''}{self.palettes}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightSensitivity:
+    """What a weight's palettes do to the answers while all others stay as they are.
+
+    Attributes:
+        name: of the weight.
+        elements: number of its elements.
+        noise: choice to the divergence of the answers: in nats for classes, for features the
+            squared error relative to the signal.
+    """
+
+    name: str
+    elements: int
+    noise: Mapping[Choice, float]
+
+    @property
+    def worst(self) -> float:
+        """The largest of the divergences."""
+        return max(self.noise.values(), default=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tradeoff:
+    """The size-quality curve of a checkpoint.
+
+    Attributes:
+        source: name of the checkpoint.
+        ios: deployment target.
+        images: number of images that the packages were judged on.
+        synthetic: whether they were synthetic pictures.
+        fitted_to: number of other images that palettes were fitted to.
+        dataset: name of the labelled images, ``None`` without; it is what was judged on.
+        metric: name of the main figure on them.
+        reference_accuracy: the PyTorch reference's, in fp32.
+        points: the packages, curve by curve.
+        sensitivities: of all weights, the most sensitive first.
+        notes: what whoever reads this should know.
+        complete: whether everything was measured; an interruption leaves the rest out.
+    """
+
+    source: str
+    ios: int
+    images: int
+    synthetic: bool
+    fitted_to: int
+    dataset: str | None
+    metric: Metric | None
+    reference_accuracy: Share | None
+    points: tuple[TradeoffPoint, ...]
+    sensitivities: tuple[WeightSensitivity, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    complete: bool = True
+
 
 _BITS = (8, 6, 4, 2)
 _BITS_WITH_3 = (8, 6, 4, 3, 2)
@@ -416,3 +513,30 @@ def _spaced(sizes: Sequence[int], steps: int | None) -> list[int]:
         return [max(sizes)] * steps
     factor = min(sizes) / max(sizes)
     return [round(max(sizes) * factor ** (index / (steps - 1))) for index in range(steps)]
+
+
+# coremltools calls its k-means for small tensors, but does not depend on it.
+_NEEDED = "scikit-learn"
+
+
+def missing_requirement() -> str | None:
+    """Return the package that coremltools' k-means lacks here, ``None`` if it lacks nothing."""
+    return _NEEDED if importlib.util.find_spec("sklearn") is None else None
+
+
+def palettize_by_coremltools(source: Path, bits: int, destination: Path) -> None:
+    """Write the package that ``coremltools.optimize.coreml.palettize_weights`` makes of another.
+
+    Args:
+        source: a package without palettes.
+        bits: of an index, for every weight that coremltools palettizes, by plain k-means.
+        destination: the package to write.
+    """
+    coremltools = load_coremltools()
+    from coremltools.optimize import coreml as optimize
+
+    with quiet():
+        model = coremltools.models.MLModel(str(source), skip_model_load=True)
+        palettizer = optimize.OpPalettizerConfig(mode="kmeans", nbits=bits)
+        config = optimize.OptimizationConfig(global_config=palettizer)
+        optimize.palettize_weights(model, config).save(str(destination))

@@ -18,7 +18,7 @@ from mvit_coreml.export.atomic_package import publish, staging_folder
 from mvit_coreml.reports.json_report import json_value
 from mvit_coreml.reports.plots import PALETTE, plot_style
 from mvit_coreml.reports.wording import METRICS
-from mvit_coreml.workflows.tradeoff.curve import Tradeoff, TradeoffPoint
+from mvit_coreml.workflows.measure_tradeoff import Tradeoff, TradeoffPoint
 
 # Raised when a key changes its meaning.
 VERSION = 1
@@ -56,7 +56,7 @@ def write_tradeoff(
     --plan``). The folder appears complete or not at all.
 
     Args:
-        tradeoff: from :func:`~mvit_coreml.workflows.tradeoff.measure_tradeoff.measure_tradeoff`.
+        tradeoff: from :func:`~mvit_coreml.workflows.measure_tradeoff.measure_tradeoff`.
         folder: to make.
         force: replace the folder of an earlier curve.
         plot_suffixes: ``.svg``, ``.png`` or both.

@@ -18,7 +18,7 @@ from mvit_coreml.checkpoints.sources import Source, open_source
 from mvit_coreml.errors import InputError, MvitCoremlError
 from mvit_coreml.files import write_atomically
 from mvit_coreml.preprocessing.image_loading import is_image_name
-from mvit_coreml.workflows.recipes.recipe_file import Recipe
+from mvit_coreml.workflows.recipe_file import Recipe
 
 INDEX_NAME = "index.json"
 FORMAT = 1

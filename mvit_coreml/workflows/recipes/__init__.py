@@ -1,1 +1,0 @@
-"""Recipes: packages that are built again from a description."""

@@ -1,1 +1,0 @@
-"""The size-quality curve of a checkpoint."""
