@@ -25,8 +25,8 @@ from .workflows.convert import ConvertedPackage as ConvertedPackage
 from .workflows.convert import convert as convert
 from .workflows.measure_tradeoff import Tradeoff as Tradeoff
 from .workflows.measure_tradeoff import measure_tradeoff as measure_tradeoff
-from .workflows.options import ConvertOptions as ConvertOptions
-from .workflows.options import PaletteOptions as PaletteOptions
+from .workflows.package_options import ConvertOptions as ConvertOptions
+from .workflows.package_options import PaletteOptions as PaletteOptions
 from .workflows.palettize import PalettizedPackage as PalettizedPackage
 from .workflows.palettize import palettize_package as palettize_package
 from .workflows.validate import ValidateOptions as ValidateOptions

@@ -16,7 +16,7 @@ from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
     from mvit_coreml.checkpoints.checkpoint import Checkpoint
-    from mvit_coreml.workflows.options import PaletteOptions
+    from mvit_coreml.workflows.package_options import PaletteOptions
 
 PATH = click.Path(path_type=Path)
 # Where the context of a command keeps what was typed.
@@ -198,7 +198,7 @@ class PaletteArguments:
         Raises:
             InputError: options that exclude each other.
         """
-        from mvit_coreml.workflows.options import PaletteOptions
+        from mvit_coreml.workflows.package_options import PaletteOptions
 
         promised = {
             name: value

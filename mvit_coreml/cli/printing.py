@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from mvit_coreml.validation.pytorch_comparison import ParityReport
     from mvit_coreml.workflows.convert import ConvertedPackage
-    from mvit_coreml.workflows.options import PaletteOptions
+    from mvit_coreml.workflows.package_options import PaletteOptions
     from mvit_coreml.workflows.palettize import PalettizedPackage
 
 

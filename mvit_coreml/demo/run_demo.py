@@ -24,7 +24,7 @@ from mvit_coreml.reports.write_report import write_report
 from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 from mvit_coreml.workflows.convert import ConvertedPackage, convert
-from mvit_coreml.workflows.options import ConvertOptions
+from mvit_coreml.workflows.package_options import ConvertOptions
 from mvit_coreml.workflows.validate import ValidateOptions, gate_message, validate
 
 BITS: Literal[6] = 6

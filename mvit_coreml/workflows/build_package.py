@@ -19,15 +19,21 @@ from mvit_coreml.export.metadata import (
     unique_labels,
 )
 from mvit_coreml.export.output_heads import Output, export_model, read_outputs
-from mvit_coreml.export.saved_program import read_program, save_again
-from mvit_coreml.export.torch_to_mil import build_program, merge_functions, save_program, trace
+from mvit_coreml.export.torch_to_mil import (
+    build_program,
+    merge_functions,
+    read_program,
+    save_again,
+    save_program,
+    trace,
+)
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.models.base import Model
 from mvit_coreml.models.build_model import build_model
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 from mvit_coreml.workflows.describe_package import describe_package, palette_metadata
-from mvit_coreml.workflows.options import ConvertOptions, fit_of, input_size
+from mvit_coreml.workflows.package_options import ConvertOptions, fit_of, input_size
 
 if TYPE_CHECKING:
     from mvit_coreml.validation.operation_precision import UnsafeOperation

@@ -14,7 +14,7 @@ from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, Scalar, 
 from mvit_coreml.compression.plan_file import read_plan, read_values
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows.build_package import Progress
-from mvit_coreml.workflows.options import PaletteOptions
+from mvit_coreml.workflows.package_options import PaletteOptions
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import AccuracyDrop

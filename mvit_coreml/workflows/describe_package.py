@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan import PalettizationPlan
 from mvit_coreml.export import metadata as meta
 from mvit_coreml.export.output_heads import Output
 from mvit_coreml.preprocessing.geometry import Fit
-from mvit_coreml.workflows.options import ConvertOptions, fit_of
+from mvit_coreml.workflows.package_options import ConvertOptions, fit_of
 
 
 def describe_package(
@@ -35,8 +34,12 @@ def describe_package(
         preprocessing: function name to how a photo becomes its input.
     """
     source = checkpoint.provenance
-    owner = source.name.split("/")[0] if "/" in source.name else "unknown"
-    known = {entry.id: entry.license for entry in CATALOGUE}.get(source.name)
+    owner, known = "unknown", None
+    if "/" in source.name:  # an id of the hub
+        from mvit_coreml.checkpoints.catalogue import CATALOGUE
+
+        owner = source.name.split("/")[0]
+        known = {entry.id: entry.license for entry in CATALOGUE}.get(source.name)
     metadata = spec.description.metadata
     metadata.author = options.author or owner
     metadata.license = options.license or known or "not stated; see the source checkpoint"

@@ -50,7 +50,7 @@ from mvit_coreml.preprocessing.image_loading import evenly_spaced
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress
 from mvit_coreml.workflows.choose_palettes import Palettes, asked_for, grouped_choices
-from mvit_coreml.workflows.options import PaletteOptions
+from mvit_coreml.workflows.package_options import PaletteOptions
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import AccuracyDrop

@@ -36,7 +36,7 @@ from mvit_coreml.workflows.choose_palettes import (
     uniform_palettes,
 )
 from mvit_coreml.workflows.fit_palettes import PaletteFitting
-from mvit_coreml.workflows.options import ConvertOptions, fill_in, fit_of
+from mvit_coreml.workflows.package_options import ConvertOptions, fill_in, fit_of
 
 PlanKind = Literal["none", "uniform", "mixed"]
 PaletteKind = Literal["none", "kmeans", "fitted", "tuned", "coremltools"]

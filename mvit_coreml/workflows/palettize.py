@@ -28,7 +28,7 @@ from mvit_coreml.validation.structure_comparison import compare_structure, store
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress, palettize_saved
 from mvit_coreml.workflows.choose_palettes import choose_palettes
-from mvit_coreml.workflows.options import PaletteOptions
+from mvit_coreml.workflows.package_options import PaletteOptions
 from mvit_coreml.workflows.publish_package import check_destination, publish_package
 from mvit_coreml.workflows.validate import (
     PICTURES_AFTER_CONVERSION,

@@ -14,7 +14,7 @@ from mvit_coreml.export import atomic_package
 from mvit_coreml.export.atomic_package import package_size, publish_with
 from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.workflows.choose_palettes import Palettes
-from mvit_coreml.workflows.options import PaletteOptions
+from mvit_coreml.workflows.package_options import PaletteOptions
 from mvit_coreml.workflows.validate import gate_message
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from mvit_coreml.compression.promise import Promise, parse_size
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OutputKind
-from mvit_coreml.workflows.options import ConvertOptions
+from mvit_coreml.workflows.package_options import ConvertOptions
 from mvit_coreml.workflows.publish_package import PLAN_SUFFIX
 
 SUFFIX = ".toml"

@@ -28,7 +28,7 @@ from mvit_coreml.validation.structure_comparison import (
 )
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import build_plain_package
-from mvit_coreml.workflows.options import ConvertOptions, fill_in, input_size
+from mvit_coreml.workflows.package_options import ConvertOptions, fill_in, input_size
 
 if TYPE_CHECKING:
     from mvit_coreml.validation.operation_precision import LayerError

@@ -23,7 +23,7 @@ from mvit_coreml.evaluation.labeled_datasets import read_labeled_images, read_ma
 from mvit_coreml.evaluation.open_targets import OpenOptions, open_targets
 from mvit_coreml.preprocessing.image_processor import ColorOrder
 from mvit_coreml.workflows.convert import convert
-from mvit_coreml.workflows.options import ConvertOptions
+from mvit_coreml.workflows.package_options import ConvertOptions
 
 COUNT = 1000
 FILE = "figures.json"

@@ -46,7 +46,7 @@ from mvit_coreml.compression.palettizable_weights import program_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import PlanValues, make_plan
 from mvit_coreml.errors import InputError
-from mvit_coreml.export.saved_program import read_program
+from mvit_coreml.export.torch_to_mil import read_program
 from mvit_coreml.mil.package_reader import load_package
 
 WEIGHTS = ("stem", "depthwise", "grouped", "expand", "head")

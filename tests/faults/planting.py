@@ -16,7 +16,7 @@ from packages import small_checkpoint
 from mvit_coreml import Checkpoint, ConvertOptions, load_checkpoint
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.workflows.options import fill_in
+from mvit_coreml.workflows.package_options import fill_in
 
 SEGMENTER = "semantic-segmentation"
 # outputs: the answers alone give the fault away, without the structural comparison; error: the

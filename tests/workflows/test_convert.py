@@ -17,7 +17,7 @@ from mvit_coreml.errors import InputError
 from mvit_coreml.models.build_model import model_class
 from mvit_coreml.workflows import build_package
 from mvit_coreml.workflows.convert import default_destination
-from mvit_coreml.workflows.options import input_size
+from mvit_coreml.workflows.package_options import input_size
 
 SEGMENTER = "semantic-segmentation"
 

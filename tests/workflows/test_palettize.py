@@ -22,7 +22,7 @@ from mvit_coreml import (
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export.atomic_package import finish_package
-from mvit_coreml.export.saved_program import read_program, save_again
+from mvit_coreml.export.torch_to_mil import read_program, save_again
 from mvit_coreml.inspection.package_contents import inspect_package
 from mvit_coreml.mil.digest import program_digest
 from mvit_coreml.mil.package_reader import load_package

@@ -24,8 +24,8 @@ from mvit_coreml.workflows.build_recipes import (
     RecipeResult,
     build_recipes,
 )
-from mvit_coreml.workflows.options import ConvertOptions
 from mvit_coreml.workflows.package_index import recipe_inputs
+from mvit_coreml.workflows.package_options import ConvertOptions
 from mvit_coreml.workflows.recipe_file import Recipe, Tolerances
 
 LOGITS = ConvertOptions(bits=None, output="logits")

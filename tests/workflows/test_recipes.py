@@ -15,7 +15,7 @@ from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError
 from mvit_coreml.workflows import recipe_file as module
 from mvit_coreml.workflows.build_recipes import build_recipes
-from mvit_coreml.workflows.options import ConvertOptions
+from mvit_coreml.workflows.package_options import ConvertOptions
 from mvit_coreml.workflows.recipe_file import Recipe, Tolerances, find_recipes, read_recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "convert"

@@ -118,7 +118,7 @@ def command(arguments: _Arguments) -> None:
     """
     from mvit_coreml.export.atomic_package import check_destination
     from mvit_coreml.workflows.convert import convert
-    from mvit_coreml.workflows.options import ConvertOptions
+    from mvit_coreml.workflows.package_options import ConvertOptions
 
     # What the options alone can tell is said before a download.
     options = ConvertOptions(

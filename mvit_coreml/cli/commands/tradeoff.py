@@ -100,7 +100,7 @@ def command(arguments: _Arguments) -> None:
     while a plan is tuned it ends that tuning.
     """
     from mvit_coreml.workflows.measure_tradeoff import measure_tradeoff
-    from mvit_coreml.workflows.options import ConvertOptions
+    from mvit_coreml.workflows.package_options import ConvertOptions
     from mvit_coreml.workflows.write_tradeoff import (
         check_folder,
         tradeoff_document,

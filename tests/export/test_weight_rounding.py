@@ -10,7 +10,7 @@ import pytest
 from packages import SavedPackage
 
 from mvit_coreml import ConvertOptions, ValidateOptions, convert, load_checkpoint, validate
-from mvit_coreml.export.fp16_rounding import round_rows, round_weight
+from mvit_coreml.export.graph_passes import round_rows, round_weight
 
 GENERATOR = np.random.default_rng(5)
 
