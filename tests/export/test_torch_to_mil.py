@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from packages import converted, read_tree, small_checkpoint
+from package_cache import converted_package
+from packages import converted, make_checkpoint, read_tree, small_checkpoint
+from standins import PUBLISHED
 
 from mvit_coreml import ConvertOptions
 
@@ -71,20 +73,14 @@ def test_functions_of_several_sizes_share_their_weights():
     assert len(package.files()[WEIGHTS]) <= 1.02 * len(single.files()[WEIGHTS])
 
 
-def test_weights_of_a_full_size_model_are_shared(tmp_path):
+def test_weights_of_a_full_size_model_are_shared():
     """Two sizes of one package cost two programs but one set of weights: 2 % more in all."""
-    from packages import SavedPackage, make_checkpoint
-    from standins import PUBLISHED
-
-    from mvit_coreml import convert
-
     config, task, _ = PUBLISHED["mobilenet_v2_1.0_224"]
     checkpoint = make_checkpoint(config, task, 96)
     size = {}
     for name, sizes in (("one", ((96, 96),)), ("two", ((96, 96), (128, 128)))):
-        path = tmp_path / f"{name}.mlpackage"
-        convert(checkpoint, ConvertOptions(bits=None, ios=18, image_sizes=sizes), path)
-        size[name] = SavedPackage(path).size
+        options = ConvertOptions(bits=None, ios=18, image_sizes=sizes)
+        size[name] = converted_package(checkpoint, options).size
     assert size["two"] <= 1.02 * size["one"]
 
 
@@ -109,46 +105,41 @@ def test_several_sizes_of_a_segmenter_answer_maps_of_their_size():
 
 
 CONVERT = """
-import json, sys
+import pickle, sys
 from pathlib import Path
-from mvit_coreml import ConvertOptions, convert, load_checkpoint
-folder, target, cases = Path(arguments[0]), Path(arguments[1]), json.loads(arguments[2])
-target.mkdir(parents=True)
-for name, (source, options) in cases.items():
-    if "image_sizes" in options:
-        options["image_sizes"] = tuple(map(tuple, options["image_sizes"]))
-    checkpoint = load_checkpoint(folder / source)
-    convert(checkpoint, ConvertOptions(**options), target / f"{name}.mlpackage", check=False)
+from mvit_coreml import convert
+folder = Path(sys.argv[1])
+for name, (checkpoint, options) in pickle.loads((folder / "cases").read_bytes()).items():
+    convert(checkpoint, options, folder / f"{name}.mlpackage", check=False)
 """
 
 
 def test_two_processes_write_the_same_bytes(tmp_path):
-    for name, family, task in (
-        ("classifier", "mobilevit", "image-classification"),
-        ("segmenter", "mobilenet_v2", SEGMENTER),
-    ):
-        small_checkpoint(family, task).save_pretrained(tmp_path / name)
     cases = {
-        "classifier": ("classifier", {"bits": None}),
-        "palettes": ("segmenter", {"bits": 4}),
-        "sizes": ("segmenter", {"bits": None, "ios": 18, "image_sizes": SIZES}),
+        "classifier": ("mobilevit", "image-classification", {"bits": None}),
+        "palettes": ("mobilenet_v2", SEGMENTER, {"bits": 4}),
+        "sizes": ("mobilenet_v2", SEGMENTER, {"bits": None, "ios": 18, "image_sizes": SIZES}),
     }
-    targets = tmp_path / "a", tmp_path / "another" / "folder"
-    here, there = ([str(tmp_path), str(target), json.dumps(cases)] for target in targets)
-    exec(CONVERT, {"arguments": here})
+    asked = {
+        name: (small_checkpoint(family, task), ConvertOptions(**options))
+        for name, (family, task, options) in cases.items()
+    }
+    (tmp_path / "cases").write_bytes(pickle.dumps(asked))
     # With hashes, and so sets, of its own.
     seed = str(int(os.environ.get("PYTHONHASHSEED", "random") == "1") + 1)
     subprocess.run(
-        [sys.executable, "-c", f"import sys; arguments = sys.argv[1:]\n{CONVERT}", *there],
+        [sys.executable, "-c", CONVERT, str(tmp_path)],
         env=os.environ | {"PYTHONHASHSEED": seed},
         check=True,
     )
-    trees = [read_tree(target) for target in targets]
-    # Three files of each package, and the plan of the palettized one.
-    assert len(trees[0]) == 10
-    assert trees[0].keys() == trees[1].keys()
-    for name, content in trees[0].items():
-        assert content == trees[1][name], name
+    for name, (family, task, options) in cases.items():
+        here, _ = converted(family, task, **options)
+        there = tmp_path / f"{name}.mlpackage"
+        assert read_tree(there) == read_tree(here.path), name
+        if here.plan is not None:
+            plan = there.with_suffix(".plan.toml")
+            assert plan.read_bytes() == here.plan.read_bytes()
+    assert len(read_tree(tmp_path)) == 11  # three files of each package, a plan, the cases
 
 
 def test_the_manifest_changes_with_what_is_converted():
