@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test-fast test test-all check-fresh lint format packages swift-models swift-test clean
+.PHONY: setup demo test-fast test test-all test-cpus check-fresh lint format packages swift-models swift-test clean
 
 setup: $(READY)
 
@@ -19,7 +19,8 @@ demo: $(READY)
 	$(BIN)/mvit-coreml demo --force
 
 # Files of tests share the cores, one thread each, the longest first.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
+THREADS := 1
+PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
 	--no-loadscope-reorder
 
 # Some tests of every folder, in a minute; tests/fast.txt lists them.
@@ -33,6 +34,12 @@ test: $(READY)
 # Everything, including every published architecture.
 test-all: $(READY)
 	$(PYTEST)
+
+# The same as `make test` with the kernels that older and newer CPUs of the same kind have.
+test-cpus: $(READY)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(MAKE) test
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(MAKE) test THREADS=2
+	ATEN_CPU_CAPABILITY=avx512 ONEDNN_MAX_CPU_ISA=AVX512_CORE $(MAKE) test THREADS=2
 
 # `make demo` and `make test` in a fresh clone of the last commit with an empty home directory.
 check-fresh:
