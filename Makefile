@@ -35,11 +35,10 @@ test: $(READY)
 test-all: $(READY)
 	$(PYTEST)
 
-# The same as `make test` with the kernels that older and newer CPUs of the same kind have.
+# `make test` with the kernels that torch has for older CPUs, and with two threads a worker.
 test-cpus: $(READY)
 	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(MAKE) test
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(MAKE) test THREADS=2
-	ATEN_CPU_CAPABILITY=avx512 ONEDNN_MAX_CPU_ISA=AVX512_CORE $(MAKE) test THREADS=2
 
 # `make demo` and `make test` in a fresh clone of the last commit with an empty home directory.
 check-fresh:
