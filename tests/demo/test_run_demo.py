@@ -64,7 +64,7 @@ def test_a_report_unfolds_the_first_confusions_there_are(demo):
     """The classifier confuses nothing until red and blue are swapped."""
     folder, _ = demo
     page = (folder / "Digits.html").read_text(encoding="utf-8")
-    unfolded = re.findall(r"<details open[^>]*><summary>([^<]*)", page)
+    unfolded = re.findall(r"<details open[^>]*>\s*<summary>([^<]*)", page)
     assert unfolded == ["Confusions of the same with red and blue swapped"]
 
 
