@@ -19,7 +19,7 @@ def test_every_folder_is_touched(folder: str) -> None:
 
 
 def test_every_selected_test_exists() -> None:
-    assert sorted(set(SELECTED)) == SELECTED
+    assert len(set(SELECTED)) == len(SELECTED)
     for line in SELECTED:
         path, _, name = line.partition("::")
         assert (ROOT / path).exists(), line
