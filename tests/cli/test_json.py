@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         small_checkpoint(FAMILY, task).save_pretrained(folder / task)
     Image.effect_noise((80, 70), 60).convert("RGB").save(folder / "photo.png")
     Image.new("L", (80, 70), 1).save(folder / "mask.png")
-    (folder / "labels.csv").write_text("file,label\nphoto.png,1\n")
+    (folder / "labels.csv").write_text("file,label\nphoto.png,tench\n")
     (folder / "masks.csv").write_text("image,mask\nphoto.png,mask.png\n")
     return folder
 
