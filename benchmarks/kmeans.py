@@ -27,7 +27,7 @@ SMALLEST = 2048
 def model_weights(name: str) -> list[NDArray[np.float16]]:
     from standins import PUBLISHED, enliven
 
-    from mvit_coreml.models.build_model import build_model
+    from mvit_coreml.models.base import build_model
     from mvit_coreml.models.folding import prepare_for_export
 
     config, task, size = PUBLISHED[name]
@@ -51,8 +51,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="threads (default: one a core)")
     options = parser.parse_args()
 
-    from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
-    from mvit_coreml.compression.kmeans import optimal_palette
+    from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights, optimal_palette
     from mvit_coreml.compression.palettized_weight import Choice
     from mvit_coreml.export.coremltools_import import load_coremltools
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 LOAD_OURS = """
 from mvit_coreml import load_checkpoint, build_model
-import mvit_coreml.checkpoints.load, mvit_coreml.models.build_model, resource, time
+import mvit_coreml.checkpoints.load, mvit_coreml.models.base, resource, time
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.perf_counter()
 model = build_model(load_checkpoint({folder!r}))

@@ -25,7 +25,7 @@ from standins import PUBLISHED, enliven, pictures
 
 from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import build_model
 from mvit_coreml.models.folding import prepare_for_export
 
 MODELS = ("mobilevit-small", "mobilevitv2-1.0", "mobilenet_v2_1.0_224")

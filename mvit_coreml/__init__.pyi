@@ -11,7 +11,7 @@ from .evaluation.open_targets import OpenOptions as OpenOptions
 from .evaluation.open_targets import open_targets as open_targets
 from .inspection.diff import compare_packages as compare_packages
 from .inspection.package_contents import inspect_package as inspect_package
-from .models.build_model import build_model as build_model
+from .models.base import build_model as build_model
 from .models.config import MobileNetV2Config as MobileNetV2Config
 from .models.config import MobileViTConfig as MobileViTConfig
 from .models.config import MobileViTV2Config as MobileViTV2Config

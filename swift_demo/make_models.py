@@ -24,7 +24,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from mvit_coreml import ConvertOptions, MvitCoremlError, convert, load_checkpoint
-from mvit_coreml.demo.bundled_files import Kind, demo_checkpoint, demo_images
+from mvit_coreml.demo import Kind, demo_checkpoint, demo_images
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.metrics import softmax
 from mvit_coreml.evaluation.targets import Answer, PackageTarget

@@ -16,7 +16,7 @@ from mvit_coreml.checkpoints.formats import huggingface
 from mvit_coreml.checkpoints.sources import Source, open_source
 from mvit_coreml.checkpoints.weight_files import as_json, read_weights
 from mvit_coreml.errors import CheckpointError, ConfigError, InputError
-from mvit_coreml.models.build_model import model_class
+from mvit_coreml.models.base import model_class
 from mvit_coreml.models.config import ModelConfig, Task, architecture_name
 from mvit_coreml.preprocessing.image_processor import ColorOrder, ImageProcessor
 

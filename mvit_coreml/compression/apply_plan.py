@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvit_coreml.compression.cache import Cache
-from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettizable_weights import WeightInfo, program_weights
 from mvit_coreml.compression.palettized_weight import (
     BLOCKWISE_IOS,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from mvit_coreml.checkpoints.load import load_checkpoint
-from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
+from mvit_coreml.demo import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, evaluate
 from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
@@ -88,7 +88,7 @@ def run_demo(
 
     Returns:
         A result for each checkpoint, in the order of
-        :data:`~mvit_coreml.demo.bundled_files.KINDS`.
+        :data:`~mvit_coreml.demo.KINDS`.
 
     Raises:
         InputError: the folder has something in it, without ``force``, or cannot be written.

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from mvit_coreml.evaluation.metrics import top_k
 from mvit_coreml.evaluation.targets import NOT_SEEN, Answer
-from mvit_coreml.visualization.legend import LegendEntry, add_legend
-from mvit_coreml.visualization.segmentation_colors import overlay
+from mvit_coreml.visualization.segmentation_colors import LegendEntry, add_legend, overlay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +111,7 @@ def paint_classes(
         alpha: weight of the colours.
 
     Returns:
-        (H + legend, W', 3) uint8 RGB, see :func:`~mvit_coreml.visualization.legend.add_legend`.
+        (H + legend, W', 3) uint8 RGB, as :func:`add_legend` returns it.
     """
     background = {share.index for share in shares if _is_background(share)}
     bare = np.isin(classes, [NOT_SEEN, *background])

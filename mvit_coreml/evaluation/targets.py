@@ -22,8 +22,7 @@ from mvit_coreml.mil.interpreter import RangeRecorder
 from mvit_coreml.mil.parallel import map_images, parallel_map
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.mil.program import Function, OutputFeature, raw_scores_name
-from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter, build_model
 from mvit_coreml.preprocessing.geometry import Fit, Placement
 from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcessor, fit_image
 from mvit_coreml.preprocessing.segmentation_maps import (

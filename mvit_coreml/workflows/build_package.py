@@ -29,8 +29,7 @@ from mvit_coreml.export.torch_to_mil import (
 )
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.models.base import Model
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import Model, build_model
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 from mvit_coreml.workflows.describe_package import describe_package, palette_metadata
 from mvit_coreml.workflows.package_options import ConvertOptions, fit_of, input_size

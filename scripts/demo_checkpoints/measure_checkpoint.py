@@ -16,7 +16,7 @@ from digit_pictures import draw
 from write_pictures import write_pictures
 
 from mvit_coreml.checkpoints.load import load_checkpoint
-from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint
+from mvit_coreml.demo import KINDS, Kind, demo_checkpoint
 from mvit_coreml.errors import MvitCoremlError
 from mvit_coreml.evaluation.accuracy import Evaluation, evaluate
 from mvit_coreml.evaluation.labeled_datasets import read_labeled_images, read_masked_images

@@ -24,10 +24,9 @@ from digit_pictures import CLASS_LABELS, MASK_LABELS, draw
 from torch import Tensor, nn
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint, Provenance
-from mvit_coreml.demo.bundled_files import KINDS, Kind
+from mvit_coreml.demo import KINDS, Kind
 from mvit_coreml.errors import MvitCoremlError
-from mvit_coreml.models.base import Model
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import Model, build_model
 from mvit_coreml.models.config import MobileViTConfig, Task
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 

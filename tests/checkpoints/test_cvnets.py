@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from mvit_coreml.checkpoints.formats import cvnets
 from mvit_coreml.checkpoints.load import load_checkpoint
 from mvit_coreml.errors import CheckpointError
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import build_model
 from mvit_coreml.models.config import architecture_name
 
 ARCHITECTURES = [

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from mvit_coreml.checkpoints.load import load_checkpoint
 from mvit_coreml.errors import CheckpointError, ConfigError
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import build_model
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
 CLASSES = [

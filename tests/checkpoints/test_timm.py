@@ -14,7 +14,7 @@ from torchvision import transforms
 
 from mvit_coreml.checkpoints.load import load_checkpoint
 from mvit_coreml.errors import CheckpointError
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import build_model
 
 FAST = ["mobilevit_xxs", "mobilevitv2_050", "mobilenetv2_035"]
 SLOW = [

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from mvit_coreml.cli.progress import ProgressLines
+from mvit_coreml.cli.printing import ProgressLines
 
 
 class Terminal(io.StringIO):

@@ -16,7 +16,7 @@ from packages import small_checkpoint
 from PIL import Image
 
 from mvit_coreml.cli import cli
-from mvit_coreml.demo.bundled_files import demo_checkpoint, demo_images
+from mvit_coreml.demo import demo_checkpoint, demo_images
 from mvit_coreml.workflows import convert as conversion
 
 PICTURES = demo_images()[0][0].parent

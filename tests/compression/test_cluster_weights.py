@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mvit_coreml.compression import cluster_weights as clustering
+from mvit_coreml.compression import kmeans as clustering
 from mvit_coreml.compression.cache import Cache
-from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
-from mvit_coreml.compression.kmeans import optimal_palette
+from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights, optimal_palette
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.errors import InputError
 

@@ -16,7 +16,7 @@ from mvit_coreml.compression.calibration.differentiable import (
 )
 from mvit_coreml.compression.calibration.fine_tuning import FineTuner, random_views
 from mvit_coreml.compression.calibration.reconstruction import TunedWeights
-from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import Choice
 
 CHOICES = {

@@ -22,7 +22,7 @@ from mvit_coreml.export.image_input import bake_preprocessing
 from mvit_coreml.export.output_heads import export_model
 from mvit_coreml.export.torch_to_mil import build_program, save_program, trace
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import build_model
 
 
 def in_memory(checkpoint: Checkpoint, ios: int, precision: str) -> object:

@@ -41,7 +41,7 @@ from mvit_coreml.compression.calibration.reconstruction import (
     reconstruct,
 )
 from mvit_coreml.compression.calibration.tuner import Calibration, Tuner
-from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettizable_weights import program_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import PlanValues, make_plan

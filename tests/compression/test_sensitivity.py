@@ -23,7 +23,7 @@ from mvit_coreml.compression.allocation import sensitivity
 from mvit_coreml.compression.allocation.sensitivity import measure_sensitivity
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.compression.calibration.linear_layers import Layer
-from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 
 CHOICES = (UNCOMPRESSED, Choice(1), Choice(2), Choice(4))

@@ -16,7 +16,7 @@ from mvit_coreml.compression.calibration import tuner as tuning
 from mvit_coreml.compression.calibration.differentiable import Quality
 from mvit_coreml.compression.calibration.reconstruction import TunedWeights
 from mvit_coreml.compression.calibration.tuner import Calibration, Tuned, Tuner, split_images
-from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.errors import InputError
 

@@ -14,8 +14,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from write_pictures import bundled_pictures
 
-from mvit_coreml.demo import bundled_files
-from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
+from mvit_coreml import demo as bundled_files
+from mvit_coreml.demo import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
 from mvit_coreml.errors import InputError
 
 FOLDER = Path(bundled_files.__file__).parent
@@ -89,7 +89,7 @@ def test_missing_files_are_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_finding_the_files_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from mvit_coreml.demo.bundled_files import *; demo_checkpoint('classifier'); "
+        "import sys; from mvit_coreml.demo import *; demo_checkpoint('classifier'); "
         "demo_images(); print([m for m in ('torch', 'numpy', 'sklearn') if m in sys.modules])"
     )
     result = subprocess.run(

@@ -12,7 +12,7 @@ from digit_pictures import Pictures
 from PIL import Image
 
 from mvit_coreml import ConvertOptions, build_model, convert, load_checkpoint
-from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
+from mvit_coreml.demo import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
 from mvit_coreml.mil.predictor import Predictor
 
 ORACLES = {

@@ -13,8 +13,7 @@ from demo_run import DemoRun, demo_run
 from packages import SavedPackage
 
 from mvit_coreml.cli import cli
-from mvit_coreml.demo import run_demo
-from mvit_coreml.demo.bundled_files import demo_images
+from mvit_coreml.demo import demo_images, run_demo
 
 
 def run(*arguments: object) -> Result:

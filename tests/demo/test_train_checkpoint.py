@@ -14,7 +14,7 @@ from measure_checkpoint import measure
 from train_checkpoint import RECIPES, train
 
 from mvit_coreml import build_model, load_checkpoint
-from mvit_coreml.demo.bundled_files import KINDS, Kind, demo_checkpoint
+from mvit_coreml.demo import KINDS, Kind, demo_checkpoint
 
 
 @pytest.mark.parametrize("kind", KINDS)

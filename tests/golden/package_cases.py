@@ -11,7 +11,7 @@ from typing import Any
 from packages import LABELS, SavedPackage, converted
 
 from mvit_coreml import ConvertOptions, convert, load_checkpoint
-from mvit_coreml.demo.bundled_files import KINDS, demo_checkpoint
+from mvit_coreml.demo import KINDS, demo_checkpoint
 from mvit_coreml.evaluation.read_metadata import LABELS_KEY
 from mvit_coreml.export.metadata import PREPROCESSING_KEY, PREVIEW_PARAMS
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import build_model
 from mvit_coreml.models.config import (
     MobileNetV2Config,
     MobileViTConfig,

@@ -10,7 +10,7 @@ import transformers
 from standins import SMALL, enliven, pictures, relative_error, transformers_name
 
 from mvit_coreml.errors import ConfigError, InputError
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import build_model
 from mvit_coreml.models.config import MobileViTV2Config, ModelConfig, Task
 
 TASKS: tuple[Task, ...] = ("backbone", "image-classification", "semantic-segmentation")

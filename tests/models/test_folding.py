@@ -11,7 +11,7 @@ from pairwise import pairwise
 from standins import PUBLISHED, SMALL, XXS, enliven, pictures, relative_error
 from torch import nn
 
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import build_model
 from mvit_coreml.models.config import (
     MobileNetV2Config,
     MobileViTConfig,

@@ -12,7 +12,7 @@ import transformers
 from pairwise import pairwise
 from standins import PUBLISHED, SMALL, enliven, pictures, reference, relative_error
 
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import build_model
 from mvit_coreml.models.config import (
     ACTIVATIONS,
     CONFIG_CLASSES,

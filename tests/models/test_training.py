@@ -9,7 +9,7 @@ import torch
 from standins import SMALL, pictures, reference
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.models.build_model import build_model
+from mvit_coreml.models.base import build_model
 from mvit_coreml.models.config import ModelConfig, Task
 
 SIZE = (64, 64)

@@ -1,7 +1,7 @@
 import numpy as np
 from PIL import Image
 
-from mvit_coreml.visualization.legend import LegendEntry, add_legend
+from mvit_coreml.visualization.segmentation_colors import LegendEntry, add_legend
 
 RED, BLUE = (250, 10, 20), (5, 20, 240)
 

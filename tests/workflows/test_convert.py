@@ -14,7 +14,7 @@ from packages import converted, image, read_tree, small_checkpoint
 from mvit_coreml import ConvertOptions, ImageProcessor, MvitCoremlError, convert, validate
 from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.errors import InputError
-from mvit_coreml.models.build_model import model_class
+from mvit_coreml.models.base import model_class
 from mvit_coreml.workflows import build_package
 from mvit_coreml.workflows.convert import default_destination
 from mvit_coreml.workflows.package_options import input_size

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import echo_json, table
-from mvit_coreml.cli.progress import ProgressLines
+from mvit_coreml.cli.printing import ProgressLines, echo_json, table
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import click
 
 from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import (
+    ProgressLines,
     echo_json,
     outcome_rows,
     package_as_json,
@@ -17,7 +18,6 @@ from mvit_coreml.cli.printing import (
     shape_in_words,
     table,
 )
-from mvit_coreml.cli.progress import ProgressLines
 
 if TYPE_CHECKING:
     from mvit_coreml.export.output_heads import MapSize, OutputKind

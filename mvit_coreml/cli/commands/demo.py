@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import echo_json, table
-from mvit_coreml.cli.progress import ProgressLines
+from mvit_coreml.cli.printing import ProgressLines, echo_json, table
 
 if TYPE_CHECKING:
     from mvit_coreml.demo.run_demo import DemoResult

@@ -9,13 +9,13 @@ import click
 
 from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import (
+    ProgressLines,
     echo_json,
     outcome_rows,
     package_as_json,
     palettes_in_words,
     table,
 )
-from mvit_coreml.cli.progress import ProgressLines
 from mvit_coreml.errors import InputError
 
 _EXAMPLES = """\b

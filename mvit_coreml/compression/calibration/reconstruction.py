@@ -23,7 +23,7 @@ from mvit_coreml.compression.calibration.differentiable import DifferentiableFun
 from mvit_coreml.compression.calibration.fisher import fisher_diagonal, row_weights
 from mvit_coreml.compression.calibration.gptq import SHRINKAGE, palettize_layer
 from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
-from mvit_coreml.compression.cluster_weights import ClusterJob, cluster_weights
+from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 from mvit_coreml.mil.parallel import one_thread, parallel_map
 
