@@ -192,13 +192,7 @@ class AccuracyDrop:
         """Return what a package loses, in percentage points; negative if it gains."""
         target = PackageTarget(Predictor(package, engine="portable"))
         if self._original is None:
-            reference = ReferenceTarget(
-                self.checkpoint,
-                target.roles,
-                fit=target.preparation.fit,
-                size=(target.image.height, target.image.width),
-                color_order=self.color_order,
-            )
+            reference = ReferenceTarget.matching(target, self.checkpoint, self.color_order)
             self._original = self._accuracy(reference)
         return 100 * (self._original - self._accuracy(target))
 

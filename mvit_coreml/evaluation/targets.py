@@ -307,6 +307,20 @@ class ReferenceTarget:
         self.processor: ImageProcessor = processor
         self.model = build_model(checkpoint)
 
+    @classmethod
+    def matching(
+        cls, target: PackageTarget, checkpoint: Checkpoint, color_order: str | None = None
+    ) -> ReferenceTarget:
+        """Return the reference that answers what a package answers, on the same view of photos.
+
+        Args:
+            target: the package.
+            checkpoint: what it was made from.
+            color_order: ``RGB`` or ``BGR`` instead of the checkpoint's.
+        """
+        size = target.image.height, target.image.width
+        return cls(checkpoint, target.roles, target.preparation.fit, size, color_order)
+
     @property
     def name(self) -> str:
         """The checkpoint's name."""

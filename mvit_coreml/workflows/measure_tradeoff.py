@@ -36,7 +36,7 @@ from mvit_coreml.workflows.choose_palettes import (
     uniform_palettes,
 )
 from mvit_coreml.workflows.fit_palettes import PaletteFitting
-from mvit_coreml.workflows.package_options import ConvertOptions, fill_in, fit_of
+from mvit_coreml.workflows.package_options import ConvertOptions, fill_in
 
 PlanKind = Literal["none", "uniform", "mixed"]
 PaletteKind = Literal["none", "kmeans", "fitted", "tuned", "coremltools"]
@@ -293,26 +293,16 @@ class _Measurement:
         self.fitting = PaletteFitting(
             self.plain, images, source_sha256=checkpoint.provenance.sha256, progress=self._detail
         )
-        self.judge = self._judge(dataset)
+        target = self._target(self.plain)
+        judged: Sequence[Any] | None = self.fitting.held_out
+        if judged is None:
+            judged = synthetic_pictures(_PICTURES, (target.image.height, target.image.width))
+        reference = ReferenceTarget.matching(target, checkpoint, self.options.color_order)
+        self.judge = Judge(reference, judged, dataset)
         self.points: list[TradeoffPoint] = []
         self.notes: list[str] = [] if dataset is None else list(dataset.notes)
         if dataset is not None and images is not None:
             self._note_overlap(images, dataset.images)
-
-    def _judge(self, dataset: LabeledImages | MaskedImages | None) -> Judge:
-        target = self._target(self.plain)
-        size = target.image.height, target.image.width
-        images: Sequence[Any] | None = self.fitting.held_out
-        if images is None:
-            images = synthetic_pictures(_PICTURES, size)
-        reference = ReferenceTarget(
-            self.checkpoint,
-            target.roles,
-            fit=fit_of(self.options),
-            size=size,
-            color_order=self.options.color_order,
-        )
-        return Judge(reference, images, dataset)
 
     def _target(self, package: Path) -> PackageTarget:
         predictor = Predictor(package, engine="portable")

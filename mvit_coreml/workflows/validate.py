@@ -98,13 +98,7 @@ def validate(
     options = options or ValidateOptions()
     target = _open_target(package, checkpoint, options)
     size = (target.image.height, target.image.width)
-    reference = ReferenceTarget(
-        checkpoint,
-        target.roles,
-        fit=target.preparation.fit,
-        size=size,
-        color_order=options.color_order,
-    )
+    reference = ReferenceTarget.matching(target, checkpoint, options.color_order)
     chosen = list(synthetic_pictures(options.pictures, size) if images is None else images)
     engines = _compare_engines(target, checkpoint, chosen, options)
     notes: tuple[str, ...] = ()

@@ -179,7 +179,7 @@ def test_a_mixed_plan_takes_no_more_than_the_uniform_one_and_is_closer(curve: Tr
 
 
 def test_sensitivities_are_of_all_weights_the_worst_first(curve: Tradeoff) -> None:
-    plan, _ = next(point.applied for point in curve.points if point.applied is not None)
+    plan = next(point.applied.plan for point in curve.points if point.applied is not None)
     shapes = {weight.name: weight.shape for weight in plan.weights}
     assert {w.name: w.elements for w in curve.sensitivities} == {
         name: int(np.prod(shape)) for name, shape in shapes.items()
