@@ -119,7 +119,7 @@ def test_text_says_where_maps_were_compared(folder, tmp_path):
     assert "over the whole original images" in whole
     part = succeed(folder / "mobilenet_v2", folder / "masks.csv", "--fit", "crop").stdout
     # 64 of 96 along both edges, which is the centres of 42 of the 64 pixels: 42 * 42 of 64 * 64.
-    assert "that the input showed: 43.1 % of their pixels" in part
+    assert "that the input showed: 43.1% of their pixels" in part
 
 
 def test_per_class_lists_the_classes_that_occur(folder):

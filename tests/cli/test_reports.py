@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,9 +100,13 @@ def test_a_package_that_fails_is_reported_all_the_same(folder):
 
 
 def test_a_conversion_that_is_thrown_away_leaves_its_report(tmp_path, monkeypatch):
-    strict = {"bounds": {"snr": 500.0}}
     original = conversion.validate
-    monkeypatch.setattr(conversion, "validate", lambda *a, **k: original(*a, **k, **strict))
+
+    def strict(package, checkpoint, images, options, **more):
+        options = replace(options, bounds={"snr": 500.0})
+        return original(package, checkpoint, images, options, **more)
+
+    monkeypatch.setattr(conversion, "validate", strict)
     report = tmp_path / "why.json"
     path = tmp_path / "Never.mlpackage"
     done = run("convert", demo_checkpoint("classifier"), "-o", path, "--report", report, "-q")
