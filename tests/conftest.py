@@ -6,9 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
-from file_order import LONGEST
+from file_order import LONGEST, is_fast
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files without fast tests unread where only those are asked for: imports take long."""
+    if not config.option.markexpr.startswith("fast") or collection_path.suffix != ".py":
+        return None
+    return not is_fast(collection_path) or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,8 @@
-"""Which files of tests start first."""
+"""Which files of tests start first, and which `make test-fast` reads at all."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 # These take longest: no worker is left alone with one of them at the end.
 LONGEST = (
@@ -14,3 +16,8 @@ LONGEST = (
     "tests/export/test_graph_passes.py",
     "tests/export/test_output_heads.py",
 )
+
+
+def is_fast(path: Path) -> bool:
+    """Tell whether a file has tests marked ``fast``, without importing what it tests."""
+    return "pytest.mark.fast\n" in path.read_text(encoding="utf-8")

@@ -9,6 +9,8 @@ import pytest
 
 from mvit_coreml.files import write_atomically
 
+pytestmark = pytest.mark.fast
+
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"

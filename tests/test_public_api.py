@@ -14,6 +14,8 @@ from mvit_coreml.errors import GateError
 from mvit_coreml.evaluation.labeled_datasets import read_labeled_images
 from mvit_coreml.evaluation.open_targets import OpenOptions
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("name", mvit_coreml.__all__)
 def test_every_public_name_is_there_and_listed(name):

@@ -10,6 +10,8 @@ from timm.data import ImageNetInfo
 from mvit_coreml.checkpoints.class_names import imagenet_names, resolve_labels, voc_names
 from mvit_coreml.errors import CheckpointError
 
+pytestmark = pytest.mark.fast
+
 FOURTH_OF_1001 = (
     "great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias"
 )

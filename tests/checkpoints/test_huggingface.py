@@ -41,6 +41,7 @@ def assert_same_weights(module, expected):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_saved_model_answers_the_same_after_loading(
     name, build_hf, save_hf, rebuilt, image, assert_close
@@ -99,6 +100,7 @@ def legacy_pickle(folder):
     (folder / "model.safetensors").unlink()
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("change", [shard_safetensors, to_bin, shard_bin, legacy_pickle])
 def test_every_layout_of_weight_files_gives_the_same_weights(change, build_hf, save_hf):
     model = build_hf("MobileViTForImageClassification")

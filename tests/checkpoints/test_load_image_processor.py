@@ -5,6 +5,8 @@ import pytest
 from mvit_coreml.checkpoints.load import load_image_processor
 from mvit_coreml.errors import CheckpointError, ConfigError
 
+pytestmark = pytest.mark.fast
+
 HUGGING_FACE = {
     "image_processor_type": "MobileViTImageProcessor",
     "size": {"shortest_edge": 288},

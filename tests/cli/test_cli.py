@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from mvit_coreml.cli import COMMANDS, cli
 from mvit_coreml.errors import CheckpointError, GateError
 
+pytestmark = pytest.mark.fast
+
 
 def run(*arguments):
     return CliRunner().invoke(cli, arguments)

@@ -1,10 +1,13 @@
 import json
 
+import pytest
 from click.testing import CliRunner
 from foreign import program_package, with_two_functions
 from packages import LABELS, converted
 
 from mvit_coreml.cli import cli
+
+pytestmark = pytest.mark.fast
 
 FAMILY = "mobilenet_v2"
 

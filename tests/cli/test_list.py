@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.cli import cli
+
+pytestmark = pytest.mark.fast
 
 
 def run(*arguments):

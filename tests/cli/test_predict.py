@@ -20,6 +20,8 @@ from mvit_coreml.evaluation.predictions import top_classes
 from mvit_coreml.evaluation.targets import Answer
 from mvit_coreml.preprocessing.geometry import place
 
+pytestmark = pytest.mark.fast
+
 FAMILY = "mobilenet_v2"
 UNIQUE_LABELS = [*LABELS[:5], "crane (5)", "maillot (6)"]
 

@@ -17,6 +17,8 @@ from mvit_coreml.compression.calibration.differentiable import (
     scores,
 )
 
+pytestmark = pytest.mark.fast
+
 
 def drawn(*shape: int, seed: int = 0) -> np.ndarray:
     return 3 * np.random.default_rng(seed).standard_normal(shape)

@@ -12,6 +12,8 @@ import pytest
 from mvit_coreml.compression import cache as module
 from mvit_coreml.compression.cache import Cache, cache_folder, cache_key, default_cache
 
+pytestmark = pytest.mark.fast
+
 KEY = cache_key("test", 1, "a")
 ARRAYS = {"lut": np.arange(6, dtype=np.float16).reshape(2, 3), "scale": np.float32([1.5])}
 

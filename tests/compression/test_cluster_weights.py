@@ -13,6 +13,8 @@ from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights, optimal_
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.errors import InputError
 
+pytestmark = pytest.mark.fast
+
 
 def weight(seed: int, shape: tuple[int, ...], dtype: str = "float16") -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)

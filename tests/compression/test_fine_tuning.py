@@ -19,6 +19,8 @@ from mvit_coreml.compression.calibration.reconstruction import TunedWeights
 from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import Choice
 
+pytestmark = pytest.mark.fast
+
 CHOICES = {
     "stem.weight": Choice(2),
     "grouped.weight": Choice(2, 3),

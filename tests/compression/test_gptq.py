@@ -13,6 +13,8 @@ from mvit_coreml.compression.calibration import gptq as module
 from mvit_coreml.compression.calibration.gptq import Codes, improve_codes, output_error
 from mvit_coreml.compression.kmeans import optimal_palette
 
+pytestmark = pytest.mark.fast
+
 
 def problem(
     groups: int, channels: int, columns: int, seed: int, samples: int = 200

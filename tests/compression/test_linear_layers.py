@@ -17,6 +17,8 @@ from mvit_coreml.mil.compiler import Step
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import Operation
 
+pytestmark = pytest.mark.fast
+
 ALL = 10**6
 
 

@@ -18,6 +18,8 @@ from mvit_coreml.compression.allocation.mixed_bits import (
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.errors import InputError
 
+pytestmark = pytest.mark.fast
+
 CHOICES = (UNCOMPRESSED, Choice(8), Choice(6), Choice(4), Choice(2))
 
 

@@ -19,6 +19,8 @@ from mvit_coreml.compression.palettized_weight import (
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.coremltools_import import load_coremltools
 
+pytestmark = pytest.mark.fast
+
 
 def test_one_table_serves_every_element() -> None:
     lut = np.array([[-1.5, 0.0, 0.25, 2.0]], dtype=np.float16)

@@ -15,6 +15,8 @@ from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, Pale
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, make_plan
 from mvit_coreml.errors import InputError
 
+pytestmark = pytest.mark.fast
+
 
 def make(choices: dict[str, Choice], ios: int = 17, **more: Any) -> PalettizationPlan:
     weights = [(info, op.outputs[0].val) for info, op in program_weights(tiny(ios))]

@@ -16,6 +16,8 @@ from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, make_pla
 from mvit_coreml.compression.plan_file import plan_text, read_plan, read_values, write_plan
 from mvit_coreml.errors import InputError, MvitCoremlError
 
+pytestmark = pytest.mark.fast
+
 SOURCE = "ab" * 32
 
 

@@ -17,6 +17,8 @@ from mvit_coreml.compression.promise import (
 )
 from mvit_coreml.errors import GateError, InputError
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("text", "size"),

@@ -20,6 +20,8 @@ from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.errors import InputError
 
+pytestmark = pytest.mark.fast
+
 CHOICES = {
     "stem_weight": Choice(2),
     "grouped_weight": Choice(2, 3),

@@ -18,6 +18,8 @@ from mvit_coreml import demo as bundled_files
 from mvit_coreml.demo import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
 from mvit_coreml.errors import InputError
 
+pytestmark = pytest.mark.fast
+
 FOLDER = Path(bundled_files.__file__).parent
 
 

@@ -10,6 +10,8 @@ from mvit_coreml.checkpoints.class_names import imagenet_names
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.class_matching import ModelClasses, match_classes
 
+pytestmark = pytest.mark.fast
+
 IMAGENET = ModelClasses(count=1000, labels=imagenet_names())
 IMAGENET_1001 = ModelClasses(count=1001, labels=("background", *imagenet_names()))
 ANIMALS = ModelClasses(count=3, labels=("cat", "dog, hound", "great white-shark"))

@@ -18,6 +18,8 @@ from mvit_coreml.evaluation.labeled_datasets import (
     read_table,
 )
 
+pytestmark = pytest.mark.fast
+
 ANIMALS = ModelClasses(count=3, labels=("cat", "dog", "ox"))
 # From the list of colours in VOC's development kit.
 BLACK, AEROPLANE, BIRD, PERSON, TV = (

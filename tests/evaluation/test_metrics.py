@@ -20,6 +20,8 @@ from mvit_coreml.evaluation.metrics import (
     wilson_interval,
 )
 
+pytestmark = pytest.mark.fast
+
 
 def closeness(*pairs):
     meter = ClosenessMeter()

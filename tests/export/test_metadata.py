@@ -103,6 +103,7 @@ def test_a_whole_photo_is_neither_resized_by_its_edge_nor_cropped(fit):
     assert (found["fit"], found["resize"], found["crop"]) == (fit, None, None)
 
 
+@pytest.mark.fast
 def test_an_app_can_follow_the_stored_preprocessing():
     """Rebuild the input from nothing but the JSON, and compare with the image processor."""
     import numpy as np

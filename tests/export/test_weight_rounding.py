@@ -12,6 +12,8 @@ from packages import SavedPackage
 from mvit_coreml import ConvertOptions, ValidateOptions, convert, load_checkpoint, validate
 from mvit_coreml.export.graph_passes import round_rows, round_weight
 
+pytestmark = pytest.mark.fast
+
 GENERATOR = np.random.default_rng(5)
 
 

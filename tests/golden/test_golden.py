@@ -37,10 +37,12 @@ def _stored(name: str) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
+@pytest.mark.fast
 def test_images_are_what_is_written_today() -> None:
     _expect_same(write.image_files())
 
 
+@pytest.mark.fast
 def test_answers_are_what_is_written_today() -> None:
     _expect_same(write.answer_files())
 
@@ -49,6 +51,7 @@ def test_packages_are_what_convert_makes_today() -> None:
     _expect_same(package_files())
 
 
+@pytest.mark.fast
 def test_golden_files_stay_small_and_are_all_written_by_the_script() -> None:
     paths = [path for path in write.DATA.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in paths) < LARGEST
@@ -61,6 +64,7 @@ def test_golden_files_stay_small_and_are_all_written_by_the_script() -> None:
     assert top == written
 
 
+@pytest.mark.fast
 def test_images_cover_what_apps_meet() -> None:
     cases = _content("preprocessing.json")["cases"]
     assert len(cases) >= 40
@@ -103,6 +107,7 @@ def test_pillow_resizes_both_axes_at_once_to_the_same_pixels() -> None:
         assert first.resize(at_once.size, Image.Resampling.BICUBIC).tobytes() == at_once.tobytes()
 
 
+@pytest.mark.fast
 def test_opaque_overlays_have_the_colours_of_this_project() -> None:
     overlay = _content("answers.json")["segmentation"]["overlays"][0]
     classes = np.array(overlay["classes"]).reshape(overlay["height"], overlay["width"])

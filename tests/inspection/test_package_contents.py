@@ -201,6 +201,7 @@ for _channel in range(32):
     UNFOLD[_channel, _channel // 4, _channel % 4 // 2, _channel % 2] = 1
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("build", "kind", "words"),
     [

@@ -22,6 +22,8 @@ from mvit_coreml.mil.parallel import map_images
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.mil.program import ArrayFeature, ImageFeature
 
+pytestmark = pytest.mark.fast
+
 _ANSWER_BOUND = 2.0**-9
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from pairwise import pairwise
 
+pytestmark = pytest.mark.fast
+
 RANDOM = np.random.default_rng(7)
 
 

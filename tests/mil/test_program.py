@@ -21,6 +21,8 @@ from mvit_coreml.mil.program import (
 )
 from mvit_coreml.mil.value_types import DATA_TYPES, TensorType
 
+pytestmark = pytest.mark.fast
+
 
 def function(chain: str, outputs: dict[str, str], kind: str = "array") -> Function:
     """Build a function whose operations each take the one before: ``a=conv b=softmax``.

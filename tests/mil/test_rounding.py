@@ -15,6 +15,8 @@ from mvit_coreml.mil.kernels import find_kernel, supported_ops
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.validation.operation_precision import HeadroomRecorder
 
+pytestmark = pytest.mark.fast
+
 ALL_HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
 FINITE = ALL_HALVES[np.isfinite(ALL_HALVES)]
 

@@ -13,6 +13,8 @@ from mvit_coreml.errors import ConfigError, InputError
 from mvit_coreml.models.base import build_model
 from mvit_coreml.models.config import MobileViTV2Config, ModelConfig, Task
 
+pytestmark = pytest.mark.fast
+
 TASKS: tuple[Task, ...] = ("backbone", "image-classification", "semantic-segmentation")
 
 

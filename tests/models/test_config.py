@@ -20,6 +20,8 @@ from mvit_coreml.models.config import (
     read_config,
 )
 
+pytestmark = pytest.mark.fast
+
 FAMILIES = list(CONFIG_CLASSES.values())
 
 

@@ -13,6 +13,8 @@ from mvit_coreml.models.layers import (
     space_to_depth,
 )
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("patch", [(1, 1), (2, 2), (4, 4), (2, 3), (3, 1)])
 @pytest.mark.parametrize("batch", [1, 3])

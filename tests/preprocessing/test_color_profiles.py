@@ -5,6 +5,8 @@ from profiles import DISPLAY_P3, SRGB, gray_profile, p3_to_srgb, rgb_profile
 
 from mvit_coreml.preprocessing.image_loading import foreign_profile, to_srgb
 
+pytestmark = pytest.mark.fast
+
 P3 = rgb_profile(DISPLAY_P3, "Display P3 by hand")
 
 

@@ -11,6 +11,8 @@ from PIL import Image
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import ImageProcessor, fit_image
 
+pytestmark = pytest.mark.fast
+
 PROCESSOR = ImageProcessor.for_mobilevit(image_size=64, resize_edge=72)
 FITS: list[Fit] = ["crop", "stretch", "pad"]
 

@@ -15,6 +15,8 @@ from mvit_coreml.preprocessing.geometry import (
     resized_size,
 )
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_shortest_edge_is_computed_as_published(seed: int) -> None:

@@ -14,6 +14,8 @@ from PIL import Image
 from mvit_coreml.errors import InputError
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
+pytestmark = pytest.mark.fast
+
 PROCESSOR = ImageProcessor.for_mobilenet_v2(image_size=32)
 IMAGE = np.zeros((45, 58, 3), np.uint8)
 

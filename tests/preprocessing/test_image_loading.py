@@ -23,6 +23,8 @@ from mvit_coreml.preprocessing.image_loading import (
 )
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
+pytestmark = pytest.mark.fast
+
 
 def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -20,6 +20,8 @@ from transformers.models.mobilevit.image_processing_pil_mobilevit import (
 
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
+pytestmark = pytest.mark.fast
+
 FAMILIES = ["mobilevit", "mobilenet_v2"]
 
 

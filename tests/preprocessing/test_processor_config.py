@@ -19,6 +19,8 @@ from transformers.models.mobilevit.image_processing_pil_mobilevit import (
 from mvit_coreml.errors import ConfigError
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
+pytestmark = pytest.mark.fast
+
 ORACLES = {
     "MobileViTImageProcessor": MobileViTImageProcessorPil,
     "MobileNetV2ImageProcessor": MobileNetV2ImageProcessorPil,

@@ -20,6 +20,8 @@ from mvit_coreml.preprocessing.segmentation_maps import (
     unfit_map,
 )
 
+pytestmark = pytest.mark.fast
+
 PROCESSOR = ImageProcessor.for_mobilevit(image_size=64, resize_edge=72)
 FITS: list[Fit] = ["crop", "stretch", "pad"]
 LOGITS = torch.randn(3, 21, 17, 13, generator=torch.Generator().manual_seed(0))

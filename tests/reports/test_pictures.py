@@ -17,6 +17,8 @@ from mvit_coreml.reports.report import SizeBar
 from mvit_coreml.reports.thumbnails import EDGE, difference_uri, map_uri, photo_uri
 from mvit_coreml.validation.operation_precision import LayerError
 
+pytestmark = pytest.mark.fast
+
 VERMILLION = (213, 94, 0)
 
 

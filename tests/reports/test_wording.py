@@ -9,6 +9,8 @@ import pytest
 from mvit_coreml.reports.report import Report
 from mvit_coreml.reports.wording import decibels, nats, off_by, percent, probability, verdict
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("share", "text"),

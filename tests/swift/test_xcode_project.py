@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from openstep import read_openstep
 
+pytestmark = pytest.mark.fast
+
 DEMO = Path(__file__).resolve().parents[2] / "swift_demo"
 PROJECT = DEMO / "MViTDemo.xcodeproj"
 

@@ -9,6 +9,8 @@ import pytest
 from mvit_coreml.errors import InputError
 from mvit_coreml.validation.gates import GATES, default_bounds, judge
 
+pytestmark = pytest.mark.fast
+
 
 def outcome(measured, precision="fp16", bits=None, overrides=None):
     return {gate.name: gate.passed for gate in judge(measured, precision, bits, overrides)}

@@ -16,6 +16,8 @@ from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.validation import pytorch_comparison
 from mvit_coreml.validation.pytorch_comparison import Judge, consistent_share
 
+pytestmark = pytest.mark.fast
+
 SCORES = torch.randn(1, 5, 4, 6, generator=torch.Generator().manual_seed(0))
 
 

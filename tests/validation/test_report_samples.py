@@ -13,6 +13,8 @@ from mvit_coreml.preprocessing.image_processor import FittedImage
 from mvit_coreml.validation.pytorch_comparison import ComparedImage
 from mvit_coreml.validation.report_samples import SampleRecorder
 
+pytestmark = pytest.mark.fast
+
 PLACE = Placement(image_size=(4, 8), resized_size=(4, 8), input_size=(8, 8))
 
 

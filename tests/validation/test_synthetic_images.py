@@ -7,6 +7,8 @@ import pytest
 
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 
+pytestmark = pytest.mark.fast
+
 SIZE = (48, 64)
 
 

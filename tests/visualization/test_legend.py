@@ -1,7 +1,10 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from mvit_coreml.visualization.segmentation_colors import LegendEntry, add_legend
+
+pytestmark = pytest.mark.fast
 
 RED, BLUE = (250, 10, 20), (5, 20, 240)
 

@@ -19,6 +19,8 @@ from mvit_coreml.visualization.segmentation_colors import (
     voc_colors,
 )
 
+pytestmark = pytest.mark.fast
+
 
 def test_voc_colours_are_the_published_ones() -> None:
     # Background, aeroplane, bicycle, bird, boat, person, tv monitor and the border, from the VOC

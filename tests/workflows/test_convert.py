@@ -69,6 +69,7 @@ def test_the_result_says_what_the_defaults_became(arguments, options, expected):
     assert set(package.preprocessing) == {"main"}
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("task", ["image-classification", SEGMENTER])
 def test_the_options_of_a_result_make_the_same_package_again(task, tmp_path):
     package, saved = converted("mobilenet_v2", task, output="logits")

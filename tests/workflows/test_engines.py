@@ -15,6 +15,8 @@ from mvit_coreml.export.coremltools_import import load_coremltools
 from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.package_reader import load_package
 
+pytestmark = pytest.mark.fast
+
 OFFSET = 0.25
 
 
