@@ -56,12 +56,19 @@ enum VisionRunner {
       case .image(let image): try await request.perform(on: image, orientation: orientation)
       case .buffer(let buffer): try await request.perform(on: buffer, orientation: orientation)
       }
-    return try Self.answer(
-      classes: observations.compactMap { $0 as? ClassificationObservation }
-        .map { ($0.identifier, Double($0.confidence)) },
-      feature: observations.compactMap { $0 as? CoreMLFeatureValueObservation }
-        .first { $0.featureName == reader.name }?.featureValue,
-      reader: reader, top: top)
+    let classes = observations.compactMap { $0 as? ClassificationObservation }
+    if !classes.isEmpty {
+      let found = classes.map { ($0.identifier, Double($0.confidence)) }
+      return reader.read(
+        probabilities: Dictionary(found, uniquingKeysWith: { one, _ in one }), top: top)
+    }
+    let features = observations.compactMap { $0 as? CoreMLFeatureValueObservation }
+    guard let feature = features.first(where: { $0.featureName == reader.name }) else {
+      throw ModelError.missingOutput(reader.name)
+    }
+    return try reader.read(
+      integers: { feature.featureValue.shapedArrayValue(of: Int32.self) },
+      floats: { feature.featureValue.shapedArrayValue(of: Float.self) }, top: top)
   }
 
   private static func run(
@@ -81,25 +88,19 @@ enum VisionRunner {
       }
     try handler.perform([request])
     let observations = request.results ?? []
-    return try Self.answer(
-      classes: observations.compactMap { $0 as? VNClassificationObservation }
-        .map { ($0.identifier, Double($0.confidence)) },
-      feature: observations.compactMap { $0 as? VNCoreMLFeatureValueObservation }
-        .first { $0.featureName == reader.name }?.featureValue,
-      reader: reader, top: top)
-  }
-
-  private static func answer(
-    classes: [(String, Double)], feature: MLFeatureValue?, reader: OutputReader, top: Int
-  ) throws -> Answer {
+    let classes = observations.compactMap { $0 as? VNClassificationObservation }
     if !classes.isEmpty {
-      let probabilities = Dictionary(classes, uniquingKeysWith: { one, _ in one })
-      return reader.read(probabilities: probabilities, top: top)
+      let found = classes.map { ($0.identifier, Double($0.confidence)) }
+      return reader.read(
+        probabilities: Dictionary(found, uniquingKeysWith: { one, _ in one }), top: top)
     }
-    guard let feature else { throw ModelError.missingOutput(reader.name) }
+    let features = observations.compactMap { $0 as? VNCoreMLFeatureValueObservation }
+    guard let feature = features.first(where: { $0.featureName == reader.name }) else {
+      throw ModelError.missingOutput(reader.name)
+    }
     return try reader.read(
-      integers: { feature.shapedArrayValue(of: Int32.self) },
-      floats: { feature.shapedArrayValue(of: Float.self) }, top: top)
+      integers: { feature.featureValue.shapedArrayValue(of: Int32.self) },
+      floats: { feature.featureValue.shapedArrayValue(of: Float.self) }, top: top)
   }
 }
 #endif
