@@ -24,7 +24,10 @@ Aspect = Literal["interface", "graph", "attribute", "weight", "label", "metadata
 _COMPARED_KEYS = (
     "com.apple.coreml.model.preview.type",
     "com.apple.coreml.model.preview.params",
+    "mvit_coreml.fp32_operations",
     "mvit_coreml.labels",
+    "mvit_coreml.output",
+    "mvit_coreml.precision",
     "mvit_coreml.preprocessing",
     "mvit_coreml.task",
     "mvit_coreml.weights_sha256",

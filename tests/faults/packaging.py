@@ -149,7 +149,7 @@ def _(package):
     package.prepare(fit="pad")
 
 
-@fault("classifier", "interface", "fit changed in all its parts", "stretch for crop", program=False)
+@fault("classifier", "metadata", "fit changed in all its parts", "stretch for crop", program=False)
 def _(package):
     package.prepare(fit="stretch", resize=None, crop=None)
 
@@ -169,7 +169,7 @@ def _(package):
     package.metadata["mvit_coreml.weights_sha256"] = "6" * 64
 
 
-@fault("classifier", "graph", "precision overstated", "fp32 for fp16", program=False)
+@fault("classifier", "metadata", "precision overstated", "fp32 for fp16", program=False)
 def _(package):
     package.metadata["mvit_coreml.precision"] = "fp32"
 
