@@ -181,3 +181,12 @@ def test_every_claim_about_another_tool_has_a_source() -> None:
 def test_every_command_of_the_program_is_documented() -> None:
     listed = re.findall(r"^\| `([a-z]+)` \|", read(ROOT / "docs" / "command-line.md"), re.MULTILINE)
     assert sorted(listed) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_named_exists(page: Path) -> None:
+    """Files of the package are named from its folder, others from the project's."""
+    named = re.findall(r"`([\w./-]+/[\w.-]*\.(?:py|toml|sh|j2|csv))`", read(page))
+    places = (ROOT, ROOT / "mvit_coreml", ROOT / "swift_demo", page.parent)
+    missing = [name for name in named if not any((place / name).exists() for place in places)]
+    assert not missing
