@@ -26,8 +26,8 @@ from mvit_coreml.export.torch_to_mil import read_program, save_again
 from mvit_coreml.inspection.package_contents import inspect_package
 from mvit_coreml.mil.digest import program_digest
 from mvit_coreml.mil.package_reader import load_package
+from mvit_coreml.workflows import build_package
 from mvit_coreml.workflows import fit_palettes as palette_fitting
-from mvit_coreml.workflows import palettize as repalettizing
 from mvit_coreml.workflows.palettize import PalettizedPackage
 
 COUNT = 20
@@ -246,7 +246,7 @@ def test_a_failed_gate_leaves_nothing_unless_it_is_to_be_kept(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As it states other bits than it has."""
-    monkeypatch.setattr(repalettizing, "palette_metadata", lambda plan: {"bits": "2"})
+    monkeypatch.setattr(build_package, "palette_metadata", lambda plan: {"bits": "2"})
     folder = tmp_path / "out"
     folder.mkdir()
     path = folder / "x.mlpackage"
