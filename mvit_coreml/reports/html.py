@@ -23,12 +23,12 @@ def as_html(report: Report) -> str:
 
     Every text that a template shows is escaped, in elements and in attributes.
     """
-    from mvit_coreml.reports import plots, thumbnails
+    from mvit_coreml.reports import pictures
 
     environment = template_environment(autoescape=True)
     environment.filters["breakable"] = breakable
     template = environment.get_template("report.html.j2")
-    page = template.render(report=report, plots=plots, thumbnails=thumbnails)
+    page = template.render(report=report, pictures=pictures)
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", page)
 
 

@@ -16,10 +16,10 @@ from mvit_coreml.workflows.build_package import (
     Progress,
     build_plain_package,
     no_progress,
+    notes,
     palettize_plain,
 )
 from mvit_coreml.workflows.choose_palettes import choose_palettes
-from mvit_coreml.workflows.describe_package import notes
 from mvit_coreml.workflows.package_options import ConvertOptions, fill_in
 from mvit_coreml.workflows.publish_package import check_destination, publish_package
 from mvit_coreml.workflows.validate import (

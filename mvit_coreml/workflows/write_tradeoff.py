@@ -16,7 +16,7 @@ from mvit_coreml.compression.plan_file import write_plan
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.atomic_package import publish, staging_folder
 from mvit_coreml.reports.json_report import json_value
-from mvit_coreml.reports.plots import PALETTE, plot_style
+from mvit_coreml.reports.pictures import PALETTE, plot_style
 from mvit_coreml.reports.wording import METRICS
 from mvit_coreml.workflows.measure_tradeoff import Tradeoff, TradeoffPoint
 

@@ -8,9 +8,9 @@ from functions import function_of, parameter_names, pictures, small, small_map
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
-from mvit_coreml.compression.calibration import fisher as module
-from mvit_coreml.compression.calibration.fisher import fisher_diagonal
+from mvit_coreml.compression.calibration import reconstruction as module
 from mvit_coreml.compression.calibration.linear_layers import find_layers
+from mvit_coreml.compression.calibration.reconstruction import fisher_diagonal
 
 
 def curvature(scores: Tensor, of_classes: bool) -> Tensor:

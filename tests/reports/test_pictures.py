@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mvit_coreml.reports import plots
-from mvit_coreml.reports.plots import INK, SERIES
+from mvit_coreml.reports import pictures
+from mvit_coreml.reports.pictures import EDGE, INK, SERIES, difference_uri, map_uri, photo_uri
 from mvit_coreml.reports.report import SizeBar
-from mvit_coreml.reports.thumbnails import EDGE, difference_uri, map_uri, photo_uri
 from mvit_coreml.validation.operation_precision import LayerError
 
 pytestmark = pytest.mark.fast
@@ -86,14 +85,14 @@ def test_equal_maps_have_no_marks():
     assert np.ptp(found, axis=2).max() == 0
 
 
-@pytest.mark.parametrize("width", [plots.NARROW, plots.WIDE])
+@pytest.mark.parametrize("width", [pictures.NARROW, pictures.WIDE])
 def test_the_layer_plot_has_a_point_for_every_inexact_operation(width):
     ratios = [300.0, 60.0, 30.0, 45.0]
     layers = [
         LayerError(operation=f"op_{i}", op_type="conv", snr=snr, drop=10.0)
         for i, snr in enumerate(ratios)
     ]
-    svg = plots.layer_plot(layers, layers[2:3], width, "layers")
+    svg = pictures.layer_plot(layers, layers[2:3], width, "layers")
     found = points(svg, 1)
     assert len(found) == 3
     ys = [y for _, y in found]
@@ -106,7 +105,7 @@ def test_the_layer_plot_has_a_point_for_every_inexact_operation(width):
 def test_the_scatter_shows_every_pair_where_it_belongs():
     # So many that matplotlib, left to itself, would drop lines without length.
     pairs = [(0.0, 0.0), (1.0, 2.0), (4.0, 4.0), (2.0, 1.0)] * 50
-    svg = plots.score_scatter(pairs, plots.NARROW, "scores")
+    svg = pictures.score_scatter(pairs, pictures.NARROW, "scores")
     (path,) = [
         element.get("d")
         for element in drawn(svg).iter("path")
@@ -126,15 +125,15 @@ def test_the_size_chart_names_sizes_and_parts():
         SizeBar(label="this package", parts=(("6-bit palette", 600_000), ("rest", 250_000))),
         SizeBar(label="plain $x$ <b>", parts=(("fp16", 1_600_000), ("rest", 250_000))),
     ]
-    for width in (plots.NARROW, plots.WIDE):
-        svg = plots.size_chart(bars, width, "sizes")
+    for width in (pictures.NARROW, pictures.WIDE):
+        svg = pictures.size_chart(bars, width, "sizes")
         texts = ["".join(text.itertext()) for text in drawn(svg).iter("text")]
         assert {"this package", "plain $x$ <b>", "0.85 MB", "1.85 MB"} <= set(texts)
         assert {"6-bit palette", "fp16", "rest"} <= set(texts)
 
 
 def test_plots_take_the_pages_colours_and_fonts():
-    svg = plots.score_scatter([(0.0, 1.0), (1.0, 0.0)], plots.NARROW, "scores")
+    svg = pictures.score_scatter([(0.0, 1.0), (1.0, 0.0)], pictures.NARROW, "scores")
     assert "currentColor" in svg
     assert "var(--series-1, #0072b2)" in svg
     assert not [color for color in (INK, *SERIES) if color in svg]
@@ -147,7 +146,7 @@ def test_a_style_of_the_users_own_changes_nothing():
     import matplotlib
 
     pairs = [(0.0, 1.0), (1.0, 0.0)]
-    before = plots.score_scatter(pairs, plots.NARROW, "scores")
+    before = pictures.score_scatter(pairs, pictures.NARROW, "scores")
     with matplotlib.rc_context({"axes.facecolor": "red", "font.size": 30, "axes.grid": True}):
-        assert plots.score_scatter(pairs, plots.NARROW, "scores") == before
+        assert pictures.score_scatter(pairs, pictures.NARROW, "scores") == before
         assert matplotlib.rcParams["font.size"] == 30

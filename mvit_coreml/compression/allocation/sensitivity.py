@@ -16,12 +16,13 @@ from mvit_coreml.compression.calibration.differentiable import (
     Schedule,
     divergence,
 )
-from mvit_coreml.compression.calibration.fisher import fisher_diagonal, row_weights
 from mvit_coreml.compression.calibration.gptq import palettize_layer
 from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
 from mvit_coreml.compression.calibration.reconstruction import (
     LayerProgress,
+    fisher_diagonal,
     kmeans_palettes,
+    row_weights,
 )
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 from mvit_coreml.mil.parallel import one_thread, parallel_map

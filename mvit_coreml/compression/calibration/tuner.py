@@ -17,10 +17,10 @@ from mvit_coreml.compression.calibration.differentiable import (
     scores,
 )
 from mvit_coreml.compression.calibration.fine_tuning import FineTuner, random_views
-from mvit_coreml.compression.calibration.fisher import fisher_diagonal
 from mvit_coreml.compression.calibration.linear_layers import find_layers
 from mvit_coreml.compression.calibration.reconstruction import (
     TunedWeights,
+    fisher_diagonal,
     kmeans_palettes,
     reconstruct,
 )
