@@ -1,9 +1,11 @@
-"""Writing files: whole or not at all."""
+"""Writing files whole or not at all, and reading TOML that a user wrote."""
 
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
+from typing import Any
 
 from mvit_coreml.errors import InputError
 
@@ -37,3 +39,27 @@ def write_file(path: Path, content: bytes) -> None:
         write_atomically(path, content)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def read_toml(path: Path, kind: str) -> tuple[str, dict[str, Any]]:
+    """Read a TOML file that a user named.
+
+    Args:
+        path: the file.
+        kind: what it should be, in one word for messages: ``plan``, ``recipe``.
+
+    Returns:
+        Its text, to find lines in, and its content.
+
+    Raises:
+        InputError: it cannot be read, or is no TOML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the {kind}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: no {kind}: it is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: not valid TOML: {error}") from None

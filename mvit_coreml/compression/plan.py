@@ -38,7 +38,8 @@ class PlannedWeight:
         name: of the constant in the unpalettized program.
         shape: of the weight.
         choice: bits and groups.
-        sha256: of its elements before palettizing, see :func:`~.weights.weight_sha256`.
+        sha256: of its elements before palettizing, by
+            :func:`~.palettizable_weights.weight_sha256`.
         values: where its tables come from; ``kmeans`` where there are none.
         reason: why it stays uncompressed; empty for others.
     """

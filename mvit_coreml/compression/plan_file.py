@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from mvit_coreml.compression.plan import (
     check_values,
 )
 from mvit_coreml.errors import InputError, MvitCoremlError
-from mvit_coreml.files import write_atomically
+from mvit_coreml.files import read_toml, write_atomically
 
 FORMAT = 1
 VALUES_SUFFIX = ".safetensors"
@@ -108,16 +107,7 @@ def read_plan(path: str | Path) -> PalettizationPlan:
             names the line.
     """
     source = Path(path)
-    try:
-        text = source.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{source}: cannot read the plan: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{source}: no plan: it is not UTF-8 text") from None
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{source}: not valid TOML: {error}") from None
+    text, content = read_toml(source, "plan")
     return _Reader(source, text).plan(content)
 
 

@@ -169,7 +169,8 @@ def find_smallest(
     holds.
 
     Args:
-        candidates: from the largest to the smallest, such as :func:`~.mixed_bits.frontier`.
+        candidates: from the largest to the smallest, such as those of
+            :func:`~.allocation.mixed_bits.frontier`.
         attempt: makes and measures the package of a candidate; called at most once for each.
         promise: what to keep.
         describe: a candidate in words, for messages.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from mvit_coreml.compression.promise import Promise, parse_size
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OutputKind
+from mvit_coreml.files import read_toml
 from mvit_coreml.workflows.package_options import ConvertOptions
 from mvit_coreml.workflows.publish_package import PLAN_SUFFIX
 
@@ -86,16 +86,7 @@ def read_recipe(path: str | Path) -> Recipe:
     file = Path(path)
     if file.suffix != SUFFIX:
         raise InputError(f"{file}: a recipe's name must end in {SUFFIX}")
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{file}: cannot read the recipe: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{file}: no recipe: it is not UTF-8 text") from None
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{file}: not valid TOML: {error}") from None
+    text, content = read_toml(file, "recipe")
     return _Reader(file, text).recipe(content)
 
 

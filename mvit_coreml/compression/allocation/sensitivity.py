@@ -41,7 +41,7 @@ class Sensitivity:
 
     Attributes:
         name: of the weight.
-        noise: choice to the divergence of the answers, see :class:`~.quality.Quality`; 0 for the
+        noise: choice to the divergence of the answers, see :class:`Quality`; 0 for the
             uncompressed weight.
     """
 
@@ -59,7 +59,7 @@ def measure_sensitivity(
     """Measure what every weight's palettes do to the answers.
 
     Each weight is palettized for its layer's inputs on the images, as
-    :func:`~.reconstruction.reconstruct` does it, and the function is run with it in its place.
+    :func:`reconstruct` does it, and the function is run with it in its place.
 
     Args:
         function: as saved, not palettized.

@@ -186,7 +186,7 @@ def reconstruct(
         pixels: (N, 3, height, width) of images to calibrate on, see
             :meth:`DifferentiableFunction.pixels`; no labels are needed.
         choices: weight name to bits and groups; others stay uncompressed, and are refitted too.
-        fisher: diagonal in the output channels, from :func:`~.fisher.fisher_diagonal`; measured on
+        fisher: diagonal in the output channels, from :func:`fisher_diagonal`; measured on
             the first images by default.
         progress: called with the number of layers done and their total.
 
