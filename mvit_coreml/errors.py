@@ -1,5 +1,10 @@
 """Errors that reach a user: one line each, naming the file or value and the way out."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
 
 class MvitCoremlError(Exception):
     """Base of every error this package raises on bad input.
@@ -37,3 +42,24 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def refuse_misspelt(
+    what: str, names: Collection[str], known: Collection[str], ignored: Collection[str] = ()
+) -> None:
+    """Refuse a name that looks like a misspelt one; the value meant for that would be lost.
+
+    Args:
+        what: holds the names and what they are, for the error: ``plan: unknown key``.
+        names: to look at; those that resemble no known one are of no interest.
+        known: the names that are read.
+        ignored: names of something else that do resemble known ones.
+
+    Raises:
+        ConfigError: a name that is close to a known one which is not there.
+    """
+    absent = set(known) - set(names)
+    for name in names:
+        close = difflib.get_close_matches(name, absent, n=1, cutoff=0.88)
+        if close and name not in known and name not in ignored:
+            raise ConfigError(f"{what} {name!r}; did you mean {close[0]!r}?")

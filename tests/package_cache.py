@@ -119,7 +119,7 @@ def _generation() -> Path:
 
 def _sources() -> Iterator[Path]:
     package = ROOT / "mvit_coreml"
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.toml")]):
         if path.relative_to(package).parts[0] not in _UNUSED:
             yield path
     yield Path(__file__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from mvit_coreml.checkpoints.checkpoint import Checkpoint, Format, Provenance, Reading
 from mvit_coreml.checkpoints.class_names import LabelSource, resolve_labels
 from mvit_coreml.checkpoints.formats import huggingface
-from mvit_coreml.checkpoints.sources import Source, open_source
+from mvit_coreml.checkpoints.sources import HubOptions, Source, open_source
 from mvit_coreml.checkpoints.weight_files import as_json, read_weights
 from mvit_coreml.errors import CheckpointError, ConfigError, InputError
 from mvit_coreml.models.base import model_class
@@ -28,23 +28,18 @@ def load_checkpoint(
     source: str | Path,
     *,
     revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
     image_processor: ImageProcessor | str | Path | None = None,
     color_order: ColorOrder | None = None,
     labels: LabelSource | None = None,
     output_stride: int | None = None,
     task: Task | None = None,
+    **hub: Unpack[HubOptions],
 ) -> Checkpoint:
     """Load a checkpoint of Hugging Face transformers, timm or Apple's cvnets.
 
     Args:
         source: hub id (``apple/mobilevit-small``), folder, or weight file.
         revision: branch, tag or commit of a hub model.
-        token: hub token, ``True`` for the stored one, ``False`` for none.
-        cache_dir: folder of the hub cache instead of the default one.
-        local_files_only: never ask the hub, use its cache alone.
         image_processor: preprocessing to use instead of the source's: a processor, a hub id, a
             folder, or a JSON file.
         color_order: channel order of the model's input instead of the source's.
@@ -52,6 +47,8 @@ def load_checkpoint(
             file, or the names.
         output_stride: input size over feature map size, 8, 16 or 32, instead of the source's.
         task: ``backbone`` keeps only the feature extractor; otherwise the source decides.
+        hub: ``token``, ``cache_dir`` and ``local_files_only``, see
+            :class:`~mvit_coreml.checkpoints.sources.HubOptions`.
 
     Returns:
         The checkpoint, its weights checked against the model that its configuration describes.
@@ -61,11 +58,6 @@ def load_checkpoint(
         ConfigError: a configuration with an unknown or impossible value.
         InputError: an option that does not apply.
     """
-    hub: dict[str, Any] = {
-        "token": token,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-    }
     place = open_source(source, revision=revision, **hub)
     raw = read_weights(place)
     try:
@@ -199,7 +191,7 @@ def _image_processor(
     reading: Reading,
     config: ModelConfig,
     override: ImageProcessor | str | Path | None,
-    hub: Mapping[str, Any],
+    hub: HubOptions,
 ) -> tuple[ImageProcessor, str | None]:
     """Return the preprocessing, and a sentence about it if it had to be assumed."""
     if isinstance(override, ImageProcessor):
@@ -221,21 +213,14 @@ def _image_processor(
 
 
 def load_image_processor(
-    source: str | Path,
-    *,
-    model_type: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
+    source: str | Path, *, model_type: str | None = None, **hub: Unpack[HubOptions]
 ) -> ImageProcessor:
     """Load the preprocessing of a checkpoint of transformers or timm, without its weights.
 
     Args:
         source: hub id, folder, or a ``preprocessor_config.json`` or timm ``config.json``.
         model_type: ``mobilevit``, ``mobilevitv2`` or ``mobilenet_v2``, for files that do not tell.
-        token: hub token, ``True`` for the stored one, ``False`` for none.
-        cache_dir: folder of the hub cache instead of the default one.
-        local_files_only: never ask the hub, use its cache alone.
+        hub: see :class:`~mvit_coreml.checkpoints.sources.HubOptions`.
 
     Raises:
         CheckpointError: the source is missing or says nothing about preprocessing.
@@ -244,7 +229,7 @@ def load_image_processor(
     file = Path(source).expanduser()
     if file.is_file():
         return _read_processor(file, model_type)
-    place = open_source(source, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+    place = open_source(source, **hub)
     path = place.fetch("preprocessor_config.json")
     if path is None:
         # timm keeps the preprocessing in the model's configuration, transformers does not.

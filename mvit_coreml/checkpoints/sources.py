@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
-from mvit_coreml.errors import CheckpointError, InputError
+from mvit_coreml.errors import CheckpointError, InputError, first_line
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILE_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".tar", ".json")
@@ -33,22 +34,29 @@ class Source:
     where: str = "there"
 
 
+class HubOptions(TypedDict, total=False):
+    """How the hub is asked.
+
+    Attributes:
+        token: hub token, ``True`` for the stored one, ``False`` for none.
+        cache_dir: folder of the hub cache instead of the default one.
+        local_files_only: never ask the hub, use its cache alone.
+    """
+
+    token: str | bool | None
+    cache_dir: str | Path | None
+    local_files_only: bool
+
+
 def open_source(
-    source: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
+    source: str | Path, *, revision: str | None = None, **hub: Unpack[HubOptions]
 ) -> Source:
     """Find out what a source is and make its files available.
 
     Args:
         source: hub id (``owner/name``), folder or weight file.
         revision: branch, tag or commit of a hub model.
-        token: hub token, ``True`` for the stored one, ``False`` for none.
-        cache_dir: folder of the hub cache instead of the default one.
-        local_files_only: use the hub cache alone.
+        hub: see :class:`HubOptions`.
 
     Raises:
         CheckpointError: there is no such place, or it cannot be reached.
@@ -67,7 +75,7 @@ def open_source(
         raise CheckpointError(
             f"{source}: no such file or folder; a model on the hub is named owner/name"
         )
-    return _open_hub(source, revision, token, cache_dir, local_files_only)
+    return _open_hub(source, revision, hub)
 
 
 def _looks_like_path(source: str) -> bool:
@@ -82,31 +90,16 @@ def _in_folder(folder: Path) -> Callable[[str], Path | None]:
     return fetch
 
 
-def _open_hub(
-    repo: str,
-    revision: str | None,
-    token: str | bool | None,
-    cache_dir: str | Path | None,
-    local_files_only: bool,
-) -> Source:
+def _open_hub(repo: str, revision: str | None, hub: HubOptions) -> Source:
     from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from_cache
 
-    offline = local_files_only or constants.HF_HUB_OFFLINE
+    offline = hub.get("local_files_only") or constants.HF_HUB_OFFLINE
 
     def fetch(name: str, at: str | None) -> Path | None:
         try:
-            return Path(
-                hf_hub_download(
-                    repo,
-                    name,
-                    revision=at,
-                    token=token,
-                    cache_dir=cache_dir,
-                    local_files_only=local_files_only,
-                )
-            )
+            return Path(hf_hub_download(repo, name, revision=at, **hub))
         except errors.LocalEntryNotFoundError as error:
-            cached = try_to_load_from_cache(repo, name, cache_dir=cache_dir, revision=at)
+            cached = try_to_load_from_cache(repo, name, hub.get("cache_dir"), at)
             if offline or (cached is not None and not isinstance(cached, str)):
                 return None  # not in the cache, or known there to be absent from the hub
             raise _hub_error(repo, at, error) from None
@@ -150,6 +143,5 @@ def _hub_error(repo: str, revision: str | None, error: Exception) -> CheckpointE
         case errors.LocalEntryNotFoundError():
             reason = f"the hub cannot be reached: check the connection, {_FROM_FOLDER}"
         case _:
-            line = str(error).strip().partition("\n")[0] or type(error).__name__
-            reason = f"the hub did not deliver it ({line}): try again, {_FROM_FOLDER}"
+            reason = f"the hub did not deliver it ({first_line(error)}): try again, {_FROM_FOLDER}"
     return CheckpointError(f"{repo}: {reason}")

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from mvit_coreml.checkpoints.sources import Source
-from mvit_coreml.errors import CheckpointError
+from mvit_coreml.errors import CheckpointError, first_line
 
 # In order of preference; an index lists the shards of a checkpoint in several files.
 WEIGHT_FILES = (
@@ -131,7 +131,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: truncated or damaged ({_first_line(error)}); fetch it again"
+            f"{path}: truncated or damaged ({first_line(error)}); fetch it again"
         ) from None
 
 
@@ -157,7 +157,7 @@ def _read_torch(path: Path) -> object:
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{path}: truncated, damaged or no PyTorch weights ({_first_line(error)}); "
+        f"{path}: truncated, damaged or no PyTorch weights ({first_line(error)}); "
         "fetch it again, or save a state_dict"
     )
 
@@ -217,10 +217,6 @@ def _sha256(paths: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0][:120] or type(error).__name__
-
-
 def as_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -230,7 +226,7 @@ def as_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON: {_first_line(error)}") from None
+        raise CheckpointError(f"{path}: not readable as JSON: {first_line(error)}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: must hold a JSON object")
     return data

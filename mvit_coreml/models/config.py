@@ -8,43 +8,44 @@ configuration cannot express (see :meth:`ModelConfig.unsupported_by_transformers
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, Self, get_type_hints
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, Self, get_origin, get_type_hints
 
-from mvit_coreml.errors import ConfigError
+from mvit_coreml.errors import ConfigError, refuse_misspelt
 
 Task = Literal["backbone", "image-classification", "semantic-segmentation"]
 
 EXTENSION = {"extension": True}
 
-# Names that transformers' activation table knows and that have no parameters of their own.
-ACTIVATIONS = (
-    "gelu",
-    "gelu_10",
-    "gelu_accurate",
-    "gelu_fast",
-    "gelu_new",
-    "gelu_python",
-    "gelu_python_tanh",
-    "gelu_pytorch_tanh",
-    "hardswish",
-    "laplace",
-    "leaky_relu",
-    "linear",
-    "mish",
-    "quick_gelu",
-    "relu",
-    "relu2",
-    "relu6",
-    "sigmoid",
-    "silu",
-    "sqrtsoftplus",
-    "swish",
-    "tanh",
-)
+# The names of transformers' activations that have no parameters of their own, and ours for them.
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_10": "gelu_10",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "gelu_python": "gelu",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "hardswish": "hardswish",
+    "laplace": "laplace",
+    "leaky_relu": "leaky_relu",
+    "linear": "linear",
+    "mish": "mish",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "relu2": "relu2",
+    "relu6": "relu6",
+    "sigmoid": "sigmoid",
+    "silu": "silu",
+    "sqrtsoftplus": "sqrtsoftplus",
+    "swish": "silu",
+    "tanh": "tanh",
+}
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ class Rule:
     """What the values of a field may be, part of the field's type.
 
     Attributes:
-        accepts: whether a value is one of them; may raise ``TypeError`` for others.
         requirement: what a value must be, in words.
+        accepts: whether a value is one of them.
     """
 
-    accepts: Callable[[Any], bool]
     requirement: str
+    accepts: Callable[[Any], bool]
 
 
 def _is_number(value: object) -> bool:
@@ -68,55 +69,58 @@ def _is_int(value: object, low: float = -math.inf) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= low
 
 
-def _is_ints(value: object, count: int, low: int) -> bool:
+def _is_ints(value: object, count: int, low: int = 1) -> bool:
     return isinstance(value, tuple) and len(value) == count and all(_is_int(v, low) for v in value)
 
 
-def _one_of(values: tuple[Any, ...]) -> Rule:
-    return Rule(values.__contains__, "one of " + ", ".join(str(v) for v in values if v is not None))
+def _one_of(*values: object) -> Rule:
+    words = ", ".join(str(value) for value in values if value is not None)
+    return Rule(f"one of {words}", values.__contains__)
 
 
-Bool = Annotated[bool, Rule(lambda v: isinstance(v, bool), "true or false")]
-Int = Annotated[int, Rule(_is_int, "a whole number")]
-Count = Annotated[int, Rule(lambda v: _is_int(v, 1), "a whole number from 1")]
+Ints = tuple[int, ...]
+Bool = Annotated[bool, Rule("true or false", lambda v: isinstance(v, bool))]
+Int = Annotated[int, Rule("a whole number", _is_int)]
+Count = Annotated[int, Rule("a whole number from 1", lambda v: _is_int(v, 1))]
 OptionalCount = Annotated[
-    int | None, Rule(lambda v: v is None or _is_int(v, 1), "a whole number from 1, or null")
+    int | None, Rule("a whole number from 1, or null", lambda v: v is None or _is_int(v, 1))
 ]
-ThreeCounts = Annotated[
-    tuple[int, ...], Rule(lambda v: _is_ints(v, 3, 1), "three whole numbers from 1")
-]
-ThreeCountsFrom0 = Annotated[
-    tuple[int, ...], Rule(lambda v: _is_ints(v, 3, 0), "three whole numbers from 0")
-]
-SevenCounts = Annotated[
-    tuple[int, ...], Rule(lambda v: _is_ints(v, 7, 1), "seven whole numbers from 1")
-]
+ThreeCounts = Annotated[Ints, Rule("three whole numbers from 1", lambda v: _is_ints(v, 3))]
+ThreeCountsFrom0 = Annotated[Ints, Rule("three whole numbers from 0", lambda v: _is_ints(v, 3, 0))]
+SevenCounts = Annotated[Ints, Rule("seven whole numbers from 1", lambda v: _is_ints(v, 7))]
 Side = Annotated[
     int | tuple[int, int],
     Rule(
-        lambda v: _is_int(v, 1) or _is_ints(v, 2, 1),
         "a whole number of pixels or a (height, width) pair",
+        lambda v: _is_int(v, 1) or _is_ints(v, 2),
     ),
 ]
 Probability = Annotated[
-    float, Rule(lambda v: _is_number(v) and 0 <= v <= 1, "a probability from 0 to 1")
+    float, Rule("a probability from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1)
 ]
-PositiveNumber = Annotated[float, Rule(lambda v: _is_number(v) and v > 0, "a number above 0")]
-Deviation = Annotated[float, Rule(lambda v: _is_number(v) and v >= 0, "a number from 0")]
-Activation = Annotated[str, _one_of(ACTIVATIONS)]
-OutputStride = Annotated[int, Rule((8, 16, 32).__contains__, "8, 16 or 32")]
-PatchGrid = Annotated[
-    Literal["truncate", "interpolate"],
-    Rule(("truncate", "interpolate").__contains__, "truncate or interpolate"),
-]
+PositiveNumber = Annotated[float, Rule("a number above 0", lambda v: _is_number(v) and v > 0)]
+Deviation = Annotated[float, Rule("a number from 0", lambda v: _is_number(v) and v >= 0)]
+Activation = Annotated[str, _one_of(*ACTIVATIONS)]
+OutputStride = Annotated[int, _one_of(8, 16, 32)]
+PatchGrid = Annotated[Literal["truncate", "interpolate"], _one_of("truncate", "interpolate")]
 ProblemType = Annotated[
     str | None,
-    _one_of((None, "regression", "single_label_classification", "multi_label_classification")),
+    _one_of(None, "regression", "single_label_classification", "multi_label_classification"),
 ]
 
 
-def _default_id2label() -> dict[int, str]:
-    return {0: "LABEL_0", 1: "LABEL_1"}
+@functools.cache
+def _rules(config_class: type) -> dict[str, Rule]:
+    """Return the rule of every field that has one."""
+    hints = get_type_hints(config_class, include_extras=True)
+    return {
+        name: hint.__metadata__[0] for name, hint in hints.items() if get_origin(hint) is Annotated
+    }
+
+
+def unnamed_labels(count: int) -> dict[int, str]:
+    """Return the names of classes that have none, as transformers makes them up."""
+    return {index: f"LABEL_{index}" for index in range(count)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +142,6 @@ class ModelConfig:
 
     model_type: ClassVar[str]
     architecture_prefix: ClassVar[str]
-    _rules: ClassVar[tuple[tuple[str, Rule], ...]]
 
     num_channels: Count = 3
     image_size: Side = 256
@@ -148,36 +151,23 @@ class ModelConfig:
     initializer_range: Deviation = 0.02
     layer_norm_eps: PositiveNumber = 1e-5
     semantic_loss_ignore_index: Int = 255
-    id2label: Mapping[int, str] = field(default_factory=_default_id2label)
+    id2label: Mapping[int, str] = field(default_factory=partial(unnamed_labels, 2))
     problem_type: ProblemType = None
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        cls._rules = tuple(
-            (name, note)
-            for name, hint in get_type_hints(cls, include_extras=True).items()
-            for note in getattr(hint, "__metadata__", ())
-            if isinstance(note, Rule)
-        )
 
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             if isinstance(value, list):
                 object.__setattr__(self, spec.name, tuple(value))
-        for name, rule in self._rules:
-            self._check(name, rule)
+        for name, rule in _rules(type(self)).items():
+            self._require(rule.accepts(getattr(self, name)), name, rule.requirement)
         object.__setattr__(self, "id2label", _read_id2label(self.id2label))
 
-    def _check(self, name: str, rule: Rule) -> None:
-        value = getattr(self, name)
-        try:
-            accepted = rule.accepts(value)
-        except TypeError:
-            accepted = False
+    def _require(self, accepted: bool, name: str, requirement: str) -> None:
         if not accepted:
             raise ConfigError(
-                f"{self.model_type} config: {name} is {value!r}; it must be {rule.requirement}"
+                f"{self.model_type} config: {name} is {getattr(self, name)!r}; "
+                f"it must be {requirement}"
             )
 
     @property
@@ -196,16 +186,10 @@ class ModelConfig:
 
     def unsupported_by_transformers(self) -> str | None:
         """Say which field has no counterpart in transformers' configuration, or ``None``."""
-        return self._extension_in_use()
-
-    def _extension_in_use(self) -> str | None:
         for spec in dataclasses.fields(self):
-            if "extension" not in spec.metadata:
-                continue
-            default = spec.default
             value = getattr(self, spec.name)
-            if value != default:
-                return f"{spec.name}={value!r} (transformers always has {default!r})"
+            if "extension" in spec.metadata and value != spec.default:
+                return f"{spec.name}={value!r} (transformers always has {spec.default!r})"
         return None
 
     def to_dict(self) -> dict[str, Any]:
@@ -232,16 +216,11 @@ class ModelConfig:
             ConfigError: a field has an unknown or impossible value, or looks misspelt.
         """
         known = {spec.name for spec in dataclasses.fields(cls)}
+        refuse_misspelt(f"{cls.model_type} config: unknown field", data, known, _FOREIGN_FIELDS)
         kept = {name: value for name, value in data.items() if name in known}
-        for name in data:
-            close = difflib.get_close_matches(name, known - set(data), n=1, cutoff=0.88)
-            if name not in known and name not in _FOREIGN_FIELDS and close:
-                raise ConfigError(
-                    f"{cls.model_type} config: unknown field {name!r}; did you mean {close[0]!r}?"
-                )
         # transformers writes no labels when there are two unnamed ones.
         if data.get("id2label") is None:
-            kept["id2label"] = {i: f"LABEL_{i}" for i in range(data.get("num_labels", 2))}
+            kept["id2label"] = unnamed_labels(data.get("num_labels", 2))
         return cls(**kept)
 
 
@@ -289,7 +268,7 @@ class MobileViTConfig(_AsppConfig):
     architecture_prefix: ClassVar[str] = "MobileViT"
     # Inverted residuals in the two convolutional stages, transformer layers in the other three.
     conv_stage_blocks: ClassVar[tuple[int, int]] = (1, 3)
-    transformer_layers: ClassVar[tuple[int, int, int]] = (2, 4, 3)
+    n_attn_blocks: ClassVar[tuple[int, int, int]] = (2, 4, 3)
 
     hidden_sizes: ThreeCounts = (144, 192, 240)
     neck_hidden_sizes: SevenCounts = (16, 32, 64, 96, 128, 160, 640)
@@ -302,20 +281,32 @@ class MobileViTConfig(_AsppConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        heads = self.num_attention_heads
-        odd = "odd: the local features are joined to the block's input at equal size"
-        enough = "large enough to give the feed-forward network a channel"
-        self._check("conv_kernel_size", Rule(lambda size: size % 2 == 1, odd))
-        self._check(
+        heads, smallest = self.num_attention_heads, min(self.hidden_sizes)
+        self._require(
+            self.conv_kernel_size % 2 == 1,
+            "conv_kernel_size",
+            "odd: the local features are joined to the block's input at equal size",
+        )
+        self._require(
+            all(size % heads == 0 for size in self.hidden_sizes),
             "hidden_sizes",
-            Rule(
-                lambda sizes: all(size % heads == 0 for size in sizes),
-                f"divisible by num_attention_heads ({heads})",
-            ),
+            f"divisible by num_attention_heads ({heads})",
         )
-        self._check(
-            "mlp_ratio", Rule(lambda ratio: int(min(self.hidden_sizes) * ratio) >= 1, enough)
+        self._require(
+            int(smallest * self.mlp_ratio) >= 1,
+            "mlp_ratio",
+            "large enough to give the feed-forward network a channel",
         )
+
+    @property
+    def layer_dims(self) -> tuple[int, ...]:
+        """Channels of the stem and the five stages."""
+        return self.neck_hidden_sizes[:-1]
+
+    @property
+    def attn_unit_dims(self) -> tuple[int, ...]:
+        """Channels of attention in each of the three MobileViT blocks."""
+        return self.hidden_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,18 +345,18 @@ class MobileViTV2Config(_AsppConfig):
         if isinstance(multiplier, float) and multiplier.is_integer():
             object.__setattr__(self, "ffn_multiplier", int(multiplier))
         super().__post_init__()
-        enough = "large enough to give the feed-forward network 16 channels"
-        self._check(
+        self._require(
+            all(self.ffn_dim(dim) >= 16 for dim in self.attn_unit_dims),
             "ffn_multiplier",
-            Rule(lambda _: all(self.ffn_dim(dim) >= 16 for dim in self.attn_unit_dims), enough),
+            "large enough to give the feed-forward network 16 channels",
         )
 
     def unsupported_by_transformers(self) -> str | None:
         """Say which field transformers lacks; how odd grids are met only matters where one is."""
         sides = (side // stride for side in self.image_hw for stride in (8, 16, 32))
         if all(side % patch == 0 for side in sides for patch in self.patch_hw):
-            return self.replace(patch_grid="truncate")._extension_in_use()
-        return self._extension_in_use()
+            return None
+        return super().unsupported_by_transformers()
 
     @property
     def layer_dims(self) -> tuple[int, ...]:
@@ -454,6 +445,8 @@ class MobileNetV2Config(ModelConfig):
             return 1280
         return self.scaled(1280)
 
+
+AnyMobileViTConfig = MobileViTConfig | MobileViTV2Config
 
 CONFIG_CLASSES: dict[str, type[ModelConfig]] = {
     cls.model_type: cls for cls in (MobileViTConfig, MobileViTV2Config, MobileNetV2Config)

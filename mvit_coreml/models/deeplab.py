@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig, MobileViTV2Config
+from mvit_coreml.models.config import AnyMobileViTConfig, MobileNetV2Config
 from mvit_coreml.models.layers import ConvLayer
 
 
@@ -29,7 +29,7 @@ class ASPPPooling(nn.Module):
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: 1x1, three dilated 3x3 and image-level branches."""
 
-    def __init__(self, config: MobileViTConfig | MobileViTV2Config, in_channels: int) -> None:
+    def __init__(self, config: AnyMobileViTConfig, in_channels: int) -> None:
         super().__init__()
         channels = config.aspp_out_channels
         self.convs = nn.ModuleList(
@@ -54,7 +54,7 @@ class ASPP(nn.Module):
 class DeepLabV3(nn.Module):
     """ASPP and a classifier per position."""
 
-    def __init__(self, config: MobileViTConfig | MobileViTV2Config, in_channels: int) -> None:
+    def __init__(self, config: AnyMobileViTConfig, in_channels: int) -> None:
         super().__init__()
         self.aspp = ASPP(config, in_channels)
         self.dropout = nn.Dropout2d(config.classifier_dropout_prob)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 
 from mvit_coreml.errors import InputError
 from mvit_coreml.models.config import (
-    MobileViTConfig,
-    MobileViTV2Config,
+    ACTIVATIONS,
+    AnyMobileViTConfig,
     ModelConfig,
     make_divisible,
 )
@@ -27,29 +26,20 @@ Size = tuple[int, int]
 # Five halvings must leave at least one pixel.
 MIN_IMAGE_SIDE = 32
 
-ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
+# Those that torch.nn.functional has under another name or not at all.
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_10": lambda x: F.gelu(x).clamp(-10, 10),
-    "gelu_accurate": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_fast": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_python": F.gelu,
-    "gelu_python_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "hardswish": F.hardswish,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "laplace": lambda x: 0.5 * (1 + torch.erf((x - 0.707107) / (0.282095 * math.sqrt(2)))),
-    "leaky_relu": F.leaky_relu,
     "linear": lambda x: x,
-    "mish": F.mish,
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
-    "relu": F.relu,
     "relu2": lambda x: F.relu(x).square(),
-    "relu6": F.relu6,
     "sigmoid": torch.sigmoid,
-    "silu": F.silu,
     "sqrtsoftplus": lambda x: F.softplus(x).sqrt(),
-    "swish": F.silu,
     "tanh": torch.tanh,
+}
+ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    name: _FUNCTIONS.get(ours) or getattr(F, ours) for name, ours in ACTIVATIONS.items()
 }
 
 
@@ -181,7 +171,7 @@ class Stack(nn.Module):
 
 
 def inverted_residual(
-    config: MobileViTConfig | MobileViTV2Config,
+    config: AnyMobileViTConfig,
     in_channels: int,
     out_channels: int,
     *,
@@ -199,32 +189,8 @@ def inverted_residual(
     )
 
 
-def conv_stages(config: MobileViTConfig | MobileViTV2Config, dims: tuple[int, ...]) -> list[Stack]:
-    """Build the two convolutional stages that open both MobileViT encoders.
-
-    Args:
-        config: the configuration.
-        dims: channels of the stem and of the two stages.
-    """
-    stages = []
-    for stage, blocks in enumerate(config.conv_stage_blocks):
-        channels = [dims[stage]] + [dims[stage + 1]] * blocks
-        stages.append(
-            Stack(
-                inverted_residual(config, *pair, stride=2 if stage and not index else 1)
-                for index, pair in enumerate(pairwise(channels))
-            )
-        )
-    return stages
-
-
-def stage_dilations(output_stride: int) -> tuple[int, int, int]:
-    """Return the dilations of the last three stages; what is not halved is dilated instead."""
-    return {32: (1, 1, 1), 16: (1, 1, 2), 8: (1, 2, 4)}[output_stride]
-
-
 def downsampling(
-    config: MobileViTConfig | MobileViTV2Config, in_channels: int, out_channels: int, dilation: int
+    config: AnyMobileViTConfig, in_channels: int, out_channels: int, dilation: int
 ) -> InvertedResidual:
     """Build the block that opens a MobileViT stage: strided, or dilated as the stage before it."""
     return inverted_residual(

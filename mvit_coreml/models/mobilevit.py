@@ -10,13 +10,16 @@ patch and N patches, so splitting the heads needs no transpose.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import pairwise
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
-from mvit_coreml.models.config import MobileViTConfig
+from mvit_coreml.models.config import AnyMobileViTConfig, MobileViTConfig, MobileViTV2Config
 from mvit_coreml.models.deeplab import DeepLabV3
 from mvit_coreml.models.layers import (
     ACTIVATION_FUNCTIONS,
@@ -26,15 +29,16 @@ from mvit_coreml.models.layers import (
     Stack,
     batch_to_patches,
     check_image,
-    conv_stages,
     depth_to_space,
     downsampling,
+    inverted_residual,
     patches_to_batch,
     round_up,
     space_to_depth,
-    stage_dilations,
     static_shape,
 )
+
+MobileViTConfigT = TypeVar("MobileViTConfigT", MobileViTConfig, MobileViTV2Config)
 
 
 class SelfAttention(nn.Module):
@@ -140,41 +144,50 @@ class MobileViTBlock(nn.Module):
         return x
 
 
-def build_encoder(config: MobileViTConfig) -> Stack:
-    """Build two convolutional stages and three MobileViT blocks."""
-    dims = config.neck_hidden_sizes
-    dilations = stage_dilations(config.output_stride)
-    blocks = [
-        MobileViTBlock(config, dims[stage], dims[stage + 1], dim, layers, dilation)
-        for stage, (dim, layers, dilation) in enumerate(
-            zip(config.hidden_sizes, config.transformer_layers, dilations, strict=True), start=2
+def build_encoder(config: AnyMobileViTConfig, block: Callable[..., nn.Module]) -> Stack:
+    """Build two stages of inverted residuals and three of attention.
+
+    Args:
+        config: the configuration of either generation.
+        block: makes a stage of attention from the configuration, its input and output channels,
+            those of attention, the number of transformer layers, and the dilation.
+    """
+    dims = config.layer_dims
+    stages: list[nn.Module] = []
+    for stage, count in enumerate(config.conv_stage_blocks):
+        channels = [dims[stage]] + [dims[stage + 1]] * count
+        stages.append(
+            Stack(
+                inverted_residual(config, *pair, stride=2 if stage and not index else 1)
+                for index, pair in enumerate(pairwise(channels))
+            )
         )
-    ]
-    return Stack([*conv_stages(config, dims), *blocks])
+    # What is not halved is dilated instead.
+    dilations = {32: (1, 1, 1), 16: (1, 1, 2), 8: (1, 2, 4)}[config.output_stride]
+    attention = zip(config.attn_unit_dims, config.n_attn_blocks, dilations, strict=True)
+    for stage, (dim, layers, dilation) in enumerate(attention, start=2):
+        stages.append(block(config, dims[stage], dims[stage + 1], dim, layers, dilation))
+    return Stack(stages)
 
 
-class MobileViTModel(Backbone[MobileViTConfig]):
-    """The MobileViT backbone.
+class MobileViTBackbone(Backbone[MobileViTConfigT]):
+    """The stem and the five stages of both generations.
 
     Args:
         config: the configuration.
-        expand_output: apply the last 1x1 convolution and pool its output.
+        expand_output: also compute the pooled output.
     """
 
-    def __init__(self, config: MobileViTConfig, expand_output: bool = True) -> None:
+    block: ClassVar[Callable[..., nn.Module]]
+
+    def __init__(self, config: MobileViTConfigT, expand_output: bool = True) -> None:
         super().__init__(config, expand_output)
-        stem_dim, *_, encoder_dim, feature_dim = config.neck_hidden_sizes
+        *_, self.encoder_dim = config.layer_dims
+        self.feature_dim = self.encoder_dim
         self.conv_stem = ConvLayer(
-            config.num_channels, stem_dim, 3, stride=2, activation=config.hidden_act
+            config.num_channels, config.layer_dims[0], 3, stride=2, activation=config.hidden_act
         )
-        self.encoder = build_encoder(config)
-        self.conv_1x1_exp = (
-            ConvLayer(encoder_dim, feature_dim, activation=config.hidden_act)
-            if expand_output
-            else None
-        )
-        self.encoder_dim = encoder_dim
-        self.feature_dim = feature_dim if expand_output else encoder_dim
+        self.encoder = build_encoder(config, self.block)
 
     @property
     def first_convolution(self) -> nn.Conv2d:
@@ -192,6 +205,26 @@ class MobileViTModel(Backbone[MobileViTConfig]):
         """Map (B, num_channels, H, W) to (B, encoder_dim, H / stride, W / stride)."""
         check_image(pixel_values, self.config)
         return self.encoder(self.conv_stem(pixel_values), hidden_states)
+
+
+class MobileViTModel(MobileViTBackbone[MobileViTConfig]):
+    """The MobileViT backbone.
+
+    Args:
+        config: the configuration.
+        expand_output: apply the last 1x1 convolution and pool its output.
+    """
+
+    block = MobileViTBlock
+
+    def __init__(self, config: MobileViTConfig, expand_output: bool = True) -> None:
+        super().__init__(config, expand_output)
+        self.conv_1x1_exp: ConvLayer | None = None
+        if expand_output:
+            self.feature_dim = config.neck_hidden_sizes[-1]
+            self.conv_1x1_exp = ConvLayer(
+                self.encoder_dim, self.feature_dim, activation=config.hidden_act
+            )
 
     def expand(self, features: Tensor) -> Tensor:
         """Apply the last 1x1 convolution."""

@@ -12,22 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
+from mvit_coreml.models.base import ImageClassifier, SemanticSegmenter
 from mvit_coreml.models.config import MobileViTV2Config
 from mvit_coreml.models.deeplab import DeepLabV3
 from mvit_coreml.models.layers import (
     ConvLayer,
     Stack,
-    check_image,
-    conv_stages,
     depth_to_space,
     downsampling,
     map_size,
     pad_to,
     round_up,
     space_to_depth,
-    stage_dilations,
 )
+from mvit_coreml.models.mobilevit import MobileViTBackbone
 
 
 class LinearSelfAttention(nn.Module):
@@ -149,51 +147,10 @@ class MobileViTV2Block(nn.Module):
         return depth_to_space(patches, self.patch, map_size(x))
 
 
-def build_encoder(config: MobileViTV2Config) -> Stack:
-    """Build two convolutional stages and three MobileViTV2 blocks."""
-    dims = config.layer_dims
-    dilations = stage_dilations(config.output_stride)
-    blocks = [
-        MobileViTV2Block(config, dims[stage], dims[stage + 1], dim, layers, dilation)
-        for stage, (dim, layers, dilation) in enumerate(
-            zip(config.attn_unit_dims, config.n_attn_blocks, dilations, strict=True), start=2
-        )
-    ]
-    return Stack([*conv_stages(config, dims), *blocks])
+class MobileViTV2Model(MobileViTBackbone[MobileViTV2Config]):
+    """The MobileViTV2 backbone, which has no last convolution."""
 
-
-class MobileViTV2Model(Backbone[MobileViTV2Config]):
-    """The MobileViTV2 backbone.
-
-    Args:
-        config: the configuration.
-        expand_output: also compute the pooled output (the family has no last convolution).
-    """
-
-    def __init__(self, config: MobileViTV2Config, expand_output: bool = True) -> None:
-        super().__init__(config, expand_output)
-        self.conv_stem = ConvLayer(
-            config.num_channels, config.layer_dims[0], 3, stride=2, activation=config.hidden_act
-        )
-        self.encoder = build_encoder(config)
-        self.encoder_dim = self.feature_dim = config.layer_dims[-1]
-
-    @property
-    def first_convolution(self) -> nn.Conv2d:
-        """The convolution that reads the image."""
-        return self.conv_stem.convolution
-
-    @property
-    def num_hidden_states(self) -> int:
-        """Number of maps in ``hidden_states``, one a stage."""
-        return len(self.encoder.layer)
-
-    def forward_features(
-        self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None
-    ) -> Tensor:
-        """Map (B, num_channels, H, W) to (B, encoder_dim, H / stride, W / stride)."""
-        check_image(pixel_values, self.config)
-        return self.encoder(self.conv_stem(pixel_values), hidden_states)
+    block = MobileViTV2Block
 
 
 class MobileViTV2ForImageClassification(ImageClassifier[MobileViTV2Config]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +9,7 @@ from typing import Any, TypeGuard
 
 from PIL import Image
 
-from mvit_coreml.errors import ConfigError
+from mvit_coreml.errors import ConfigError, refuse_misspelt
 from mvit_coreml.preprocessing.geometry import Size
 
 MOBILEVIT = "MobileViTImageProcessor"
@@ -88,12 +87,7 @@ def read_preprocessor_config(
         ConfigError: unknown class or family, or a key that looks like a misspelt option.
     """
     known = set(known)
-    for key in data:
-        close = difflib.get_close_matches(key, known - set(data), n=1, cutoff=0.88)
-        if key not in known and key not in _FOREIGN_KEYS and close:
-            raise ConfigError(
-                f"preprocessor config: unknown key {key!r}; did you mean {close[0]!r}?"
-            )
+    refuse_misspelt("preprocessor config: unknown key", data, known, _FOREIGN_KEYS)
     name = data.get("image_processor_type") or data.get("feature_extractor_type")
     if name is None:
         if model_type not in PROCESSOR_OF_MODEL:
@@ -138,31 +132,21 @@ def read_option(name: str, value: object) -> Any:
 
 
 def _read_size(name: str, value: object) -> Size:
+    size = value
     if isinstance(value, Mapping):
-        edges = {key: edge for key, edge in value.items() if edge is not None}
-        if set(edges) == {"shortest_edge"} and _is_length(edges["shortest_edge"]):
-            return int(edges["shortest_edge"])
-    elif _is_length(value):
-        return int(value)
-    return _read_pair(
-        name, value, 'pixels as a whole number, {"shortest_edge": n} or {"height": h, "width": w}'
-    )
-
-
-def _read_crop_size(name: str, value: object) -> tuple[int, int]:
-    if _is_length(value):
-        return int(value), int(value)
-    return _read_pair(name, value, 'pixels as a whole number or {"height": h, "width": w}')
-
-
-def _read_pair(name: str, value: object, requirement: str) -> tuple[int, int]:
-    pair = value
-    if isinstance(value, Mapping):
-        edges = {key: edge for key, edge in value.items() if edge is not None}
-        pair = (edges["height"], edges["width"]) if set(edges) == {"height", "width"} else None
-    if isinstance(pair, list | tuple) and len(pair) == 2 and all(map(_is_length, pair)):
-        return int(pair[0]), int(pair[1])
-    raise bad_option(name, value, requirement)
+        size = {key: edge for key, edge in value.items() if edge is not None}
+    match size:
+        case {"shortest_edge": int(edge), **others} if name == "size" and not others:
+            size = edge
+        case {"height": height, "width": width, **others} if not others:
+            size = (height, width)
+    if _is_length(size):
+        return int(size) if name == "size" else (int(size), int(size))
+    if isinstance(size, list | tuple) and len(size) == 2 and all(map(_is_length, size)):
+        return int(size[0]), int(size[1])
+    edge_form = ', {"shortest_edge": n}' if name == "size" else ""
+    form = f'pixels as a whole number{edge_form} or {{"height": h, "width": w}}'
+    raise bad_option(name, value, form)
 
 
 def _read_resample(name: str, value: object) -> Image.Resampling:
@@ -191,7 +175,7 @@ def _read_per_channel(name: str, value: object) -> tuple[float, float, float]:
 
 _READERS: dict[str, Callable[[str, object], Any]] = {
     "size": _read_size,
-    "crop_size": _read_crop_size,
+    "crop_size": _read_size,
     "resample": _read_resample,
     "rescale_factor": _read_factor,
     "image_mean": _read_per_channel,

@@ -13,64 +13,17 @@ from torch import Tensor
 from mvit_coreml.checkpoints.checkpoint import Reading
 from mvit_coreml.checkpoints.formats.huggingface import task_of
 from mvit_coreml.checkpoints.formats.names_and_shapes import (
-    KeyMap,
     infer_mobilevit,
     infer_mobilevitv2,
+    read_tables,
+    rename_weights,
 )
 from mvit_coreml.models.config import ModelConfig
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 
-# cvnets counts layers from 1; layer_1 and layer_2 are convolutional, the others end in attention.
-_LAYERS = (
-    (r"^encoder\.", ""),
-    (r"^conv_1\.", "conv_stem."),
-    *((rf"^layer_{i + 1}\.(\d+)\.", rf"encoder.layer.{i}.layer.\1.") for i in range(2)),
-    *((rf"^layer_{i + 1}\.0\.", f"encoder.layer.{i}.downsampling_layer.") for i in range(2, 5)),
-    *((rf"^layer_{i + 1}\.1\.", f"encoder.layer.{i}.") for i in range(2, 5)),
-    (r"\.block\.exp_1x1\.", ".expand_1x1."),
-    (r"\.block\.conv_3x3\.", ".conv_3x3."),
-    (r"\.block\.red_1x1\.", ".reduce_1x1."),
-    (r"\.local_rep\.(conv_3x3|0)\.", ".conv_kxk."),
-    (r"\.local_rep\.(conv_1x1|1)\.", ".conv_1x1."),
-    (r"\.conv_proj\.", ".conv_projection."),
-    (r"\.global_rep\.(\d+)\.pre_norm_", r".transformer.layer.\1.pre_norm_"),
-    (r"\.global_rep\.\d+\.(?=weight|bias)", ".layernorm."),
-    (r"\.pre_norm_(mha|attn)\.0\.", ".layernorm_before."),
-    (r"\.pre_norm_ffn\.0\.", ".layernorm_after."),
-    (r"^seg_head\.aspp\.aspp_layer\.", "segmentation_head.aspp."),
-    (r"\.aspp_pool\.", "."),
-    (r"^seg_head\.classifier\.", "segmentation_head.classifier."),
-    (r"\.block\.conv\.", ".convolution."),
-    (r"\.block\.norm\.", ".normalization."),
-)
-_MOBILEVIT = KeyMap(
-    renames=(
-        *_LAYERS,
-        (r"\.pre_norm_mha\.1\.qkv_proj\.", ".attention.attention.qkv."),
-        (r"\.pre_norm_mha\.1\.out_proj\.", ".attention.output.dense."),
-        (r"\.pre_norm_ffn\.1\.", ".intermediate.dense."),
-        (r"\.pre_norm_ffn\.4\.", ".output.dense."),
-        (r"^classifier\.fc\.", "classifier."),
-        (r"^(?=conv_stem|encoder|conv_1x1_exp)", "mobilevit."),
-    ),
-    splits=((r"(?<=\.)qkv(?=\.)", ("query", "key", "value")),),
-)
-_MOBILEVITV2 = KeyMap(
-    renames=(
-        *_LAYERS,
-        (r"\.pre_norm_attn\.1\.", ".attention."),
-        (r"\.pre_norm_ffn\.1\.", ".ffn.conv1."),
-        (r"\.pre_norm_ffn\.3\.", ".ffn.conv2."),
-        (r"^classifier\.1\.", "classifier."),
-        (r"^(?=conv_stem|encoder)", "mobilevitv2."),
-    ),
-)
+_RENAMES = read_tables("cvnets")["renames"]
 # Parts of a segmentation file that only pre-training or the training loss used.
-_UNUSED_BY_SEGMENTER = (
-    r"encoder\.classifier\.",
-    r"encoder\.conv_1x1_exp\.",
-    r"seg_head\.aux_head\.",
-)
+_UNUSED_BY_SEGMENTER = ("encoder.classifier.", "encoder.conv_1x1_exp.", "seg_head.aux_head.")
 
 
 def recognises(names: Collection[str]) -> bool:
@@ -89,13 +42,15 @@ def read(tensors: Mapping[str, Tensor], output_stride: int | None) -> Reading:
         CheckpointError: weights of no known architecture.
     """
     is_v2 = any(".pre_norm_attn." in name for name in tensors)
-    table = _MOBILEVITV2 if is_v2 else _MOBILEVIT
-    shapes = {table.rename(name): tensor.shape for name, tensor in tensors.items()}
+    family = _RENAMES["mobilevitv2" if is_v2 else "mobilevit"]
+    weights, origins = rename_weights(tensors, _RENAMES["mobilevits"] + family)
+    shapes = {name: tensor.shape for name, tensor in weights.items()}
     task = task_of(shapes)
     is_segmenter = task == "semantic-segmentation"
-    key_map = KeyMap(table.renames, table.splits, _UNUSED_BY_SEGMENTER if is_segmenter else ())
-    weights, origins = key_map.apply(tensors)
-    shapes |= {name: tensor.shape for name, tensor in weights.items()}
+    if is_segmenter:
+        used = [name for name in weights if not origins[name].startswith(_UNUSED_BY_SEGMENTER)]
+        weights = {name: weights[name] for name in used}
+        origins = {name: origins[name] for name in used}
     stride = output_stride or (16 if is_segmenter else 32)
     size = 512 if is_segmenter else 256
     order = "RGB" if is_v2 else "BGR"

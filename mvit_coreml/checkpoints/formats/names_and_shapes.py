@@ -8,14 +8,20 @@ every checkpoint goes through.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from torch import Tensor
 
 from mvit_coreml.errors import CheckpointError
-from mvit_coreml.models.config import MobileNetV2Config, MobileViTConfig, MobileViTV2Config
+from mvit_coreml.models.config import (
+    MobileNetV2Config,
+    MobileViTConfig,
+    MobileViTV2Config,
+    unnamed_labels,
+)
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -27,64 +33,50 @@ _WIDTHS = tuple(
 )
 
 
-@dataclass(frozen=True)
-class KeyMap:
-    """How the weight names of one format become ours.
+def read_tables(library: str) -> dict[str, Any]:
+    """Read ``<library>.toml``, which lies beside the module that reads the library's files."""
+    file = files("mvit_coreml.checkpoints.formats").joinpath(f"{library}.toml")
+    return tomllib.loads(file.read_text("utf-8"))
 
-    Attributes:
+
+def rename_weights(
+    tensors: Mapping[str, Tensor], renames: Iterable[Sequence[str]]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Give weights our names; what is query, key and value at once becomes three weights.
+
+    Args:
+        tensors: weights by the names of their file.
         renames: (pattern, replacement) pairs of :func:`re.sub`, applied to every name in order.
-        splits: (pattern, parts) pairs: a renamed weight ``…part0.x`` whose name matches is cut
-            along its first axis into as many equal weights, the matched text replaced by each part.
-        dropped: patterns of names, as the file spells them, that the deployed network never uses.
+
+    Returns:
+        The weights under our names, and for each of our names the file's.
+
+    Raises:
+        CheckpointError: two weights of the file lead to one name.
     """
+    renames = list(renames)
+    weights: dict[str, Tensor] = {}
+    origins: dict[str, str] = {}
+    for source, tensor in tensors.items():
+        renamed = source
+        for pattern, replacement in renames:
+            renamed = re.sub(pattern, replacement, renamed)
+        for name, part in _split(renamed, tensor):
+            if name in weights:
+                raise CheckpointError(
+                    f"weights {origins[name]!r} and {source!r} are both {name!r}; keep one of them"
+                )
+            weights[name] = part
+            origins[name] = source
+    return weights, origins
 
-    renames: Sequence[tuple[str, str]]
-    splits: Sequence[tuple[str, tuple[str, ...]]] = ()
-    dropped: Sequence[str] = ()
 
-    def rename(self, name: str) -> str:
-        """Return our name for one name of the file."""
-        for pattern, replacement in self.renames:
-            name = re.sub(pattern, replacement, name)
-        return name
-
-    def is_dropped(self, name: str) -> bool:
-        """Tell whether the deployed network has no use for this name of the file."""
-        return any(re.match(pattern, name) for pattern in self.dropped)
-
-    def apply(self, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """Rename, cut and drop weights.
-
-        Returns:
-            The weights under our names, and for each of our names the file's.
-
-        Raises:
-            CheckpointError: two weights of the file lead to one name.
-        """
-        weights: dict[str, Tensor] = {}
-        origins: dict[str, str] = {}
-        for source, tensor in tensors.items():
-            if self.is_dropped(source):
-                continue
-            for name, part in self._split(self.rename(source), tensor):
-                if name in weights:
-                    raise CheckpointError(
-                        f"weights {origins[name]!r} and {source!r} are both {name!r}; "
-                        "keep one of them"
-                    )
-                weights[name] = part
-                origins[name] = source
-        return weights, origins
-
-    def _split(self, name: str, tensor: Tensor) -> Iterable[tuple[str, Tensor]]:
-        for pattern, parts in self.splits:
-            match = re.search(pattern, name)
-            # A size that does not divide is left whole for the shape check to report.
-            if match and tensor.ndim and tensor.shape[0] % len(parts) == 0:
-                head, tail = name[: match.start()], name[match.end() :]
-                names = [head + part + tail for part in parts]
-                return zip(names, tensor.chunk(len(parts)), strict=True)
+def _split(name: str, tensor: Tensor) -> Iterable[tuple[str, Tensor]]:
+    # A size that does not divide is left whole for the shape check to report.
+    if ".qkv." not in name or not tensor.ndim or tensor.shape[0] % 3:
         return [(name, tensor)]
+    names = (name.replace(".qkv.", f".{part}.") for part in ("query", "key", "value"))
+    return zip(names, tensor.chunk(3), strict=True)
 
 
 def infer_mobilevit(shapes: Shapes) -> MobileViTConfig:
@@ -207,8 +199,7 @@ def _head(shapes: Shapes) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for classifier in ("classifier", "segmentation_head.classifier.convolution"):
         if f"{classifier}.weight" in shapes:
-            classes = shapes[f"{classifier}.weight"][0]
-            fields["id2label"] = {i: f"LABEL_{i}" for i in range(classes)}
+            fields["id2label"] = unnamed_labels(shapes[f"{classifier}.weight"][0])
     project = "segmentation_head.aspp.project.convolution.weight"
     if project in shapes:
         fields["aspp_out_channels"] = shapes[project][0]
