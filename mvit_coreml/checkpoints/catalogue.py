@@ -3,7 +3,7 @@
 Any other checkpoint of the three families works through its configuration; the catalogue only
 names what is published, for ``mvit-coreml list`` and for documentation. It needs no torch.
 
-The table itself is ``catalogue.csv``: accuracies are those of the sources named here, licences
+The table itself is ``catalogue.csv``: accuracies are those of the sources it names, licences
 those of model cards and timm's configurations, where one was seen to name one.
 """
 
@@ -17,16 +17,6 @@ from typing import Any, Literal
 Family = Literal["mobilevit", "mobilevitv2", "mobilenet_v2"]
 PublishedTask = Literal["image-classification", "semantic-segmentation"]
 PublishedFormat = Literal["huggingface", "timm", "cvnets"]
-
-_METRIC_NAMES: dict[PublishedTask, str] = {
-    "image-classification": "ImageNet top-1 %",
-    "semantic-segmentation": "VOC mIoU %",
-}
-_METRIC_SOURCES: dict[Family, str] = {
-    "mobilevit": "arXiv:2110.02178",
-    "mobilevitv2": "arXiv:2206.02680",
-    "mobilenet_v2": "TensorFlow's MobileNetV2 table",
-}
 
 
 @dataclass(frozen=True)
@@ -78,17 +68,17 @@ def _read_catalogue() -> tuple[CatalogueEntry, ...]:
 
 
 def _entry(row: dict[str, Any]) -> CatalogueEntry:
-    family, task, accuracy = row["family"], row["task"], row["accuracy"]
+    metric = (
+        Metric(row["metric"], float(row["accuracy"]), row["source"]) if row["accuracy"] else None
+    )
     return CatalogueEntry(
         id=row["id"],
-        family=family,
-        task=task,
+        family=row["family"],
+        task=row["task"],
         format=row["format"],
         image_size=int(row["image_size"]),
         parameters=int(row["parameters"]) if row["parameters"] else None,
-        metric=Metric(_METRIC_NAMES[task], float(accuracy), _METRIC_SOURCES[family])
-        if accuracy
-        else None,
+        metric=metric,
         license=row["license"] or None,
         in_transformers=row["in_transformers"] == "yes",
     )

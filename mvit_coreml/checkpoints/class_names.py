@@ -78,18 +78,13 @@ def _known_names(task: Task, count: int) -> tuple[str, tuple[str, ...]] | None:
 
 def _given_names(labels: LabelSource, count: int) -> dict[int, str]:
     where = "labels"
-    names: Sequence[str] | Mapping[int, str]
     if isinstance(labels, str | Path):
-        where, names = str(labels), _read_names(Path(labels))
-    else:
-        names = labels
-    if isinstance(names, Mapping):
-        try:
-            by_index = {int(index): str(name) for index, name in names.items()}
-        except (TypeError, ValueError):
-            raise CheckpointError(f"{where}: class indices must be whole numbers from 0") from None
-    else:
-        by_index = {index: str(name) for index, name in enumerate(names)}
+        where, labels = str(labels), _read_names(Path(labels))
+    named = labels if isinstance(labels, Mapping) else dict(enumerate(labels))
+    try:
+        by_index = {int(index): str(name) for index, name in named.items()}
+    except (TypeError, ValueError):
+        raise CheckpointError(f"{where}: class indices must be whole numbers from 0") from None
     if len(by_index) != count:
         raise CheckpointError(
             f"{where}: {len(by_index)} class names for a model of {count} classes"

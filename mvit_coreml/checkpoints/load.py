@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint, Format, Provenance, Reading
 from mvit_coreml.checkpoints.class_names import LabelSource, resolve_labels
-from mvit_coreml.checkpoints.formats import huggingface
+from mvit_coreml.checkpoints.formats import cvnets, huggingface, timm
 from mvit_coreml.checkpoints.sources import HubOptions, Source, open_source
 from mvit_coreml.checkpoints.weight_files import as_json, read_weights
 from mvit_coreml.errors import CheckpointError, ConfigError, InputError
@@ -102,16 +102,12 @@ def _read(
     if data is not None and place.weight_file is None:
         # A folder is what its configuration says it is.
         if "architecture" in data:
-            from mvit_coreml.checkpoints.formats import timm
-
             return "timm", timm.read(tensors, data)
         if "model_type" in data:
             return "huggingface", huggingface.read(tensors, data, task)
         raise CheckpointError(
             "config.json has neither the model_type of Hugging Face nor the architecture of timm"
         )
-    from mvit_coreml.checkpoints.formats import cvnets, timm
-
     if cvnets.recognises(tensors):
         return "cvnets", cvnets.read(tensors, output_stride)
     if timm.recognises(tensors):
@@ -245,8 +241,6 @@ def _read_processor(path: Path, model_type: str | None) -> ImageProcessor:
     data = as_json(path)
     try:
         if "architecture" in data:
-            from mvit_coreml.checkpoints.formats import timm
-
             return timm.read_image_processor(data, model_type)
         if "model_type" in data and not data.keys() & _PROCESSOR_TYPE_KEYS:
             raise CheckpointError(

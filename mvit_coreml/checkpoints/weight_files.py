@@ -8,7 +8,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,18 +68,14 @@ def read_weights(source: Source) -> RawWeights:
         CheckpointError: no weights, or weights that are damaged, unsafe or incomplete.
     """
     name, path = _find(source)
-    if not name.endswith(".index.json"):
-        tensors, notes = _read_file(path)
-        return RawWeights(tensors, (name,), _sha256([path]), notes)
-    shards = {shard: source.fetch(shard) for shard in _shard_names(path)}
-    merged: dict[str, Tensor] = {}
-    paths: list[Path] = []
-    for shard, shard_path in shards.items():
-        if shard_path is None:
-            raise CheckpointError(f"{source.name}: {shard}, which {name} lists, is missing")
-        merged.update(_read_file(shard_path)[0])
-        paths.append(shard_path)
-    return RawWeights(merged, tuple(shards), _sha256(paths))
+    files = _shards(source, path) if name.endswith(".index.json") else {name: path}
+    tensors: dict[str, Tensor] = {}
+    notes: tuple[str, ...] = ()
+    for file in files.values():
+        read, read_notes = _read_file(file)
+        tensors |= read
+        notes += read_notes
+    return RawWeights(tensors, tuple(files), _sha256(files.values()), notes)
 
 
 def _find(source: Source) -> tuple[str, Path]:
@@ -94,21 +90,24 @@ def _find(source: Source) -> tuple[str, Path]:
     )
 
 
-def _shard_names(index: Path) -> list[str]:
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({str(name) for name in weight_map.values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{index}: not a readable index of weight files") from None
-    for name in names:
+def _shards(source: Source, index: Path) -> dict[str, Path]:
+    weight_map = as_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise CheckpointError(f"{index}: not a readable index of weight files")
+    shards = {}
+    for name in sorted(set(map(str, weight_map.values()))):
         # An index comes with the checkpoint and must not point outside of its folder.
         if not re.fullmatch(r"[\w][\w.-]*\.(safetensors|bin)", name):
             raise CheckpointError(
                 f"{index}: lists {name!r}; only file names in the same folder are read"
             )
-    if not names:
+        path = source.fetch(name)
+        if path is None:
+            raise CheckpointError(f"{source.name}: {name}, which {index.name} lists, is missing")
+        shards[name] = path
+    if not shards:
         raise CheckpointError(f"{index}: lists no weight files")
-    return names
+    return shards
 
 
 def _read_file(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -209,7 +208,7 @@ def _checked(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, T
         yield name, weight
 
 
-def _sha256(paths: list[Path]) -> str:
+def _sha256(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:

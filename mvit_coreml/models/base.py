@@ -6,7 +6,7 @@ import dataclasses
 import json
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -28,8 +28,7 @@ class ModelOutput:
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the fields that are set, in order of declaration."""
-        values = (getattr(self, spec.name) for spec in dataclasses.fields(self))
-        return tuple(value for value in values if value is not None)
+        return tuple(getattr(self, name) for name in self.keys())
 
     def keys(self) -> list[str]:
         """Return the names of the fields that are set."""
@@ -166,12 +165,14 @@ class Backbone(Model[ConfigT], ABC):
     Attributes:
         encoder_dim: channels of the last stage, what a segmentation head reads.
         feature_dim: channels of ``last_hidden_state`` and ``pooler_output``.
+        num_hidden_states: number of maps in ``hidden_states``.
         expand_output: whether ``pooler_output`` is computed.
     """
 
     task: ClassVar[Task] = "backbone"
     encoder_dim: int
     feature_dim: int
+    num_hidden_states: int
 
     def __init__(self, config: ConfigT, expand_output: bool = True) -> None:
         super().__init__(config)
@@ -181,11 +182,6 @@ class Backbone(Model[ConfigT], ABC):
     @abstractmethod
     def first_convolution(self) -> nn.Conv2d:
         """The convolution that reads the image."""
-
-    @property
-    @abstractmethod
-    def num_hidden_states(self) -> int:
-        """Number of maps in ``hidden_states``."""
 
     @abstractmethod
     def forward_features(
@@ -226,12 +222,18 @@ def backbone_of(model: Model[ConfigT]) -> Backbone[ConfigT]:
 
 
 class ModelWithHead(Model[ConfigT], ABC):
-    """A backbone and a head that scores its features."""
+    """A backbone and a head that scores its features.
 
-    def __init__(self, config: ConfigT, backbone: Backbone[ConfigT]) -> None:
+    Attributes:
+        backbone_class: makes the feature extractor.
+    """
+
+    backbone_class: ClassVar[type[Backbone[Any]]]
+
+    def __init__(self, config: ConfigT, expand_output: bool) -> None:
         super().__init__(config)
         # transformers names the backbone after the family.
-        self.add_module(config.model_type, backbone)
+        self.add_module(config.model_type, self.backbone_class(config, expand_output))
 
     @property
     def backbone(self) -> Backbone[ConfigT]:
@@ -258,7 +260,7 @@ class ModelWithHead(Model[ConfigT], ABC):
         Args:
             pixel_values: (B, num_channels, H, W), at least 32 pixels on a side.
             labels: for the loss: of a segmenter (B, H, W) class indices, of a classifier see
-                :func:`classification_loss`.
+                :meth:`ImageClassifier.loss`.
             output_hidden_states: also return the map of every stage.
             return_dict: return a :class:`HeadOutput`; otherwise a tuple of what is set.
         """
@@ -277,11 +279,11 @@ class ImageClassifier(ModelWithHead[ConfigT]):
 
     task: ClassVar[Task] = "image-classification"
 
-    def __init__(self, config: ConfigT, backbone: Backbone[ConfigT], dropout: float) -> None:
-        super().__init__(config, backbone)
-        self.dropout = nn.Dropout(dropout)
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__(config, expand_output=True)
+        self.dropout = nn.Dropout(config.classifier_dropout_prob)
         self.classifier: nn.Module = (
-            nn.Linear(backbone.feature_dim, config.num_labels)
+            nn.Linear(self.backbone.feature_dim, config.num_labels)
             if config.num_labels
             else nn.Identity()
         )
@@ -293,70 +295,67 @@ class ImageClassifier(ModelWithHead[ConfigT]):
         return self.classifier(self.dropout(features.mean(dim=(-2, -1))))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the :func:`classification_loss`."""
-        return classification_loss(logits, labels, self.config)
+        """Cross entropy, or the loss that the configuration's ``problem_type`` names.
+
+        Args:
+            logits: (B, num_labels).
+            labels: (B,) class indices, (B,) or (B, num_labels) targets of a regression, or
+                (B, num_labels) floating-point targets for several labels at once.
+        """
+        problem, num_labels = self.config.problem_type, self.config.num_labels
+        if problem is None:
+            if num_labels == 1:
+                problem = "regression"
+            elif labels.dtype in (torch.long, torch.int):
+                problem = "single_label_classification"
+            else:
+                problem = "multi_label_classification"
+        if problem == "regression":
+            if num_labels == 1:
+                return F.mse_loss(logits.squeeze(), labels.squeeze())
+            return F.mse_loss(logits, labels)
+        if problem == "single_label_classification":
+            return F.cross_entropy(logits.view(-1, num_labels), labels.view(-1).long())
+        return F.binary_cross_entropy_with_logits(logits, labels)
 
 
 class SemanticSegmenter(ModelWithHead[ConfigT]):
-    """A backbone with a head that scores every position of its last stage."""
+    """A backbone with a head that scores every position of its last stage.
+
+    Attributes:
+        head_class: makes the head from the configuration and the channels of the last stage.
+    """
 
     task: ClassVar[Task] = "semantic-segmentation"
+    head_class: ClassVar[Callable[..., nn.Module]]
 
-    def __init__(self, config: ConfigT, backbone: Backbone[ConfigT], head: nn.Module) -> None:
-        super().__init__(config, backbone)
-        self.segmentation_head = head
+    def __init__(self, config: ConfigT) -> None:
+        super().__init__(config, expand_output=False)
+        self.segmentation_head = self.head_class(config, self.backbone.encoder_dim)
 
     def score(self, features: Tensor) -> Tensor:
         """Map (B, encoder_dim, H, W) to (B, num_labels, H, W)."""
         return self.segmentation_head(features)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the :func:`segmentation_loss`."""
-        return segmentation_loss(logits, labels, self.config)
+        """Cross entropy of the logits upsampled to the label map.
 
+        Args:
+            logits: (B, num_labels, h, w).
+            labels: (B, H, W) class indices; the configuration's ``semantic_loss_ignore_index``
+                marks pixels to skip.
 
-def classification_loss(logits: Tensor, labels: Tensor, config: ModelConfig) -> Tensor:
-    """Cross entropy, or the loss that ``config.problem_type`` names.
-
-    Args:
-        logits: (B, num_labels).
-        labels: (B,) class indices, (B,) or (B, num_labels) targets of a regression, or
-            (B, num_labels) floating-point targets for several labels at once.
-        config: gives the number of classes and the kind of problem.
-    """
-    problem = config.problem_type
-    if problem is None:
-        if config.num_labels == 1:
-            problem = "regression"
-        elif labels.dtype in (torch.long, torch.int):
-            problem = "single_label_classification"
-        else:
-            problem = "multi_label_classification"
-    if problem == "regression":
-        if config.num_labels == 1:
-            return F.mse_loss(logits.squeeze(), labels.squeeze())
-        return F.mse_loss(logits, labels)
-    if problem == "single_label_classification":
-        return F.cross_entropy(logits.view(-1, config.num_labels), labels.view(-1).long())
-    return F.binary_cross_entropy_with_logits(logits, labels)
-
-
-def segmentation_loss(logits: Tensor, labels: Tensor, config: ModelConfig) -> Tensor:
-    """Cross entropy of the logits upsampled to the label map.
-
-    Args:
-        logits: (B, num_labels, h, w).
-        labels: (B, H, W) class indices.
-        config: its ``semantic_loss_ignore_index`` marks pixels to skip.
-
-    Raises:
-        InputError: the model has a single class.
-    """
-    if config.num_labels == 1:
-        raise InputError("labels were given but the segmenter has one class; it needs two or more")
-    size = (labels.shape[-2], labels.shape[-1])
-    logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, labels, ignore_index=config.semantic_loss_ignore_index)
+        Raises:
+            InputError: the model has a single class.
+        """
+        if self.config.num_labels == 1:
+            raise InputError(
+                "labels were given but the segmenter has one class; it needs two or more"
+            )
+        size = (labels.shape[-2], labels.shape[-1])
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        ignored = self.config.semantic_loss_ignore_index
+        return F.cross_entropy(logits, labels, ignore_index=ignored)
 
 
 class HasWeights(Protocol):

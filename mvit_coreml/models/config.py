@@ -61,8 +61,9 @@ class Rule:
     accepts: Callable[[Any], bool]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and low <= value <= high
 
 
 def _is_int(value: object, low: float = -math.inf) -> bool:
@@ -95,11 +96,9 @@ Side = Annotated[
         lambda v: _is_int(v, 1) or _is_ints(v, 2),
     ),
 ]
-Probability = Annotated[
-    float, Rule("a probability from 0 to 1", lambda v: _is_number(v) and 0 <= v <= 1)
-]
+Probability = Annotated[float, Rule("a probability from 0 to 1", lambda v: _is_number(v, 0, 1))]
 PositiveNumber = Annotated[float, Rule("a number above 0", lambda v: _is_number(v) and v > 0)]
-Deviation = Annotated[float, Rule("a number from 0", lambda v: _is_number(v) and v >= 0)]
+Deviation = Annotated[float, Rule("a number from 0", lambda v: _is_number(v, 0))]
 Activation = Annotated[str, _one_of(*ACTIVATIONS)]
 OutputStride = Annotated[int, _one_of(8, 16, 32)]
 PatchGrid = Annotated[Literal["truncate", "interpolate"], _one_of("truncate", "interpolate")]
@@ -421,15 +420,14 @@ class MobileNetV2Config(ModelConfig):
 
     def scaled(self, channels: int) -> int:
         """Channels of a layer that the paper gives ``channels``."""
-        return make_divisible(
-            round(channels * self.depth_multiplier), self.depth_divisible_by, self.min_depth
-        )
+        return self._divisible(channels * self.depth_multiplier)
 
     def expanded(self, channels: int) -> int:
         """Channels inside an inverted residual block whose input has ``channels``."""
-        return make_divisible(
-            round(channels * self.expand_ratio), self.depth_divisible_by, self.min_depth
-        )
+        return self._divisible(channels * self.expand_ratio)
+
+    def _divisible(self, channels: float) -> int:
+        return make_divisible(round(channels), self.depth_divisible_by, self.min_depth)
 
     @property
     def stem_dim(self) -> int:

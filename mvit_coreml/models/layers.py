@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -127,15 +126,10 @@ class InvertedResidual(nn.Module):
         stride: int,
         dilation: int = 1,
         activation: str,
-        norm_eps: float = 1e-5,
-        norm_momentum: float = 0.1,
-        tf_padding: bool = False,
+        conv: Callable[..., ConvLayer] = ConvLayer,
     ) -> None:
         super().__init__()
         self.use_residual = stride == 1 and in_channels == out_channels
-        conv = partial(
-            ConvLayer, norm_eps=norm_eps, norm_momentum=norm_momentum, tf_padding=tf_padding
-        )
         self.expand_1x1 = conv(in_channels, expanded_channels, activation=activation)
         self.conv_3x3 = conv(
             expanded_channels,
@@ -171,12 +165,7 @@ class Stack(nn.Module):
 
 
 def inverted_residual(
-    config: AnyMobileViTConfig,
-    in_channels: int,
-    out_channels: int,
-    *,
-    stride: int = 1,
-    dilation: int = 1,
+    config: AnyMobileViTConfig, in_channels: int, out_channels: int, stride: int, dilation: int = 1
 ) -> InvertedResidual:
     """Build the inverted residual block of both MobileViTs."""
     return InvertedResidual(
@@ -186,19 +175,6 @@ def inverted_residual(
         stride=stride,
         dilation=dilation,
         activation=config.hidden_act,
-    )
-
-
-def downsampling(
-    config: AnyMobileViTConfig, in_channels: int, out_channels: int, dilation: int
-) -> InvertedResidual:
-    """Build the block that opens a MobileViT stage: strided, or dilated as the stage before it."""
-    return inverted_residual(
-        config,
-        in_channels,
-        out_channels,
-        stride=2 if dilation == 1 else 1,
-        dilation=max(dilation // 2, 1),
     )
 
 

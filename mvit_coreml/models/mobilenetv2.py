@@ -62,6 +62,7 @@ class MobileNetV2Model(Backbone[MobileNetV2Config]):
 
     def __init__(self, config: MobileNetV2Config, expand_output: bool = True) -> None:
         super().__init__(config, expand_output)
+        conv = _conv_layer(config)
         self.conv_stem = Stem(config)
         self.layer = nn.ModuleList()
         channels = config.scaled(config.stage_channels[0])
@@ -77,9 +78,7 @@ class MobileNetV2Model(Backbone[MobileNetV2Config]):
                     stride=1 if dilated else stride,
                     dilation=dilation if dilated else 1,
                     activation=config.hidden_act,
-                    norm_eps=config.layer_norm_eps,
-                    norm_momentum=BATCH_NORM_MOMENTUM,
-                    tf_padding=config.tf_padding,
+                    conv=conv,
                 )
             )
             if dilated:
@@ -87,20 +86,16 @@ class MobileNetV2Model(Backbone[MobileNetV2Config]):
             else:
                 reached_stride *= stride
             channels = out_channels
-        self.conv_1x1: ConvLayer | None = _conv_layer(config)(
+        self.conv_1x1: ConvLayer | None = conv(
             channels, config.output_dim, activation=config.hidden_act
         )
         self.encoder_dim, self.feature_dim = channels, config.output_dim
+        self.num_hidden_states = len(self.layer)  # one a block after the stem
 
     @property
     def first_convolution(self) -> nn.Conv2d:
         """The convolution that reads the image."""
         return self.conv_stem.first_conv.convolution
-
-    @property
-    def num_hidden_states(self) -> int:
-        """Number of maps in ``hidden_states``, one a block after the stem."""
-        return len(self.layer)
 
     def forward_features(
         self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None
@@ -134,8 +129,7 @@ def _blocks(config: MobileNetV2Config) -> Iterator[tuple[int, int]]:
 class MobileNetV2ForImageClassification(ImageClassifier[MobileNetV2Config]):
     """MobileNetV2 with a linear classifier."""
 
-    def __init__(self, config: MobileNetV2Config) -> None:
-        super().__init__(config, MobileNetV2Model(config), config.classifier_dropout_prob)
+    backbone_class = MobileNetV2Model
 
 
 class MobileNetV2ForSemanticSegmentation(SemanticSegmenter[MobileNetV2Config]):
@@ -145,6 +139,4 @@ class MobileNetV2ForSemanticSegmentation(SemanticSegmenter[MobileNetV2Config]):
     loading and saving and never computed.
     """
 
-    def __init__(self, config: MobileNetV2Config) -> None:
-        backbone = MobileNetV2Model(config, expand_output=False)
-        super().__init__(config, backbone, DeepLabV3Plus(config, backbone.encoder_dim))
+    backbone_class, head_class = MobileNetV2Model, DeepLabV3Plus

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +30,6 @@ from mvit_coreml.models.layers import (
     batch_to_patches,
     check_image,
     depth_to_space,
-    downsampling,
     inverted_residual,
     patches_to_batch,
     round_up,
@@ -39,6 +38,26 @@ from mvit_coreml.models.layers import (
 )
 
 MobileViTConfigT = TypeVar("MobileViTConfigT", MobileViTConfig, MobileViTV2Config)
+
+
+class Stage(NamedTuple):
+    """A stage of attention, which an inverted residual opens.
+
+    Attributes:
+        in_channels: of its input.
+        out_channels: of its output.
+        stride: of the inverted residual.
+        dilation: of the inverted residual.
+        dim: channels of attention.
+        num_layers: number of transformer layers.
+    """
+
+    in_channels: int
+    out_channels: int
+    stride: int
+    dilation: int
+    dim: int
+    num_layers: int
 
 
 class SelfAttention(nn.Module):
@@ -104,22 +123,17 @@ class TransformerLayer(nn.Module):
 class MobileViTBlock(nn.Module):
     """Local convolutions, a transformer across patches, and fusion with the input (paper, 3.1)."""
 
-    def __init__(
-        self,
-        config: MobileViTConfig,
-        in_channels: int,
-        out_channels: int,
-        dim: int,
-        num_layers: int,
-        dilation: int,
-    ) -> None:
+    def __init__(self, config: MobileViTConfig, stage: Stage) -> None:
         super().__init__()
+        in_channels, out_channels, dim = stage.in_channels, stage.out_channels, stage.dim
         act, kernel = config.hidden_act, config.conv_kernel_size
         self.patch = config.patch_hw
-        self.downsampling_layer = downsampling(config, in_channels, out_channels, dilation)
+        self.downsampling_layer = inverted_residual(
+            config, in_channels, out_channels, stage.stride, stage.dilation
+        )
         self.conv_kxk = ConvLayer(out_channels, out_channels, kernel, activation=act)
         self.conv_1x1 = ConvLayer(out_channels, dim, normalize=False)
-        self.transformer = Stack(TransformerLayer(config, dim) for _ in range(num_layers))
+        self.transformer = Stack(TransformerLayer(config, dim) for _ in range(stage.num_layers))
         self.layernorm: nn.Module = ChannelNorm(dim, eps=config.layer_norm_eps)
         self.conv_projection = ConvLayer(dim, out_channels, activation=act)
         self.fusion = ConvLayer(2 * out_channels, out_channels, kernel, activation=act)
@@ -144,13 +158,12 @@ class MobileViTBlock(nn.Module):
         return x
 
 
-def build_encoder(config: AnyMobileViTConfig, block: Callable[..., nn.Module]) -> Stack:
+def build_encoder(config: AnyMobileViTConfig, block: Callable[[Any, Stage], nn.Module]) -> Stack:
     """Build two stages of inverted residuals and three of attention.
 
     Args:
         config: the configuration of either generation.
-        block: makes a stage of attention from the configuration, its input and output channels,
-            those of attention, the number of transformer layers, and the dilation.
+        block: makes a stage of attention from the configuration.
     """
     dims = config.layer_dims
     stages: list[nn.Module] = []
@@ -162,11 +175,15 @@ def build_encoder(config: AnyMobileViTConfig, block: Callable[..., nn.Module]) -
                 for index, pair in enumerate(pairwise(channels))
             )
         )
-    # What is not halved is dilated instead.
-    dilations = {32: (1, 1, 1), 16: (1, 1, 2), 8: (1, 2, 4)}[config.output_stride]
-    attention = zip(config.attn_unit_dims, config.n_attn_blocks, dilations, strict=True)
-    for stage, (dim, layers, dilation) in enumerate(attention, start=2):
-        stages.append(block(config, dims[stage], dims[stage + 1], dim, layers, dilation))
+    # (stride, dilation): what is not halved is dilated from the next stage on.
+    steps = {
+        32: ((2, 1), (2, 1), (2, 1)),
+        16: ((2, 1), (2, 1), (1, 1)),
+        8: ((2, 1), (1, 1), (1, 2)),
+    }[config.output_stride]
+    attention = zip(steps, config.attn_unit_dims, config.n_attn_blocks, strict=True)
+    for stage, (step, *sizes) in enumerate(attention, start=2):
+        stages.append(block(config, Stage(dims[stage], dims[stage + 1], *step, *sizes)))
     return Stack(stages)
 
 
@@ -178,7 +195,7 @@ class MobileViTBackbone(Backbone[MobileViTConfigT]):
         expand_output: also compute the pooled output.
     """
 
-    block: ClassVar[Callable[..., nn.Module]]
+    block: ClassVar[Callable[[Any, Stage], nn.Module]]
 
     def __init__(self, config: MobileViTConfigT, expand_output: bool = True) -> None:
         super().__init__(config, expand_output)
@@ -188,16 +205,12 @@ class MobileViTBackbone(Backbone[MobileViTConfigT]):
             config.num_channels, config.layer_dims[0], 3, stride=2, activation=config.hidden_act
         )
         self.encoder = build_encoder(config, self.block)
+        self.num_hidden_states = len(self.encoder.layer)
 
     @property
     def first_convolution(self) -> nn.Conv2d:
         """The convolution that reads the image."""
         return self.conv_stem.convolution
-
-    @property
-    def num_hidden_states(self) -> int:
-        """Number of maps in ``hidden_states``, one a stage."""
-        return len(self.encoder.layer)
 
     def forward_features(
         self, pixel_values: Tensor, hidden_states: list[Tensor] | None = None
@@ -234,13 +247,10 @@ class MobileViTModel(MobileViTBackbone[MobileViTConfig]):
 class MobileViTForImageClassification(ImageClassifier[MobileViTConfig]):
     """MobileViT with a linear classifier."""
 
-    def __init__(self, config: MobileViTConfig) -> None:
-        super().__init__(config, MobileViTModel(config), config.classifier_dropout_prob)
+    backbone_class = MobileViTModel
 
 
 class MobileViTForSemanticSegmentation(SemanticSegmenter[MobileViTConfig]):
     """MobileViT with a DeepLabV3 head."""
 
-    def __init__(self, config: MobileViTConfig) -> None:
-        backbone = MobileViTModel(config, expand_output=False)
-        super().__init__(config, backbone, DeepLabV3(config, backbone.encoder_dim))
+    backbone_class, head_class = MobileViTModel, DeepLabV3

@@ -19,13 +19,13 @@ from mvit_coreml.models.layers import (
     ConvLayer,
     Stack,
     depth_to_space,
-    downsampling,
+    inverted_residual,
     map_size,
     pad_to,
     round_up,
     space_to_depth,
 )
-from mvit_coreml.models.mobilevit import MobileViTBackbone
+from mvit_coreml.models.mobilevit import MobileViTBackbone, Stage
 
 
 class LinearSelfAttention(nn.Module):
@@ -90,19 +90,14 @@ class Projection(ConvLayer):
 class MobileViTV2Block(nn.Module):
     """Depthwise local convolution and a transformer across patches (paper, 3.3)."""
 
-    def __init__(
-        self,
-        config: MobileViTV2Config,
-        in_channels: int,
-        out_channels: int,
-        dim: int,
-        num_layers: int,
-        dilation: int,
-    ) -> None:
+    def __init__(self, config: MobileViTV2Config, stage: Stage) -> None:
         super().__init__()
+        in_channels, out_channels, dim = stage.in_channels, stage.out_channels, stage.dim
         self.patch = config.patch_hw
         self.patch_grid = config.patch_grid
-        self.downsampling_layer = downsampling(config, in_channels, out_channels, dilation)
+        self.downsampling_layer = inverted_residual(
+            config, in_channels, out_channels, stage.stride, stage.dilation
+        )
         self.conv_kxk = ConvLayer(
             out_channels,
             out_channels,
@@ -111,7 +106,9 @@ class MobileViTV2Block(nn.Module):
             activation=config.hidden_act,
         )
         self.conv_1x1 = ConvLayer(out_channels, dim, normalize=False)
-        self.transformer = Stack(SeparableTransformerLayer(config, dim) for _ in range(num_layers))
+        self.transformer = Stack(
+            SeparableTransformerLayer(config, dim) for _ in range(stage.num_layers)
+        )
         self.layernorm: nn.Module = nn.GroupNorm(1, dim, eps=config.layer_norm_eps)
         self.conv_projection: nn.Module = Projection(dim, out_channels)
 
@@ -156,13 +153,14 @@ class MobileViTV2Model(MobileViTBackbone[MobileViTV2Config]):
 class MobileViTV2ForImageClassification(ImageClassifier[MobileViTV2Config]):
     """MobileViTV2 with a linear classifier, which the original gives no dropout."""
 
+    backbone_class = MobileViTV2Model
+
     def __init__(self, config: MobileViTV2Config) -> None:
-        super().__init__(config, MobileViTV2Model(config), dropout=0.0)
+        super().__init__(config)
+        self.dropout = nn.Dropout(0.0)
 
 
 class MobileViTV2ForSemanticSegmentation(SemanticSegmenter[MobileViTV2Config]):
     """MobileViTV2 with a DeepLabV3 head."""
 
-    def __init__(self, config: MobileViTV2Config) -> None:
-        backbone = MobileViTV2Model(config, expand_output=False)
-        super().__init__(config, backbone, DeepLabV3(config, backbone.encoder_dim))
+    backbone_class, head_class = MobileViTV2Model, DeepLabV3

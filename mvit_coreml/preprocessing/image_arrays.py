@@ -145,8 +145,13 @@ def as_array(value: object, what: str) -> Array:
     Raises:
         InputError: anything else.
     """
+    array: Array
     if is_tensor(value):
-        array = _tensor_to_numpy(cast("torch.Tensor", value))
+        import torch
+
+        tensor = cast(torch.Tensor, value).detach().cpu()
+        # NumPy has no bfloat16.
+        array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     elif isinstance(value, np.ndarray):
         array = value
     else:
@@ -156,15 +161,6 @@ def as_array(value: object, what: str) -> Array:
         )
     if array.dtype.kind not in "buif":
         raise InputError(f"{what} has dtype {array.dtype}; it must hold real numbers")
-    return array
-
-
-def _tensor_to_numpy(tensor: torch.Tensor) -> Array:
-    import torch
-
-    # NumPy has no bfloat16.
-    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-    array: Array = tensor.detach().cpu().numpy()
     return array
 
 

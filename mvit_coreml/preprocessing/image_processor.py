@@ -17,6 +17,7 @@ from PIL import Image
 
 from mvit_coreml.errors import InputError
 from mvit_coreml.preprocessing import processor_config as options
+from mvit_coreml.preprocessing import resize_crop_normalize as steps
 from mvit_coreml.preprocessing.geometry import Fit, Placement, Size, place
 from mvit_coreml.preprocessing.image_arrays import (
     Array,
@@ -29,14 +30,6 @@ from mvit_coreml.preprocessing.image_arrays import (
     to_batch,
     to_list,
     warn_if_already_rescaled,
-)
-from mvit_coreml.preprocessing.resize_crop_normalize import (
-    center_crop,
-    flip_channel_order,
-    normalize,
-    rescale,
-    resize,
-    to_uint8,
 )
 from mvit_coreml.preprocessing.segmentation_maps import (
     map_array,
@@ -112,35 +105,25 @@ class ImageProcessor:
             object.__setattr__(self, name, options.read_option(name, getattr(self, name)))
 
     @classmethod
-    def for_mobilevit(
-        cls, *, image_size: int = 256, resize_edge: int | None = None, **overrides: Any
-    ) -> Self:
+    def for_mobilevit(cls, *, image_size: int = 256, **overrides: Any) -> Self:
         """Return the processor of published MobileViT and MobileViTV2 checkpoints.
 
         Args:
             image_size: side of the model's square input, in pixels.
-            resize_edge: shortest edge before the crop; 32 more than the input by default, which
-                is 288 for the 256-pixel classifiers and 544 for the 512-pixel segmenters.
-            overrides: any option.
+            overrides: any option, and ``resize_edge``, see :meth:`for_family`; 32 pixels more than
+                the input are 288 for the 256-pixel classifiers, 544 for the 512-pixel segmenters.
         """
-        return cls.for_family(
-            "mobilevit", image_size=image_size, resize_edge=resize_edge, **overrides
-        )
+        return cls.for_family("mobilevit", image_size=image_size, **overrides)
 
     @classmethod
-    def for_mobilenet_v2(
-        cls, *, image_size: int = 224, resize_edge: int | None = None, **overrides: Any
-    ) -> Self:
+    def for_mobilenet_v2(cls, *, image_size: int = 224, **overrides: Any) -> Self:
         """Return the processor of published MobileNetV2 checkpoints.
 
         Args:
             image_size: side of the model's square input, in pixels.
-            resize_edge: shortest edge before the crop; 32 more than the input by default.
-            overrides: any option.
+            overrides: any option, and ``resize_edge``, see :meth:`for_family`.
         """
-        return cls.for_family(
-            "mobilenet_v2", image_size=image_size, resize_edge=resize_edge, **overrides
-        )
+        return cls.for_family("mobilenet_v2", image_size=image_size, **overrides)
 
     @classmethod
     def for_family(
@@ -378,14 +361,14 @@ class ImageProcessor:
             warn_if_already_rescaled(image)
         placement = self.place((image.shape[0], image.shape[1]))
         if self.do_resize:
-            image = resize(image, placement.resized_size, self.resample)
+            image = steps.resize(image, placement.resized_size, self.resample)
         if self.do_center_crop:
-            image = center_crop(image, self.crop_size)
+            image = steps.center_crop(image, self.crop_size)
         if self.do_rescale:
-            image = rescale(image, self.rescale_factor)
+            image = steps.rescale(image, self.rescale_factor)
         if self.do_normalize:
-            image = normalize(image, self.image_mean, self.image_std)
-        return flip_channel_order(image) if self.do_flip_channel_order else image
+            image = steps.normalize(image, self.image_mean, self.image_std)
+        return steps.flip_channel_order(image) if self.do_flip_channel_order else image
 
     def _process_map(self, labels: Array) -> Array:
         """Run the steps that concern an (H, W) segmentation map."""
@@ -394,7 +377,7 @@ class ImageProcessor:
             labels = reduce_labels(labels)
         if self.do_resize:
             labels = resize_map(labels, placement.resized_size)
-        return center_crop(labels, self.crop_size) if self.do_center_crop else labels
+        return steps.center_crop(labels, self.crop_size) if self.do_center_crop else labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -424,11 +407,11 @@ def fit_image(image: ImageLike, processor: ImageProcessor, fit: Fit = "crop") ->
     Raises:
         InputError: an image that cannot be read or used, or an unknown ``fit``.
     """
-    pixels = to_uint8(image_array(image))
+    pixels = steps.to_uint8(image_array(image))
     placement = processor.place((pixels.shape[0], pixels.shape[1]), fit)
     if placement.resized_size != placement.image_size:
-        pixels = resize(pixels, placement.resized_size, processor.resample)
-    return FittedImage(center_crop(pixels, placement.input_size), placement)
+        pixels = steps.resize(pixels, placement.resized_size, processor.resample)
+    return FittedImage(steps.center_crop(pixels, placement.input_size), placement)
 
 
 OPTION_NAMES = tuple(

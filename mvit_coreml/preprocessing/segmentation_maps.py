@@ -96,18 +96,15 @@ def post_process_semantic_segmentation(
     if not isinstance(logits, torch.Tensor) or logits.ndim != 4:
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise InputError(f"logits are {shape}; they must be (batch, num_labels, height, width)")
-    if target_sizes is None:
-        maps = list(logits.argmax(dim=1))
-    else:
-        if len(target_sizes) != len(logits):
+    scores = list(logits)
+    if target_sizes is not None:
+        if len(target_sizes) != len(scores):
             raise InputError(
-                f"there are {len(target_sizes)} target_sizes for {len(logits)} images; "
+                f"there are {len(target_sizes)} target_sizes for {len(scores)} images; "
                 "pass one (height, width) an image"
             )
-        maps = [
-            _resize_logits(image_logits, size).argmax(dim=0)
-            for image_logits, size in zip(logits, target_sizes, strict=True)
-        ]
+        scores = list(map(_resize_logits, scores, target_sizes))
+    maps = [image_scores.argmax(dim=0) for image_scores in scores]
     return [class_map.numpy() for class_map in maps] if is_array else maps
 
 

@@ -86,31 +86,16 @@ def infer_mobilevit(shapes: Shapes) -> MobileViTConfig:
         CheckpointError: a weight that tells part of the architecture is missing.
     """
     dim = _reader(shapes)
-    stages = "mobilevit.encoder.layer"
-    blocks = range(2, 5)
-    hidden_sizes = tuple(dim(f"{stages}.{i}.conv_1x1.convolution.weight") for i in blocks)
-    widths = tuple(
-        dim(f"{stages}.{i}.downsampling_layer.reduce_1x1.convolution.weight") for i in blocks
-    )
+    layer_dims, hidden_sizes, fields = _mobilevit_fields(shapes, "mobilevit")
     # A segmenter has no last 1x1 convolution; the published models make it 4 times as wide.
     last = "mobilevit.conv_1x1_exp.convolution.weight"
-    expand = f"{stages}.4.downsampling_layer.expand_1x1.convolution.weight"
-    transformer = f"{stages}.2.transformer.layer.0"
+    transformer = "mobilevit.encoder.layer.2.transformer.layer.0"
     return MobileViTConfig(
-        num_channels=dim("mobilevit.conv_stem.convolution.weight", 1),
         hidden_sizes=hidden_sizes,
-        neck_hidden_sizes=(
-            dim("mobilevit.conv_stem.convolution.weight"),
-            dim(f"{stages}.0.layer.0.reduce_1x1.convolution.weight"),
-            dim(f"{stages}.1.layer.0.reduce_1x1.convolution.weight"),
-            *widths,
-            dim(last) if last in shapes else 4 * widths[-1],
-        ),
+        neck_hidden_sizes=(*layer_dims, dim(last) if last in shapes else 4 * layer_dims[-1]),
         mlp_ratio=dim(f"{transformer}.intermediate.dense.weight") / hidden_sizes[0],
-        expand_ratio=dim(expand) / dim(expand, 1),
-        conv_kernel_size=dim(f"{stages}.2.conv_kxk.convolution.weight", 2),
         qkv_bias=f"{transformer}.attention.attention.query.bias" in shapes,
-        **_head(shapes),
+        **fields,
     )
 
 
@@ -121,33 +106,48 @@ def infer_mobilevitv2(shapes: Shapes) -> MobileViTV2Config:
         CheckpointError: a telling weight is missing, or no width multiplier gives its channels.
     """
     dim = _reader(shapes)
-    stages = "mobilevitv2.encoder.layer"
-    blocks = range(2, 5)
-    layer_dims = (
-        dim("mobilevitv2.conv_stem.convolution.weight"),
-        *(dim(f"{stages}.{i}.layer.0.reduce_1x1.convolution.weight") for i in range(2)),
-        *(dim(f"{stages}.{i}.downsampling_layer.reduce_1x1.convolution.weight") for i in blocks),
-    )
-    unit_dims = tuple(dim(f"{stages}.{i}.conv_1x1.convolution.weight") for i in blocks)
+    layer_dims, unit_dims, fields = _mobilevit_fields(shapes, "mobilevitv2")
 
     def fits(width: float) -> bool:
         config = MobileViTV2Config(width_multiplier=width)
         return (config.layer_dims, config.attn_unit_dims) == (layer_dims, unit_dims)
 
-    expand = f"{stages}.4.downsampling_layer.expand_1x1.convolution.weight"
+    stages = "mobilevitv2.encoder.layer"
     ffn = f"{stages}.4.transformer.layer.0.ffn.conv1.convolution.weight"
     return MobileViTV2Config(
-        num_channels=dim("mobilevitv2.conv_stem.convolution.weight", 1),
         width_multiplier=_first_width(fits, "MobileViTV2", layer_dims),
         n_attn_blocks=tuple(
-            _count(shapes, rf"{stages}\.{i}\.transformer\.layer\.(\d+)\.") for i in blocks
+            _count(shapes, rf"{stages}\.{i}\.transformer\.layer\.(\d+)\.") for i in range(2, 5)
         ),
         # transformers takes whole numbers only.
         ffn_multiplier=round(dim(ffn) / dim(ffn, 1)),
-        expand_ratio=dim(expand) / dim(expand, 1),
-        conv_kernel_size=dim(f"{stages}.2.conv_kxk.convolution.weight", 2),
-        **_head(shapes),
+        **fields,
     )
+
+
+def _mobilevit_fields(
+    shapes: Shapes, family: str
+) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
+    """Read what both MobileViT generations share.
+
+    Returns:
+        Channels of the stem and the five stages, those of attention in the last three, and the
+        fields that both configurations have.
+    """
+    dim = _reader(shapes)
+    stem, stages = f"{family}.conv_stem.convolution.weight", f"{family}.encoder.layer"
+    first_blocks = [f"{stages}.{i}.layer.0" for i in range(2)]
+    first_blocks += [f"{stages}.{i}.downsampling_layer" for i in range(2, 5)]
+    ends = [f"{block}.reduce_1x1.convolution.weight" for block in first_blocks]
+    expand = f"{first_blocks[-1]}.expand_1x1.convolution.weight"
+    fields = {
+        "num_channels": dim(stem, 1),
+        "expand_ratio": dim(expand) / dim(expand, 1),
+        "conv_kernel_size": dim(f"{stages}.2.conv_kxk.convolution.weight", 2),
+        **_head(shapes),
+    }
+    unit_dims = tuple(dim(f"{stages}.{i}.conv_1x1.convolution.weight") for i in range(2, 5))
+    return (dim(stem), *map(dim, ends)), unit_dims, fields
 
 
 def infer_mobilenet_v2(shapes: Shapes, stage_depths: Sequence[int]) -> MobileNetV2Config:
