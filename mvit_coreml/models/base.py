@@ -6,7 +6,7 @@ import dataclasses
 import json
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -327,7 +327,7 @@ class SemanticSegmenter(ModelWithHead[ConfigT]):
     """
 
     task: ClassVar[Task] = "semantic-segmentation"
-    head_class: ClassVar[Callable[..., nn.Module]]
+    head_class: ClassVar[type[nn.Module]]
 
     def __init__(self, config: ConfigT) -> None:
         super().__init__(config, expand_output=False)

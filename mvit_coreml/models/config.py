@@ -8,7 +8,6 @@ configuration cannot express (see :meth:`ModelConfig.unsupported_by_transformers
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -108,15 +107,6 @@ ProblemType = Annotated[
 ]
 
 
-@functools.cache
-def _rules(config_class: type) -> dict[str, Rule]:
-    """Return the rule of every field that has one."""
-    hints = get_type_hints(config_class, include_extras=True)
-    return {
-        name: hint.__metadata__[0] for name, hint in hints.items() if get_origin(hint) is Annotated
-    }
-
-
 def unnamed_labels(count: int) -> dict[int, str]:
     """Return the names of classes that have none, as transformers makes them up."""
     return {index: f"LABEL_{index}" for index in range(count)}
@@ -141,6 +131,7 @@ class ModelConfig:
 
     model_type: ClassVar[str]
     architecture_prefix: ClassVar[str]
+    _rules: ClassVar[dict[str, Rule]]
 
     num_channels: Count = 3
     image_size: Side = 256
@@ -153,12 +144,18 @@ class ModelConfig:
     id2label: Mapping[int, str] = field(default_factory=partial(unnamed_labels, 2))
     problem_type: ProblemType = None
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        hints = get_type_hints(cls, include_extras=True)
+        annotated = (name for name, hint in hints.items() if get_origin(hint) is Annotated)
+        cls._rules = {name: hints[name].__metadata__[0] for name in annotated}
+
     def __post_init__(self) -> None:
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             if isinstance(value, list):
                 object.__setattr__(self, spec.name, tuple(value))
-        for name, rule in _rules(type(self)).items():
+        for name, rule in self._rules.items():
             self._require(rule.accepts(getattr(self, name)), name, rule.requirement)
         object.__setattr__(self, "id2label", _read_id2label(self.id2label))
 

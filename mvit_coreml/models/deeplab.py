@@ -7,6 +7,8 @@ without the decoder and with a single, undilated branch beside image pooling).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -74,12 +76,9 @@ class DeepLabV3Plus(nn.Module):
 
     def __init__(self, config: MobileNetV2Config, in_channels: int) -> None:
         super().__init__()
-
-        def conv(in_channels: int) -> ConvLayer:
-            return ConvLayer(
-                in_channels, self.channels, activation="relu", norm_eps=1e-5, norm_momentum=0.997
-            )
-
+        conv = partial(
+            ConvLayer, out_channels=self.channels, activation="relu", norm_momentum=0.997
+        )
         self.conv_pool = conv(in_channels)
         self.conv_aspp = conv(in_channels)
         self.conv_projection = conv(2 * self.channels)

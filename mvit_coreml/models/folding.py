@@ -236,33 +236,27 @@ def _merged_qkv(attention: mobilevit.SelfAttention) -> nn.Conv2d:
     weights = [part.weight.double() for part in parts]
     biases = [_bias(part) for part in parts]
     weights[0], biases[0] = weights[0] * scale, biases[0] * scale
-    dim = attention.query.in_features
-    conv = nn.Conv2d(dim, 3 * dim, 1)
-    conv.to(attention.query.weight.dtype)
-    _set(conv, torch.cat(weights), torch.cat(biases))
-    return conv
+    dtype = attention.query.weight.dtype
+    return _conv_1x1(torch.cat(weights).to(dtype), torch.cat(biases).to(dtype))
 
 
 def _pointwise_conv(linear: nn.Module) -> nn.Conv2d:
     assert isinstance(linear, nn.Linear)
-    conv = nn.Conv2d(linear.in_features, linear.out_features, 1, bias=linear.bias is not None)
-    conv.weight = nn.Parameter(linear.weight[:, :, None, None], requires_grad=False)
-    if linear.bias is not None:
-        conv.bias = linear.bias
-    return conv
+    return _conv_1x1(linear.weight[:, :, None, None], linear.bias)
 
 
 def _split_input(layer: ConvLayer, at: int) -> tuple[nn.Conv2d, nn.Conv2d]:
     """Split a 1x1 convolution over its input channels; the sum of both equals the original."""
     conv = layer.convolution
-    first, second = conv.weight[:, :at], conv.weight[:, at:]
-    parts = []
-    for weight in (first, second):
-        part = nn.Conv2d(weight.shape[1], conv.out_channels, 1, bias=False)
-        part.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-        parts.append(part)
-    parts[0].bias = conv.bias
-    return parts[0], parts[1]
+    return _conv_1x1(conv.weight[:, :at], conv.bias), _conv_1x1(conv.weight[:, at:], None)
+
+
+def _conv_1x1(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    conv = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None)
+    conv.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+    if bias is not None:
+        conv.bias = nn.Parameter(bias, requires_grad=False)
+    return conv
 
 
 def _bias(conv: nn.Conv2d) -> Tensor:

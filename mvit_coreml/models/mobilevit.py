@@ -10,16 +10,15 @@ patch and N patches, so splitting the heads needs no transpose.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter
-from mvit_coreml.models.config import AnyMobileViTConfig, MobileViTConfig, MobileViTV2Config
+from mvit_coreml.models.config import AnyMobileViTConfig, MobileViTConfig
 from mvit_coreml.models.deeplab import DeepLabV3
 from mvit_coreml.models.layers import (
     ACTIVATION_FUNCTIONS,
@@ -37,7 +36,7 @@ from mvit_coreml.models.layers import (
     static_shape,
 )
 
-MobileViTConfigT = TypeVar("MobileViTConfigT", MobileViTConfig, MobileViTV2Config)
+MobileViTConfigT = TypeVar("MobileViTConfigT", bound=AnyMobileViTConfig)
 
 
 class Stage(NamedTuple):
@@ -158,12 +157,12 @@ class MobileViTBlock(nn.Module):
         return x
 
 
-def build_encoder(config: AnyMobileViTConfig, block: Callable[[Any, Stage], nn.Module]) -> Stack:
+def build_encoder(config: AnyMobileViTConfig, block_class: type[nn.Module]) -> Stack:
     """Build two stages of inverted residuals and three of attention.
 
     Args:
         config: the configuration of either generation.
-        block: makes a stage of attention from the configuration.
+        block_class: a stage of attention, made from the configuration and a :class:`Stage`.
     """
     dims = config.layer_dims
     stages: list[nn.Module] = []
@@ -183,7 +182,7 @@ def build_encoder(config: AnyMobileViTConfig, block: Callable[[Any, Stage], nn.M
     }[config.output_stride]
     attention = zip(steps, config.attn_unit_dims, config.n_attn_blocks, strict=True)
     for stage, (step, *sizes) in enumerate(attention, start=2):
-        stages.append(block(config, Stage(dims[stage], dims[stage + 1], *step, *sizes)))
+        stages.append(block_class(config, Stage(dims[stage], dims[stage + 1], *step, *sizes)))
     return Stack(stages)
 
 
@@ -195,7 +194,7 @@ class MobileViTBackbone(Backbone[MobileViTConfigT]):
         expand_output: also compute the pooled output.
     """
 
-    block: ClassVar[Callable[[Any, Stage], nn.Module]]
+    block_class: ClassVar[type[nn.Module]]
 
     def __init__(self, config: MobileViTConfigT, expand_output: bool = True) -> None:
         super().__init__(config, expand_output)
@@ -204,7 +203,7 @@ class MobileViTBackbone(Backbone[MobileViTConfigT]):
         self.conv_stem = ConvLayer(
             config.num_channels, config.layer_dims[0], 3, stride=2, activation=config.hidden_act
         )
-        self.encoder = build_encoder(config, self.block)
+        self.encoder = build_encoder(config, self.block_class)
         self.num_hidden_states = len(self.encoder.layer)
 
     @property
@@ -228,7 +227,7 @@ class MobileViTModel(MobileViTBackbone[MobileViTConfig]):
         expand_output: apply the last 1x1 convolution and pool its output.
     """
 
-    block = MobileViTBlock
+    block_class = MobileViTBlock
 
     def __init__(self, config: MobileViTConfig, expand_output: bool = True) -> None:
         super().__init__(config, expand_output)

@@ -147,7 +147,7 @@ class MobileViTV2Block(nn.Module):
 class MobileViTV2Model(MobileViTBackbone[MobileViTV2Config]):
     """The MobileViTV2 backbone, which has no last convolution."""
 
-    block = MobileViTV2Block
+    block_class = MobileViTV2Block
 
 
 class MobileViTV2ForImageClassification(ImageClassifier[MobileViTV2Config]):
