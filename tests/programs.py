@@ -95,7 +95,7 @@ def save(built: Any, package: Path, ios: int = 17) -> dict[str, bytes]:
 def logits(package: Path) -> np.ndarray:
     """Run a saved package on one picture, or one array."""
     loaded = load_package(package)
-    (feature,) = loaded.inputs
+    (feature,) = loaded.function().inputs
     given = image()
     if isinstance(feature, ArrayFeature):
         given = np.random.default_rng(0).standard_normal(feature.shape).astype(np.float32)

@@ -10,8 +10,6 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from importlib.abc import Loader
-from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -33,6 +31,8 @@ def load_coremltools() -> ModuleType:
     if "coremltools" not in sys.modules:
         import torch  # noqa: F401  (coremltools needs it)
 
+        # An empty module for what depends on the frameworks.
+        sys.modules[_DEFERRED_MODULE] = ModuleType(_DEFERRED_MODULE)
         finder = _DeferringFinder()
         sys.meta_path.insert(0, finder)
         try:
@@ -50,18 +50,10 @@ class _DeferringFinder:
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Refuse a framework to coremltools, and give it an empty module for what depends on it."""
+    ) -> None:
+        """Refuse a framework to coremltools, and leave the rest to other finders."""
         if name in _DEFERRED_FRAMEWORKS and _importer().startswith("coremltools"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        return ModuleSpec(name, _EmptyLoader()) if name == _DEFERRED_MODULE else None
-
-
-class _EmptyLoader(Loader):
-    """Loads a module with nothing in it."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Leave the module empty."""
 
 
 def _importer() -> str:

@@ -220,16 +220,13 @@ def _is_mergeable(pad: Any, block: Any) -> bool:
         and not any(amounts[:-4])
         and padded not in block.outputs
         and all(
-            user.op_type == "conv" and user.x is padded and _is_unpadded(user)
+            user.op_type == "conv"
+            and user.x is padded
+            and user.pad_type.val in ("valid", "custom")
+            and not any(user.pad.val)
             for user in padded.child_ops
         )
     )
-
-
-def _is_unpadded(conv: Any) -> bool:
-    if conv.pad_type.val == "valid":
-        return True
-    return conv.pad_type.val == "custom" and not any(conv.pad.val)
 
 
 def _merge(pad: Any, block: Any) -> None:

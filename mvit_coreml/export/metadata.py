@@ -31,8 +31,6 @@ def describe_preprocessing(
         resize = {"shortest_edge": processor.size}
     else:
         resize = {"height": processor.size[0], "width": processor.size[1]}
-    mean = list(processor.image_mean) if processor.do_normalize else None
-    std = list(processor.image_std) if processor.do_normalize else None
     return {
         "version": PREPROCESSING_VERSION,
         "width": image.width,
@@ -43,8 +41,8 @@ def describe_preprocessing(
         "crop": {"height": image.height, "width": image.width} if fit == "crop" else None,
         "color_order": image.color_order,
         "rescale_factor": processor.rescale_factor if processor.do_rescale else None,
-        "mean": mean,
-        "std": std,
+        "mean": list(processor.image_mean) if processor.do_normalize else None,
+        "std": list(processor.image_std) if processor.do_normalize else None,
         "baked": {"scale": image.scale, "bias": list(image.bias)},
     }
 
@@ -91,15 +89,14 @@ def unique_labels(labels: Sequence[str]) -> tuple[list[str], list[str]]:
     Returns:
         The names, a repeated one followed by its class index (``crane (517)``), and those changed.
     """
-    seen: set[str] = set()
     taken = set(labels)
-    unique, changed = [], []
+    unique: dict[str, None] = {}
+    changed = []
     for index, label in enumerate(labels):
         name = label
-        while name in seen or (name != label and name in taken):
+        while name in unique or (name != label and name in taken):
             name = f"{name} ({index})"
-        seen.add(name)
-        unique.append(name)
+        unique[name] = None
         if name != label:
             changed.append(name)
-    return unique, changed
+    return list(unique), changed

@@ -12,13 +12,7 @@ from torch import Tensor, nn
 
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.image_input import ImageInput
-from mvit_coreml.models.base import (
-    Backbone,
-    ImageClassifier,
-    Model,
-    SemanticSegmenter,
-    backbone_of,
-)
+from mvit_coreml.models.base import Backbone, ImageClassifier, Model, SemanticSegmenter, backbone_of
 from mvit_coreml.models.folding import prepare_for_export
 
 OutputKind = Literal["probabilities", "logits", "classes", "features"]
@@ -134,18 +128,15 @@ def read_outputs(spec: Any, labels: Sequence[str]) -> tuple[Output, ...]:
 
 def _read_output(feature: Any, num_labels: int) -> Output:
     name, kind = feature.name, feature.type.WhichOneof("Type")
-    if kind != "multiArrayType":
+    array = feature.type.multiArrayType  # without a shape where it is something else
+    if kind == "multiArrayType":
+        dtype = "int32" if array.dataType == array.INT32 else "float32"
+    else:
         dtype = {"stringType": "string", "dictionaryType": "dictionary"}[kind]
-        return Output(name=name, shape=(), dtype=dtype, description=_DESCRIPTIONS[name])
-    array = feature.type.multiArrayType
     layer = name.removeprefix("hidden_state_")
     description = _DESCRIPTIONS.get(name) or f"Feature map of stage {layer} (1, channels, h, w)."
-    return Output(
-        name=name,
-        shape=tuple(array.shape),
-        dtype="int32" if array.dataType == array.INT32 else "float32",
-        description=description.format(classes=num_labels),
-    )
+    description = description.format(classes=num_labels)
+    return Output(name=name, shape=tuple(array.shape), dtype=dtype, description=description)
 
 
 _DESCRIPTIONS = {

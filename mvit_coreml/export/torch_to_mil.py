@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from mvit_coreml.errors import PackageError
+from mvit_coreml.errors import PackageError, first_line
 from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 from mvit_coreml.export.graph_passes import simplify_program
 from mvit_coreml.export.image_input import ImageInput
@@ -21,7 +21,6 @@ Precision = Literal["fp16", "fp32", "mixed"]
 
 INPUT_NAME = "image"
 CLASS_LABEL = "classLabel"
-CLASS_PROBABILITIES = "classLabel_probs"
 IOS_TARGETS = (16, 17, 18, 26)
 
 # What coremltools' writers of weights and of packages say if they cannot write.
@@ -176,8 +175,8 @@ def read_program(package: Path) -> tuple[Any, Any]:
             program.default_function_name = spec.description.defaultFunctionName or "main"
             return program, spec
     except (RuntimeError, ValueError, KeyError, OSError) as error:
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PackageError(f"{package}: coremltools cannot read it: {line}") from None
+        message = f"{package}: coremltools cannot read it: {first_line(error)}"
+        raise PackageError(message) from None
 
 
 def save_again(program: Any, spec: Any, package: Path) -> Any:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,58 +55,37 @@ class Caution:
     operations: tuple[str, ...] = ()
 
 
-# Kind, message and names of the operations in question.
-_Remark = tuple[Kind, str, Sequence[str]]
-
-
-def package_cautions(package: Package, ios: int) -> list[Caution]:
-    """Return what concerns a package as a whole.
+def package_cautions(package: Package, ios: int) -> Iterator[Caution]:
+    """Yield what concerns a package as a whole.
 
     Args:
         package: the package.
         ios: its deployment target.
     """
-    return _cautions("", _package_remarks(package, ios))
-
-
-def function_cautions(package: Package, function: Function, constants: Constants) -> list[Caution]:
-    """Return what concerns one function."""
-    graph = _Graph(function, constants)
-    remarks = (
-        *_newer_than_target(graph),
-        *_wide_precision(graph),
-        *_operation_remarks(graph),
-        *_repeated_labels(class_labels(package, function)),
-        *_stated_preprocessing(package, graph),
-    )
-    return _cautions(function.name, remarks)
-
-
-def _cautions(function: str, remarks: Iterable[_Remark]) -> list[Caution]:
-    return [
-        Caution(kind=kind, function=function, message=message, operations=tuple(operations))
-        for kind, message, operations in remarks
-    ]
-
-
-def _package_remarks(package: Package, ios: int) -> Iterator[_Remark]:
     if len(package.functions) > 1 and ios < MULTIFUNCTION_IOS:
-        yield (
-            "target",
-            f"several functions need iOS {MULTIFUNCTION_IOS}, the package is for iOS {ios}",
-            (),
-        )
+        message = f"several functions need iOS {MULTIFUNCTION_IOS}, the package is for iOS {ios}"
+        yield Caution(kind="target", function="", message=message)
     newest = max(function.opset for function in package.functions.values())
     if newest > ios:
-        yield (
-            "target",
-            f"operations of iOS {newest} in a package whose specification is of iOS {ios}",
-            (),
-        )
+        message = f"operations of iOS {newest} in a package whose specification is of iOS {ios}"
+        yield Caution(kind="target", function="", message=message)
     try:
         check_package(package)
     except PackageError as error:
-        yield "runtime", f"the portable runtime cannot run it: {error}", ()
+        message = f"the portable runtime cannot run it: {error}"
+        yield Caution(kind="runtime", function="", message=message)
+
+
+def function_cautions(
+    package: Package, function: Function, constants: Constants
+) -> Iterator[Caution]:
+    """Yield what concerns one function."""
+    graph = _Graph(function, constants)
+    yield from _newer_than_target(graph)
+    yield from _wide_precision(graph)
+    yield from _operation_remarks(graph)
+    yield from _repeated_labels(package, graph)
+    yield from _stated_preprocessing(package, graph)
 
 
 class _Graph:
@@ -122,16 +101,21 @@ class _Graph:
         """The operation that computes an argument."""
         return self.producers.get(argument.name) if isinstance(argument, Reference) else None
 
+    def caution(self, kind: Kind, message: str, operations: Iterable[str] = ()) -> Caution:
+        """A caution about the function."""
+        return Caution(
+            kind=kind,
+            function=self.function.name,
+            message=message,
+            operations=tuple(operations),
+        )
+
     def where(self, condition: Callable[[Operation], bool]) -> list[str]:
         """Names of the operations that a condition holds for."""
         return [step.name for step in self.steps if condition(step)]
 
 
-def _types(operation: Operation) -> Iterator[TensorType]:
-    return (output.type for output in operation.outputs if isinstance(output.type, TensorType))
-
-
-def _newer_than_target(graph: _Graph) -> Iterator[_Remark]:
+def _newer_than_target(graph: _Graph) -> Iterator[Caution]:
     """Operations, parameters, tables and element types that a newer iOS introduced."""
     ios = graph.function.opset
     needed: dict[tuple[str, int], list[str]] = {}
@@ -146,7 +130,8 @@ def _newer_than_target(graph: _Graph) -> Iterator[_Remark]:
             for what in _sub_byte(operation):
                 needed.setdefault((what, _SUB_BYTE_IOS), []).append(operation.name)
     for (what, since), names in needed.items():
-        yield "target", f"{what} needs iOS {since}, the function is for iOS {ios}", names
+        message = f"{what} needs iOS {since}, the function is for iOS {ios}"
+        yield graph.caution("target", message, names)
 
 
 def _takes(kernel: Kernel | None, operation: Operation) -> bool:
@@ -158,7 +143,7 @@ def _takes(kernel: Kernel | None, operation: Operation) -> bool:
 
 
 def _sub_byte(operation: Operation) -> Iterator[str]:
-    for value_type in _types(operation):
+    for value_type in operation.tensor_types:
         if 0 < value_type.data_type.bits < 8:
             yield f"the element type {value_type.data_type.name}"
     if operation.op_type == "constexpr_lut_to_dense":
@@ -168,37 +153,36 @@ def _sub_byte(operation: Operation) -> Iterator[str]:
             yield f"a palette of {size} values"
 
 
-def _wide_precision(graph: _Graph) -> Iterator[_Remark]:
+def _wide_precision(graph: _Graph) -> Iterator[Caution]:
     half, single = [], []
     baked = graph.preprocessing.operations if graph.preprocessing is not None else ()
     for step in graph.steps:
         if step.op_type in ("cast", "classify") or step.name in baked:
             continue
-        names = {value_type.data_type.name for value_type in _types(step)}
+        names = {value_type.data_type.name for value_type in step.tensor_types}
         if "fp16" in names:
             half.append(step.name)
         elif "fp32" in names:
             single.append(step.name)
     if single and half:
-        yield (
-            "neural engine",
+        message = (
             f"{_count(single, 'operation')} in fp32 in an fp16 program: reported to leave the "
-            "Neural Engine, which computes in fp16",
-            single,
+            "Neural Engine, which computes in fp16"
         )
+        yield graph.caution("neural engine", message, single)
     elif single:
         message = "the program computes in fp32: reported to stay off the Neural Engine"
-        yield "neural engine", message, ()
+        yield graph.caution("neural engine", message)
 
 
-def _operation_remarks(graph: _Graph) -> Iterator[_Remark]:
+def _operation_remarks(graph: _Graph) -> Iterator[Caution]:
     """Remark on operations that are best avoided: how many there are, and why."""
 
     def remark(
         names: Sequence[str], noun: str, text: str, kind: Kind = "neural engine"
-    ) -> Iterator[_Remark]:
+    ) -> Iterator[Caution]:
         if names:
-            yield kind, _count(names, noun) + text, names
+            yield graph.caution(kind, _count(names, noun) + text, names)
 
     leaves = "reported to leave the Neural Engine"
     text = " of rank 6 or more, which Core ML refuses"
@@ -214,7 +198,7 @@ def _operation_remarks(graph: _Graph) -> Iterator[_Remark]:
         "does the same without weights"
     )
     yield from remark(selecting, "convolution", text)
-    padded = [step.name for step in graph.steps for t in _types(step) if _pads_much(t)]
+    padded = [step.name for step in graph.steps for t in step.tensor_types if _pads_much(t)]
     text = (
         f" with a last axis of 1, which the Neural Engine is reported to pad to {_PADDED_BYTES} "
         "bytes"
@@ -238,7 +222,7 @@ def _operation_remarks(graph: _Graph) -> Iterator[_Remark]:
 
 
 def _rank(operation: Operation) -> int:
-    return max((len(value_type.shape) for value_type in _types(operation)), default=0)
+    return max((len(value_type.shape) for value_type in operation.tensor_types), default=0)
 
 
 def _selects_pixels(step: Operation, constants: Constants) -> bool:
@@ -264,7 +248,7 @@ def _pads_much(value_type: TensorType) -> bool:
 
 
 def _dynamic_shapes(graph: _Graph) -> list[str]:
-    names = graph.where(lambda step: any(None in value.shape for value in _types(step)))
+    names = graph.where(lambda step: any(None in value.shape for value in step.tensor_types))
     return names + [
         argument.name
         for argument in graph.function.arguments
@@ -284,7 +268,7 @@ def _is_root_of_mean(step: Operation, graph: _Graph) -> bool:
 
 
 def _is_fp16_square(step: Operation, constants: Constants) -> bool:
-    if all(value_type.data_type.name != "fp16" for value_type in _types(step)):
+    if all(value_type.data_type.name != "fp16" for value_type in step.tensor_types):
         return False
     if step.op_type in ("square", "reduce_sum_square", "reduce_l2_norm"):
         return True
@@ -298,46 +282,41 @@ def _is_fp16_square(step: Operation, constants: Constants) -> bool:
     return bool(np.all(np.asarray(constants.decode(y)) == 2))
 
 
-def _repeated_labels(labels: Sequence[str] | None) -> Iterator[_Remark]:
-    repeated = [label for label, count in Counter(labels).items() if count > 1]
+def _repeated_labels(package: Package, graph: _Graph) -> Iterator[Caution]:
+    labels = Counter(class_labels(package, graph.function))
+    repeated = [label for label, count in labels.items() if count > 1]
     if repeated:
-        yield (
-            "labels",
+        message = (
             f"repeated labels: {', '.join(repeated[:5])}{', …' if len(repeated) > 5 else ''}; "
-            "Core ML keys probabilities by label and loses all but one of each",
-            (),
+            "Core ML keys probabilities by label and loses all but one of each"
         )
+        yield graph.caution("labels", message)
 
 
-def _stated_preprocessing(package: Package, graph: _Graph) -> Iterator[_Remark]:
+def _stated_preprocessing(package: Package, graph: _Graph) -> Iterator[Caution]:
     """Compare the preprocessing that the metadata describes with what the program does."""
     text = package.metadata.user_defined.get(PREPROCESSING_KEY)
     actual = graph.preprocessing
     if text is None or actual is None:
         return
     try:
-        described: Mapping[str, object] = json.loads(text)[graph.function.name]
+        described: Any = json.loads(text)[graph.function.name]
         baked = described["baked"]
-        assert isinstance(baked, Mapping)
         scale, bias = float(baked["scale"]), [float(value) for value in baked["bias"]]
-        order = str(described["color_order"]).lower()
-    except (ValueError, KeyError, TypeError, AssertionError):
-        yield "metadata", f"the metadata {PREPROCESSING_KEY} is damaged", ()
+        order = str(described["color_order"]).upper()
+    except (ValueError, KeyError, TypeError):
+        yield graph.caution("metadata", f"the metadata {PREPROCESSING_KEY} is damaged")
         return
     for what, stated, does in (
         ("scale", [scale] * len(actual.scale), actual.scale),
         ("bias", bias, actual.bias),
     ):
         if len(stated) != len(does) or not np.allclose(stated, does, rtol=1e-5, atol=1e-6):
-            message = (
-                f"the metadata says {what} {_numbers(stated)}, the program has {_numbers(does)}"
-            )
-            yield "metadata", message, ()
-    if order != actual.color_order:
-        message = (
-            f"the metadata says {order.upper()}, the image input is {actual.color_order.upper()}"
-        )
-        yield "metadata", message, ()
+            has = f"the program has {_numbers(does)}"
+            yield graph.caution("metadata", f"the metadata says {what} {_numbers(stated)}, {has}")
+    if order != actual.color_order.upper():
+        message = f"the metadata says {order}, the image input is {actual.color_order.upper()}"
+        yield graph.caution("metadata", message)
 
 
 def _numbers(values: Sequence[float]) -> str:

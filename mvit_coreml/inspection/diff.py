@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mvit_coreml.evaluation.read_metadata import class_labels
+from mvit_coreml.export.atomic_package import package_size
 from mvit_coreml.inspection.function_diff import (
     Change,
     FunctionComparison,
@@ -23,7 +24,7 @@ from mvit_coreml.inspection.function_diff import (
     changed,
 )
 from mvit_coreml.inspection.input_arithmetic import read_baked_preprocessing
-from mvit_coreml.inspection.package_contents import IOS_OF_SPECIFICATION, file_sizes
+from mvit_coreml.inspection.package_contents import IOS_OF_SPECIFICATION
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import Function, Package
 from mvit_coreml.mil.stored_weights import Constants
@@ -92,7 +93,7 @@ def compare_packages(first: str | Path, second: str | Path) -> PackageDifference
     return PackageDifferences(
         first=a.path,
         second=b.path,
-        sizes=(sum(file_sizes(a.path).values()), sum(file_sizes(b.path).values())),
+        sizes=(package_size(a.path), package_size(b.path)),
         changes=(*interface, *graph, *_metadata(a, b)),
         weights=tuple(weights),
         compared_weights=compared,

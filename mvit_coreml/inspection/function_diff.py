@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -94,8 +95,12 @@ class FunctionComparison:
     def __init__(self, first: Function, second: Function) -> None:
         self.first, self.second = first, second
         self.constants = Constants(first), Constants(second)
-        self.matching: Matching = match_operations(first, second)
         self.shapes = _computed_shapes(first), _computed_shapes(second)
+        self.uncast = _uncast(first), _uncast(second)
+        self.pairs, self.unmatched = match_operations(first, second)
+        outputs = (zip(one.outputs, other.outputs, strict=False) for one, other in self.pairs)
+        values = chain(zip(first.arguments, second.arguments, strict=False), *outputs)
+        self.counterparts = {other.name: one.name for one, other in values}
         self.compared = 0
 
     def graph(self) -> Iterator[Change]:
@@ -104,15 +109,17 @@ class FunctionComparison:
         for op_type in dict.fromkeys([*ours, *theirs]):
             counts = ours.get(op_type, 0), theirs.get(op_type, 0)
             yield from self._changes(f"number of {op_type}", *counts)
-        for operation in self.matching.only_first:
+        for operation in self.unmatched[0]:
             yield from self._changes(f"{operation.op_type} {operation.name}", "present", None)
-        for operation in self.matching.only_second:
+        for operation in self.unmatched[1]:
             yield from self._changes(f"{operation.op_type} {operation.name}", None, "present")
         types: Counter[tuple[str, str]] = Counter()
         following = 0
-        for one, other in self.matching.pairs:
+        for one, other in self.pairs:
             yield from self._parameters(one, other)
-            shapes, other_shapes = ([t.shape for t in _types(step)] for step in (one, other))
+            shapes, other_shapes = (
+                [value_type.shape for value_type in step.tensor_types] for step in (one, other)
+            )
             if shapes != other_shapes and self._inputs_differ(one, other):
                 following += 1
             else:
@@ -126,7 +133,7 @@ class FunctionComparison:
             yield Change(section="graph", function=self.first.name, what=what)
         if len(self.first.results) == len(self.second.results):
             for result in zip(self.first.results, self.second.results, strict=True):
-                if not self.matching.same_value(*result):
+                if not self._same_value(*result):
                     yield from self._changes(f"what the output {result[1]} is", *result)
 
     def _parameters(self, one: Operation, other: Operation) -> Iterator[Change]:
@@ -167,9 +174,13 @@ class FunctionComparison:
 
     def _same(self, first: _Argument, second: _Argument) -> bool:
         if _COMPUTED in (first.kind, second.kind):
-            is_same = self.matching.same_value
-            return first.kind == second.kind and is_same(first.value, second.value)
+            return first.kind == second.kind and self._same_value(first.value, second.value)
         return first.equals(second)
+
+    def _same_value(self, first: str, second: str) -> bool:
+        """Whether a value of the first function corresponds to one of the second."""
+        first, second = self.uncast[0].get(first, first), self.uncast[1].get(second, second)
+        return self.counterparts.get(second) == first
 
     def weights(self) -> Iterator[WeightChange]:
         """Yield the weights that differ."""
@@ -181,7 +192,7 @@ class FunctionComparison:
             }
             for side in self.constants
         ]
-        for one, other in self.matching.pairs:
+        for one, other in self.pairs:
             for parameter in sorted(one.inputs):
                 first = stored[0].get((one.name, parameter))
                 second = stored[1].get((other.name, parameter))
@@ -252,12 +263,8 @@ def _single(values: list[Any]) -> Any:
     return None if not values else values[0] if len(values) == 1 else values
 
 
-def _types(operation: Operation) -> list[TensorType]:
-    return [output.type for output in operation.outputs if isinstance(output.type, TensorType)]
-
-
 def _element_type(operation: Operation) -> str:
-    return next((value_type.data_type.name for value_type in _types(operation)), "")
+    return next((value_type.data_type.name for value_type in operation.tensor_types), "")
 
 
 def _computed_shapes(function: Function) -> dict[str, Any]:
@@ -266,75 +273,41 @@ def _computed_shapes(function: Function) -> dict[str, Any]:
     return {value.name: value.type.shape for value in values if isinstance(value.type, TensorType)}
 
 
-@dataclass(frozen=True, eq=False)
-class Matching:
-    """Operations of two functions, matched.
-
-    Attributes:
-        pairs: matched operations, in the second function's order.
-        only_first: those of the first function without a counterpart.
-        only_second: those of the second function without a counterpart.
-    """
-
-    pairs: tuple[tuple[Operation, Operation], ...]
-    only_first: tuple[Operation, ...]
-    only_second: tuple[Operation, ...]
-    _values: dict[str, str] = field(repr=False)
-    _sources: tuple[dict[str, str], dict[str, str]] = field(repr=False)
-
-    def same_value(self, first: str, second: str) -> bool:
-        """Whether a value of the first function corresponds to one of the second."""
-        first, second = _origin(first, self._sources[0]), _origin(second, self._sources[1])
-        return self._values.get(second) == first
-
-
-def match_operations(first: Function, second: Function) -> Matching:
+def match_operations(
+    first: Function, second: Function
+) -> tuple[list[tuple[Operation, Operation]], tuple[list[Operation], list[Operation]]]:
     """Match the operations of two functions, constants and casts left out.
 
     By name, where all operations have the same names and types in both; a suffix for the precision
     does not count. Otherwise by the longest common runs of types, and what is left over by name.
+
+    Returns:
+        The pairs in the second function's order, and what each function has left.
     """
     ours, theirs = (
         [step for step in function.steps if step.op_type != "cast"] for function in (first, second)
     )
-    matched = _by_name(ours, theirs, range(len(ours)), range(len(theirs)))
+    matched = _by_name(ours, theirs, {})
     if not len(matched) == len(ours) == len(theirs):
         blocks = SequenceMatcher(
             None, [step.op_type for step in ours], [step.op_type for step in theirs], autojunk=False
         ).get_matching_blocks()
         matched = {block.a + step: block.b + step for block in blocks for step in range(block.size)}
-        taken = set(matched.values())
-        matched |= _by_name(
-            ours,
-            theirs,
-            [index for index in range(len(ours)) if index not in matched],
-            [index for index in range(len(theirs)) if index not in taken],
-        )
-    pairs = sorted(matched.items(), key=lambda pair: pair[1])
-    values = {
-        other.name: one.name for one, other in zip(first.arguments, second.arguments, strict=False)
-    }
-    for one, other in pairs:
-        for mine, its in zip(ours[one].outputs, theirs[other].outputs, strict=False):
-            values[its.name] = mine.name
+        matched |= _by_name(ours, theirs, matched)
+    pairs = [(ours[a], theirs[b]) for a, b in sorted(matched.items(), key=lambda pair: pair[1])]
     taken = set(matched.values())
-    return Matching(
-        pairs=tuple((ours[one], theirs[other]) for one, other in pairs),
-        only_first=tuple(step for index, step in enumerate(ours) if index not in matched),
-        only_second=tuple(step for index, step in enumerate(theirs) if index not in taken),
-        _values=values,
-        _sources=(_casts(first), _casts(second)),
-    )
+    left = [step for index, step in enumerate(ours) if index not in matched]
+    return pairs, (left, [step for index, step in enumerate(theirs) if index not in taken])
 
 
 def _by_name(
-    ours: Sequence[Operation],
-    theirs: Sequence[Operation],
-    left: Iterable[int],
-    right: Iterable[int],
+    ours: Sequence[Operation], theirs: Sequence[Operation], matched: Mapping[int, int]
 ) -> dict[int, int]:
-    places = {_key(theirs[index]): index for index in right}
-    return {index: places[_key(ours[index])] for index in left if _key(ours[index]) in places}
+    """Match by name what is not matched yet."""
+    taken = set(matched.values())
+    places = {_key(step): index for index, step in enumerate(theirs) if index not in taken}
+    keys = {index: _key(step) for index, step in enumerate(ours) if index not in matched}
+    return {index: places[key] for index, key in keys.items() if key in places}
 
 
 def _key(operation: Operation) -> tuple[str, str]:
@@ -344,16 +317,11 @@ def _key(operation: Operation) -> tuple[str, str]:
     return operation.op_type, name
 
 
-def _casts(function: Function) -> dict[str, str]:
-    """Map the result of every cast to what is cast."""
-    return {
-        step.outputs[0].name: step.inputs["x"][0].name
-        for step in function.steps
-        if step.op_type == "cast" and isinstance(step.inputs["x"][0], Reference)
-    }
-
-
-def _origin(name: str, casts: dict[str, str]) -> str:
-    while name in casts:
-        name = casts[name]
-    return name
+def _uncast(function: Function) -> dict[str, str]:
+    """Map the result of every cast to the value that was cast first."""
+    origins: dict[str, str] = {}
+    for step in function.steps:
+        source = step.inputs["x"][0] if step.op_type == "cast" else None
+        if isinstance(source, Reference):
+            origins[step.outputs[0].name] = origins.get(source.name, source.name)
+    return origins

@@ -52,7 +52,7 @@ def read_baked_preprocessing(function: Function, constants: Constants) -> BakedP
     )
     if image is None:
         return None
-    channels = 1 if image.color_order == "grayscale" else 3
+    channels = image.shape[1]
     scale, bias = np.ones(channels), np.zeros(channels)
     names: list[str] = []
     value = image.name

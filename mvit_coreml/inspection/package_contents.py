@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ from mvit_coreml.mil.program import (
     Package,
 )
 from mvit_coreml.mil.stored_weights import Constants, Part, Weight
-from mvit_coreml.mil.value_types import TensorType
 
 # Specification version to the iOS version it came with.
 IOS_OF_SPECIFICATION = {6: 15, 7: 16, 8: 17, 9: 18, 10: 26}
@@ -163,7 +161,7 @@ def inspect_package(path: str | Path) -> Inspection:
         _function_facts(package, function, constants[name])
         for name, function in package.functions.items()
     )
-    cautions = package_cautions(package, ios)
+    cautions = [*package_cautions(package, ios)]
     for name, function in package.functions.items():
         cautions += function_cautions(package, function, constants[name])
     return Inspection(
@@ -188,13 +186,14 @@ def file_sizes(path: Path) -> dict[str, int]:
 
 def census(function: Function) -> dict[str, int]:
     """Count a function's operations without constants, the most frequent first."""
-    types = (operation.op_type for operation in function.operations if not operation.is_constant)
-    return dict(sorted(Counter(types).items(), key=lambda item: (-item[1], item[0])))
+    counts = Counter(step.op_type for step in function.steps)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _function_facts(package: Package, function: Function, constants: Constants) -> FunctionFacts:
     counts = census(function)
-    rank, place = _largest_rank(function)
+    ranks = ((len(kind.shape), step.name) for step in function.steps for kind in step.tensor_types)
+    rank, place = max((0, ""), *ranks, key=lambda ranked: ranked[0])
     labels = class_labels(package, function)
     return FunctionFacts(
         name=function.name,
@@ -211,26 +210,12 @@ def _function_facts(package: Package, function: Function, constants: Constants) 
     )
 
 
-def _largest_rank(function: Function) -> tuple[int, str]:
-    largest, place = 0, ""
-    for operation in function.operations:
-        for output in operation.outputs:
-            rank = len(output.type.shape) if isinstance(output.type, TensorType) else 0
-            if rank > largest and not operation.is_constant:
-                largest, place = rank, operation.name
-    return largest, place
-
-
 def _distinct(weights: Sequence[Weight]) -> list[Weight]:
     """Leave out what a function shares with another."""
-    seen: set[tuple[Part, ...]] = set()
-    distinct = []
+    distinct: dict[tuple[Part, ...], Weight] = {}
     for weight in weights:
-        parts = tuple(weight.parts)
-        if parts not in seen:
-            seen.add(parts)
-            distinct.append(weight)
-    return distinct
+        distinct.setdefault(tuple(weight.parts), weight)
+    return list(distinct.values())
 
 
 def _groups(weights: Sequence[Weight]) -> tuple[WeightGroup, ...]:
@@ -239,9 +224,7 @@ def _groups(weights: Sequence[Weight]) -> tuple[WeightGroup, ...]:
         groups.setdefault((weight.scheme, weight.bits), []).append(weight)
     weight_groups = []
     for (scheme, bits), members in groups.items():
-        parts: dict[Part, int] = {}
-        for weight in members:
-            parts |= weight.parts
+        parts = {part: size for weight in members for part, size in weight.parts.items()}
         weight_groups.append(
             WeightGroup(
                 scheme=scheme,
@@ -259,7 +242,7 @@ def _plain(weights: Sequence[Weight]) -> tuple[PlainWeight, ...]:
     plain = [
         PlainWeight(
             name=weight.name,
-            shape=tuple(size or 0 for size in weight.type.shape),
+            shape=weight.type.sizes,
             data_type=weight.type.data_type.name,
             stored_bytes=weight.stored_bytes,
             reason=_reason(weight) if compressed else "nothing is compressed",
@@ -272,11 +255,10 @@ def _plain(weights: Sequence[Weight]) -> tuple[PlainWeight, ...]:
 
 def _reason(weight: Weight) -> str:
     """Say why coremltools' compressions, at their defaults, leave a tensor alone."""
-    shape = weight.type.shape
     if not weight.type.data_type.is_float:
         return "not compressible: integers"
-    if len(shape) <= 1:
+    if len(weight.type.shape) <= 1:
         return "1-D"
-    if math.prod(size or 0 for size in shape) <= COMPRESSION_THRESHOLD:
+    if weight.elements <= COMPRESSION_THRESHOLD:
         return f"no more than {COMPRESSION_THRESHOLD} elements"
     return "left by choice"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mvit_coreml.errors import PackageError, first_line
 from mvit_coreml.mil.kernels import KERNEL_ERRORS, Kernel, as_python, find_kernel
-from mvit_coreml.mil.program import Argument, Constant, Function, Operation, Reference
+from mvit_coreml.mil.program import Argument, Constant, Function, NamedValue, Operation, Reference
 from mvit_coreml.mil.stored_weights import Constants
 from mvit_coreml.mil.value_types import DataType, TensorType, ValueType
 
@@ -159,10 +159,12 @@ class _Compiler:
 
     def compile(self) -> CompiledFunction:
         for argument in self.function.arguments:
-            self._define(argument.name, argument.type)
+            self._define(argument)
         for operation in self.function.operations:
             try:
-                self._check_order(operation)
+                for name in operation.value_names:
+                    if name not in self.compiled.types:
+                        raise PackageError(f"{name!r} is used before it is defined")
                 if operation.is_constant:
                     self._register_constant(operation)
                 else:
@@ -175,33 +177,27 @@ class _Compiler:
                     f"function {self.function.name!r} returns {name!r}, which nothing defines"
                 )
             if name not in self.compiled.numbers:
-                self.compiled.numbers[name] = self._constant_number(name, widened=False)
+                number = self._argument_number(Reference(name), widened=False)
+                self.compiled.numbers[name] = number
         return self.compiled
 
-    def _declare(self, name: str, value_type: ValueType) -> None:
-        if name in self.compiled.types:
-            raise PackageError(f"the value {name!r} is defined twice")
-        self.compiled.types[name] = value_type
+    def _declare(self, value: NamedValue) -> None:
+        if value.name in self.compiled.types:
+            raise PackageError(f"the value {value.name!r} is defined twice")
+        self.compiled.types[value.name] = value.type
 
-    def _define(self, name: str, value_type: ValueType) -> int:
-        self._declare(name, value_type)
-        number = self._new_value(None)
-        self.compiled.numbers[name] = number
+    def _define(self, value: NamedValue) -> int:
+        self._declare(value)
+        self.compiled.numbers[value.name] = number = self._new_value(None)
         return number
 
     def _new_value(self, value: Any) -> int:
         self.compiled.values.append(value)
         return len(self.compiled.values) - 1
 
-    def _check_order(self, operation: Operation) -> None:
-        for arguments in operation.inputs.values():
-            for argument in arguments:
-                if isinstance(argument, Reference) and argument.name not in self.compiled.types:
-                    raise PackageError(f"{argument.name!r} is used before it is defined")
-
     def _register_constant(self, operation: Operation) -> None:
         for output in operation.outputs:
-            self._declare(output.name, output.type)
+            self._declare(output)
         if operation.op_type != "const":
             self._kernel(operation)
         elif len(operation.inputs.get("val", ())) != 1:
@@ -211,8 +207,9 @@ class _Compiler:
 
     def _check_constants(self, arguments: Iterable[Argument]) -> None:
         for argument in arguments:
-            if isinstance(argument, Reference) and not self.constants.is_constant(argument):
-                raise PackageError(f"{argument.name!r} is no constant, as it must be here")
+            if not self.constants.is_constant(argument):
+                name = getattr(argument, "name", "")
+                raise PackageError(f"{name!r} is no constant, as it must be here")
 
     def _kernel(self, operation: Operation) -> Kernel:
         kernel = find_kernel(operation.op_type, self.function.opset)
@@ -251,8 +248,8 @@ class _Compiler:
                 kernel.function,
                 tuple(self._positional(operation, kernel, name) for name in kernel.tensors),
                 late,
-                tuple(self._define(output.name, output.type) for output in operation.outputs),
-                tuple(self._output_type(output.type) for output in operation.outputs),
+                tuple(self._define(output) for output in operation.outputs),
+                tuple(self._dtype(output.type) for output in operation.outputs),
                 attributes,
             )
         )
@@ -268,46 +265,38 @@ class _Compiler:
             raise PackageError(f"{len(numbers)} values are given for {name!r}")
         return numbers[0] if numbers else None
 
-    def _output_type(self, declared: ValueType) -> torch.dtype | None:
-        if not isinstance(declared, TensorType) or declared.data_type.name == "string":
-            return None
-        return torch_type(declared.data_type, self.arithmetic)
-
     def _argument_number(self, argument: Argument, widened: bool) -> int:
+        """Return the number of a value; of a constant, in fp32 where fp16 has to be widened."""
         if isinstance(argument, Constant):
-            return self._new_value(self._tensor(argument.decode(), argument.type, widened))
-        if self.constants.is_constant(argument):
-            return self._constant_number(argument.name, widened)
-        return self.compiled.numbers[argument.name]
-
-    def _constant_number(self, name: str, widened: bool) -> int:
-        """Return the value of a constant, in fp32 where fp16 would have to be widened."""
-        key = (name, widened)
-        if key not in self.constant_numbers:
-            number = self._new_value(self._constant_value(name, widened))
-            self.constant_numbers[key] = number
+            return self._new_value(self._constant(argument, widened))
+        name = argument.name
+        if not self.constants.is_constant(argument):
+            return self.compiled.numbers[name]
+        if (name, widened) not in self.constant_numbers:
+            number = self._new_value(self._constant(argument, widened))
+            self.constant_numbers[name, widened] = number
             self.compiled.constants[name] = (*self.compiled.constants.get(name, ()), number)
-        return self.constant_numbers[key]
+        return self.constant_numbers[name, widened]
 
-    def _constant_value(self, name: str, widened: bool) -> Any:
-        declared = self.compiled.types[name]
-        if not self.decode and isinstance(declared, TensorType) and (declared.count or 0) > _SMALL:
-            sizes = [size or 0 for size in declared.shape]
-            return torch.empty(sizes, dtype=self._dtype(declared, widened), device="meta")
-        return self._tensor(self.constants.decode(Reference(name)), declared, widened)
-
-    def _dtype(self, declared: TensorType, widened: bool) -> torch.dtype:
-        dtype = torch_type(declared.data_type, self.arithmetic)
-        return torch.float32 if widened and dtype is torch.float16 else dtype
-
-    def _tensor(self, array: Any, declared: ValueType, widened: bool) -> Any:
-        if not isinstance(declared, TensorType) or declared.data_type.name == "string":
-            return array
+    def _constant(self, argument: Argument, widened: bool) -> Any:
+        declared = self.constants.type_of(argument)
         dtype = self._dtype(declared, widened)
+        if not self.decode and isinstance(declared, TensorType) and (declared.count or 0) > _SMALL:
+            return torch.empty(declared.sizes, dtype=dtype, device="meta")
+        array = self.constants.decode(argument)
+        if dtype is None:
+            return array
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)
         # A copy, because the array may be a read-only view of the file.
         return torch.from_numpy(np.array(array, order="C")).to(dtype)
+
+    def _dtype(self, declared: ValueType, widened: bool = False) -> torch.dtype | None:
+        """Return the type that a value is held in; None for what is no tensor."""
+        if not isinstance(declared, TensorType) or declared.data_type.name == "string":
+            return None
+        dtype = torch_type(declared.data_type, self.arithmetic)
+        return torch.float32 if widened and dtype is torch.float16 else dtype
 
 
 def needed_steps(
@@ -320,19 +309,14 @@ def needed_steps(
         numbers: of the values.
     """
     needed = set(numbers)
-    kept = frozenset(needed)
-    chosen = []
+    # Constants and what was asked for are never released.
+    seen = needed | {number for number, value in enumerate(compiled.values) if value is not None}
+    schedule: list[tuple[Step, tuple[int, ...]]] = []
     for step in reversed(compiled.steps):
         if needed.intersection(step.outputs):
-            chosen.append(step)
+            # On the way back, a value is met first where it is used last.
+            values = {*step.sources(), *step.outputs}
+            schedule.append((step, tuple(sorted(values - seen))))
+            seen |= values
             needed.update(step.sources())
-    constants = {number for number, value in enumerate(compiled.values) if value is not None}
-    last_use: dict[int, int] = {}
-    for index, step in enumerate(reversed(chosen)):
-        for number in (*step.sources(), *step.outputs):
-            if number not in constants and number not in kept:
-                last_use[number] = index
-    released: dict[int, list[int]] = {}
-    for number, index in last_use.items():
-        released.setdefault(index, []).append(number)
-    return [(step, tuple(released.get(index, ()))) for index, step in enumerate(reversed(chosen))]
+    return schedule[::-1]

@@ -14,14 +14,7 @@ from typing import Any
 import numpy as np
 
 from mvit_coreml.mil.kernels import as_python
-from mvit_coreml.mil.program import (
-    Argument,
-    Constant,
-    Function,
-    ImageFeature,
-    Operation,
-    Package,
-)
+from mvit_coreml.mil.program import Argument, Constant, Function, ImageFeature, Operation, Package
 
 # Metadata key that holds the digest of the program as it was converted.
 DIGEST_KEY = "mvit_coreml.program_sha256"

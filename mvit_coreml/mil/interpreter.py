@@ -162,8 +162,21 @@ def input_tensor(feature: ImageFeature | ArrayFeature, declared: TensorType, val
         InputError: the value is of the wrong kind, element type or shape.
     """
     if isinstance(feature, ImageFeature):
-        return _image_tensor(feature, value)
-    return _array_tensor(feature, declared, value)
+        pixels = image_pixels(feature, value)
+        if feature.color_order == "grayscale":
+            return torch.from_numpy(pixels.astype(np.float32))[None, None]
+        planes = np.moveaxis(pixels, -1, 0)
+        if feature.color_order == "bgr":
+            planes = planes[::-1]
+        return torch.from_numpy(np.ascontiguousarray(planes, np.float32))[None]
+    tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    if not declared.accepts(tuple(tensor.shape)):
+        raise InputError(
+            f"the input {feature.name!r} takes an array of shape "
+            f"{['?' if size is None else size for size in declared.shape]}, "
+            f"not {list(tensor.shape)}"
+        )
+    return tensor
 
 
 def image_pixels(feature: ImageFeature, value: Any) -> np.ndarray:
@@ -196,24 +209,3 @@ def image_pixels(feature: ImageFeature, value: Any) -> np.ndarray:
             f"not {list(value.shape)}; fit the image to {size} pixels first"
         )
     return value
-
-
-def _image_tensor(feature: ImageFeature, value: Any) -> Tensor:
-    pixels = image_pixels(feature, value)
-    if feature.color_order == "grayscale":
-        return torch.from_numpy(pixels.astype(np.float32))[None, None]
-    planes = np.moveaxis(pixels, -1, 0)
-    if feature.color_order == "bgr":
-        planes = planes[::-1]
-    return torch.from_numpy(np.ascontiguousarray(planes, np.float32))[None]
-
-
-def _array_tensor(feature: ArrayFeature, declared: TensorType, value: Any) -> Tensor:
-    tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
-    if not declared.accepts(tuple(tensor.shape)):
-        raise InputError(
-            f"the input {feature.name!r} takes an array of shape "
-            f"{['?' if size is None else size for size in declared.shape]}, "
-            f"not {list(tensor.shape)}"
-        )
-    return tensor

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mvit_coreml.errors import PackageError, first_line
 from mvit_coreml.mil.compiler import CompiledFunction, Step, compile_function
-from mvit_coreml.mil.program import ArrayFeature, Constant, Function, Package
+from mvit_coreml.mil.program import Constant, Function, NamedValue, Package
 from mvit_coreml.mil.value_types import DictionaryType, TensorType, ValueType
 
 
@@ -90,7 +90,7 @@ def _check_shapes(compiled: CompiledFunction) -> None:
     """Run the program on tensors without content and compare all shapes."""
     values = list(compiled.values)
     for argument in compiled.function.arguments:
-        values[compiled.numbers[argument.name]] = _placeholder(compiled.function, argument.name)
+        values[compiled.numbers[argument.name]] = _placeholder(compiled.function, argument)
     for step in compiled.steps:
         results = _shapes_of(compiled.function, step, values)
         for number, output, result in zip(
@@ -108,17 +108,12 @@ def _check_shapes(compiled: CompiledFunction) -> None:
             values[number] = result
 
 
-def _placeholder(function: Function, name: str) -> Tensor | None:
+def _placeholder(function: Function, argument: NamedValue) -> Tensor | None:
     """Return an empty tensor of an argument's shape, None when the shape is open."""
-    argument = next(value for value in function.arguments if value.name == name)
-    feature = next(feature for feature in function.inputs if feature.name == name)
+    name = argument.name
+    shape = next(feature.shape for feature in function.inputs if feature.name == name)
     if not isinstance(argument.type, TensorType):
         raise PackageError(f"the argument {name!r} of {function.name!r} is no tensor")
-    if isinstance(feature, ArrayFeature):
-        shape = feature.shape
-    else:
-        channels = 1 if feature.color_order == "grayscale" else 3
-        shape = (1, channels, feature.height, feature.width)
     if shape and not argument.type.accepts(shape):
         raise PackageError(
             f"the input {name!r} of function {function.name!r} is described as {list(shape)} "
@@ -126,8 +121,7 @@ def _placeholder(function: Function, name: str) -> Tensor | None:
         )
     if None in argument.type.shape and not shape:
         return None
-    sizes = shape or [size or 0 for size in argument.type.shape]
-    return torch.empty(list(sizes), device="meta")
+    return torch.empty(shape or argument.type.sizes, device="meta")
 
 
 def _shapes_of(function: Function, step: Step, values: list[Any]) -> tuple[Any, ...]:

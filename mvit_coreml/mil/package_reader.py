@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -28,13 +27,7 @@ from mvit_coreml.mil.program import (
     Package,
     Reference,
 )
-from mvit_coreml.mil.value_types import (
-    BY_CODE,
-    DictionaryType,
-    ListType,
-    TensorType,
-    ValueType,
-)
+from mvit_coreml.mil.value_types import BY_CODE, DictionaryType, ListType, TensorType, ValueType
 from mvit_coreml.mil.weight_file import WeightFile
 
 # Opset name in the program to the iOS version that introduced it.
@@ -102,7 +95,6 @@ def load_package(path: str | Path) -> Package:
             # A protobuf's map has another order in every process.
             user_defined=dict(sorted(metadata.userDefined.items())),
         ),
-        weights=reader.weights,
     )
 
 
@@ -168,10 +160,10 @@ class _ProgramReader:
         )
 
     def _operation(self, message: Any, function: str) -> Operation:
-        stored_name = message.attributes.get("name")
         name = message.outputs[0].name if message.outputs else message.type
-        if stored_name is not None and stored_name.immediateValue.tensor.strings.values:
-            name = stored_name.immediateValue.tensor.strings.values[0]
+        if "name" in message.attributes:
+            texts = message.attributes["name"].immediateValue.tensor.strings.values
+            name = texts[0] if texts else name
         place = f"operation {message.type!r} {name!r} of function {function!r}"
         inputs: dict[str, tuple[Argument, ...]] = {
             parameter: tuple(self._argument(binding, place) for binding in argument.arguments)
@@ -243,7 +235,7 @@ def _value_type(message: Any, place: str) -> ValueType:
         tensor = message.tensorType
         if tensor.dataType not in BY_CODE:
             raise PackageError(f"{place} has a value of unknown element type {tensor.dataType}")
-        return TensorType(BY_CODE[tensor.dataType], _shape(tensor.dimensions))
+        return TensorType(BY_CODE[tensor.dataType], tuple(map(_size, tensor.dimensions)))
     if kind == "listType":
         element = _value_type(message.listType.type, place)
         if isinstance(element, TensorType):
@@ -256,44 +248,35 @@ def _value_type(message: Any, place: str) -> ValueType:
     raise PackageError(f"{place} has a value of an unsupported kind: {kind}")
 
 
-def _shape(dimensions: Iterable[Any]) -> tuple[int | None, ...]:
-    return tuple(_size(dimension) for dimension in dimensions)
-
-
 def _size(dimension: Any) -> int | None:
     return dimension.constant.size if dimension.WhichOneof("dimension") == "constant" else None
 
 
 def _input(feature: Any, place: str) -> ImageFeature | ArrayFeature:
-    kind = feature.type.WhichOneof("Type")
+    kind, name, text = feature.type.WhichOneof("Type"), feature.name, feature.shortDescription
     if kind == "imageType":
         image = feature.type.imageType
         if image.colorSpace not in _COLOR_ORDERS:
-            raise PackageError(f"{place}, {feature.name!r}, has no colour order")
-        return ImageFeature(
-            feature.name,
-            image.height,
-            image.width,
-            _COLOR_ORDERS[image.colorSpace],
-            feature.shortDescription,
-        )
+            raise PackageError(f"{place}, {name!r}, has no colour order")
+        order = _COLOR_ORDERS[image.colorSpace]
+        return ImageFeature(name, image.height, image.width, order, text)
     if kind == "multiArrayType":
-        array = feature.type.multiArrayType
-        data_type = _ARRAY_TYPES.get(array.dataType, "")
-        return ArrayFeature(feature.name, tuple(array.shape), data_type, feature.shortDescription)
-    raise PackageError(f"{place}, {feature.name!r}, is of the unsupported kind {kind}")
+        return ArrayFeature(name, *_array(feature.type.multiArrayType), text)
+    raise PackageError(f"{place}, {name!r}, is of the unsupported kind {kind}")
 
 
 def _output(feature: Any, place: str) -> OutputFeature:
-    kind = feature.type.WhichOneof("Type")
-    name, text = feature.name, feature.shortDescription
+    kind, name, text = feature.type.WhichOneof("Type"), feature.name, feature.shortDescription
     if kind == "multiArrayType":
-        array = feature.type.multiArrayType
-        data_type = _ARRAY_TYPES.get(array.dataType, "")
-        return OutputFeature(name, "array", tuple(array.shape), data_type, text)
+        return OutputFeature(name, "array", *_array(feature.type.multiArrayType), text)
     if kind in _OUTPUT_KINDS:
         return OutputFeature(name, _OUTPUT_KINDS[kind], description=text)
     raise PackageError(f"{place}, {name!r}, is of the unsupported kind {kind}")
+
+
+def _array(message: Any) -> tuple[tuple[int, ...], str]:
+    """Return the declared shape and element type of an array."""
+    return tuple(message.shape), _ARRAY_TYPES.get(message.dataType, "")
 
 
 @cache
@@ -311,7 +294,15 @@ def model_messages() -> Any:
     """
     if "coremltools.proto.Model_pb2" in sys.modules:
         return sys.modules["coremltools.proto.Model_pb2"]
-    return importlib.import_module(f"{_folder_package()}.Model_pb2")
+    spec = importlib.util.find_spec("coremltools")
+    if spec is None or spec.origin is None:
+        raise PackageError(
+            "reading a Core ML package needs coremltools; run: pip install coremltools"
+        )
+    package = ModuleType(_PRIVATE_PACKAGE)
+    package.__path__ = [str(Path(spec.origin).parent / "proto")]
+    sys.modules[_PRIVATE_PACKAGE] = package
+    return importlib.import_module(f"{_PRIVATE_PACKAGE}.Model_pb2")
 
 
 def parse_model(data: bytes) -> Any:
@@ -328,17 +319,3 @@ def parse_model(data: bytes) -> Any:
     except decode_error as error:
         raise ValueError(str(error)) from None
     return model
-
-
-def _folder_package() -> str:
-    """Register coremltools' proto folder as a package, without running any ``__init__``."""
-    if _PRIVATE_PACKAGE not in sys.modules:
-        spec = importlib.util.find_spec("coremltools")
-        if spec is None or spec.origin is None:
-            raise PackageError(
-                "reading a Core ML package needs coremltools; run: pip install coremltools"
-            )
-        package = ModuleType(_PRIVATE_PACKAGE)
-        package.__path__ = [str(Path(spec.origin).parent / "proto")]
-        sys.modules[_PRIVATE_PACKAGE] = package
-    return _PRIVATE_PACKAGE

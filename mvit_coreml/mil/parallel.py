@@ -7,32 +7,22 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.mil.program import Function
+
+if TYPE_CHECKING:
+    from mvit_coreml.mil.interpreter import Runtime
+    from mvit_coreml.mil.predictor import Predictor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Runner(Protocol):
-    """What can run one input: a ``Runtime`` or a ``Predictor``."""
-
-    @property
-    def function(self) -> Function:
-        """The function that is run."""
-
-    def run(
-        self, inputs: dict[str, Any], outputs: Sequence[str] | None = None, **options: Any
-    ) -> dict[str, Any]:
-        """Run it once."""
-
-
 def map_images(
-    runner: Runner,
+    runner: Runtime | Predictor,
     images: Iterable[Item],
     *,
     load: Callable[[Item], Any] | None = None,

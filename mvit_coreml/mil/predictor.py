@@ -107,9 +107,7 @@ class Predictor:
 def _load_core_ml(package: Package, function: str | None, compute_units: str) -> Any:
     import coremltools
 
-    options: dict[str, Any] = {
-        "compute_units": coremltools.ComputeUnit[compute_units.upper()],
-    }
+    options: dict[str, Any] = {"compute_units": coremltools.ComputeUnit[compute_units.upper()]}
     if function is not None and len(package.functions) > 1:
         options["function_name"] = function
     try:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mvit_coreml.errors import InputError, PackageError
-from mvit_coreml.mil.value_types import ListType, TensorType, ValueType, unpack_bits
+from mvit_coreml.mil.value_types import ListType, TensorType, ValueType
 from mvit_coreml.mil.weight_file import WeightFile
 
 ColorLayout = Literal["rgb", "bgr", "grayscale"]
@@ -59,7 +59,16 @@ class Constant:
             raise PackageError(f"a constant of type {self.type} is not supported")
         if self.weights is not None:
             return self.weights.read(self.offset, self.type)
-        return _decode_immediate(self.immediate, self.type)
+        stored, packed = self.immediate, isinstance(self.immediate, bytes)
+        expected = self.type.stored_bytes if packed else self.type.count
+        if expected is None:
+            raise PackageError(f"a constant is declared with the open shape {self.type}")
+        if len(stored) != expected:
+            unit = "bytes" if packed else "values"
+            raise PackageError(f"{len(stored)} {unit} are stored where {self.type} is declared")
+        if packed:
+            return self.type.decode(np.frombuffer(stored, np.uint8))
+        return np.array(stored, self.type.data_type.numpy).reshape(self.type.sizes)
 
     def check(self) -> None:
         """Raise PackageError when the stored bytes do not fit the declared type."""
@@ -73,23 +82,6 @@ class Constant:
         """Bytes that the elements take on disk."""
         size = self.type.stored_bytes if isinstance(self.type, TensorType) else None
         return size or 0
-
-
-def _decode_immediate(stored: Any, value_type: TensorType) -> np.ndarray:
-    data_type, count = value_type.data_type, value_type.count
-    if count is None:
-        raise PackageError(f"a constant is declared with the open shape {value_type}")
-    shape = [size or 0 for size in value_type.shape]
-    if isinstance(stored, bytes):
-        if len(stored) != value_type.stored_bytes:
-            raise PackageError(f"{len(stored)} bytes are stored where {value_type} is declared")
-        packed = np.frombuffer(stored, np.uint8)
-        if data_type.bits < 8:
-            return unpack_bits(packed, data_type, count).reshape(shape)
-        return packed.view(data_type.numpy).reshape(shape)
-    if len(stored) != count:
-        raise PackageError(f"{len(stored)} values are stored where {value_type} is declared")
-    return np.array(stored, data_type.numpy).reshape(shape)
 
 
 Argument = Reference | Constant
@@ -129,6 +121,12 @@ class Operation:
         return self.op_type == "const" or self.op_type.startswith("constexpr_")
 
     @property
+    def tensor_types(self) -> tuple[TensorType, ...]:
+        """Types of its outputs that are tensors."""
+        types = (output.type for output in self.outputs)
+        return tuple(value_type for value_type in types if isinstance(value_type, TensorType))
+
+    @property
     def value_names(self) -> tuple[str, ...]:
         """Names of the values that it takes, named constants included."""
         return tuple(
@@ -152,6 +150,11 @@ class ImageFeature:
     width: int
     color_order: ColorLayout
     description: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Shape of the values that the program receives."""
+        return (1, 1 if self.color_order == "grayscale" else 3, self.height, self.width)
 
 
 @dataclass(frozen=True)
@@ -226,15 +229,14 @@ class Function:
         features = {feature.name: feature for feature in self.inputs}
         known = [output.name for output in self.outputs]
         names, asked = list(inputs), known if outputs is None else list(outputs)
-        for name in names:
-            if name not in features:
-                raise InputError(f"unknown input {name!r}; the package has: {', '.join(features)}")
+        for what, chosen, there in (("input", names, features), ("output", asked, known)):
+            for name in chosen:
+                if name not in there:
+                    has = ", ".join(there)
+                    raise InputError(f"unknown {what} {name!r}; the package has: {has}")
         for name in features:
             if name not in names:
                 raise InputError(f"the input {name!r} is missing")
-        for name in asked:
-            if name not in known:
-                raise InputError(f"unknown output {name!r}; the package has: {', '.join(known)}")
         return features, asked
 
     @property
@@ -279,7 +281,6 @@ class Package:
         functions: by name.
         default_function: the one that runs when none is asked for.
         metadata: author, licence, and so on.
-        weights: the weight files the program refers to, by path.
     """
 
     path: Path
@@ -287,7 +288,6 @@ class Package:
     functions: Mapping[str, Function]
     default_function: str
     metadata: Metadata
-    weights: Mapping[Path, WeightFile] = field(repr=False, default_factory=dict)
 
     def function(self, name: str | None = None) -> Function:
         """Return the function called ``name``, or the default one.
@@ -300,16 +300,6 @@ class Package:
             known = ", ".join(sorted(self.functions))
             raise PackageError(f"{self.path} has no function {chosen!r}; it has: {known}")
         return self.functions[chosen]
-
-    @property
-    def inputs(self) -> tuple[ImageFeature | ArrayFeature, ...]:
-        """Inputs of the default function."""
-        return self.function().inputs
-
-    @property
-    def outputs(self) -> tuple[OutputFeature, ...]:
-        """Outputs of the default function."""
-        return self.function().outputs
 
     def walk(self) -> Iterator[tuple[Function, Operation]]:
         """Go through every operation of every function."""
@@ -360,7 +350,7 @@ def find_scores(function: Function) -> Scores:
             raise PackageError(f"function {function.name!r} returns neither scores nor arrays")
         name = next(iter(arrays))
         of_classes = arrays[name] == "logits"
-    makers = {value.name: op for op in function.operations for value in op.outputs}
+    makers = function.producers
     while name in makers and makers[name].op_type in _ENLARGING:
         source = _source(makers[name])
         if source is None:

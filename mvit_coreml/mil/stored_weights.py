@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,36 +171,34 @@ class Constants:
             name=argument.name if isinstance(argument, Reference) else fallback,
             users=tuple(users),
             type=self.type_of(argument),
-            scheme=" + ".join(layers),
+            scheme=" + ".join(layers) or self.type_of(argument).data_type.name,
             bits=bits,
             parts=dict(self._parts(argument, fallback)),
             argument=argument,
         )
 
     def _layers(self, argument: Argument) -> tuple[list[str], int]:
-        """Say how a constant is stored, the outermost compression first, and in how many bits."""
+        """Name a constant's compressions, the outermost first, and the bits of one element."""
         data_type = self.type_of(argument).data_type
         operation = self.origin(argument)
         if operation is None or operation.op_type == "const":
-            return [data_type.name], data_type.bits
-        describe = _SCHEMES.get(operation.op_type)
-        if describe is None:
+            return [], data_type.bits
+        if operation.op_type not in _SCHEMES:
             return [operation.op_type.removeprefix("constexpr_")], data_type.bits
-        payload, table, word = describe
-        stored = operation.inputs[payload][0]
-        inner, bits = self._layers(stored)
-        if operation.op_type == "constexpr_lut_to_dense" and "shape" in operation.inputs:
-            # The older form packs the indices into bytes, and only the table's size tells bits.
-            bits = max(1, (self.type_of(operation.inputs["lut"][0]).count or 1).bit_length() - 1)
-        layers = [word(bits, operation, self)]
-        if inner != [self.type_of(stored).data_type.name]:
-            layers += inner
+        payload, table, words = _SCHEMES[operation.op_type]
+        elements = operation.inputs[payload][0]
+        inner, bits = self._layers(elements)
+        form = ""
+        outer: list[str] = []
         if table is not None:
             value = operation.inputs[table][0]
-            outer, _ = self._layers(value)
-            if outer != [self.type_of(value).data_type.name]:
-                layers += [f"{layer} table" for layer in outer]
-        return layers, bits
+            form, (outer, _) = _form(self.type_of(value)), self._layers(value)
+            if "shape" in operation.inputs:
+                # The older form packs the indices into bytes, and only the table's size tells bits.
+                bits = _bits(self.type_of(value).count or 1)
+        stored = self.type_of(elements).data_type.name
+        layer = words.format(bits=bits, form=form, stored=stored)
+        return [layer, *inner, *(f"{one} table" for one in outer)], bits
 
     def _parts(self, argument: Argument, place: str) -> Iterator[tuple[Part, int]]:
         """Yield the stored pieces of a constant with their bytes."""
@@ -229,30 +227,23 @@ def is_weight(value_type: Any) -> bool:
     return (value_type.count or 0) > _ATTRIBUTE_SIZE
 
 
-def _palette(bits: int, operation: Operation, constants: Constants) -> str:
-    shape = constants.type_of(operation.inputs["lut"][0]).shape
-    grouped = any((size or 0) > 1 for size in shape[:-2])
-    vectors = len(shape) > 1 and (shape[-1] or 0) > 1
-    return f"{bits}-bit {'grouped ' if grouped else ''}{'vector ' if vectors else ''}palette"
-
-
-def _linear(bits: int, operation: Operation, constants: Constants) -> str:
-    return f"{bits}-bit linear"
-
-
-def _cast(bits: int, operation: Operation, constants: Constants) -> str:
-    return constants.type_of(operation.inputs["source_val"][0]).data_type.name
+def _form(table: TensorType) -> str:
+    """Say what a palette has more than one table of numbers."""
+    shape = table.sizes
+    grouped = any(size > 1 for size in shape[:-2])
+    vectors = len(shape) > 1 and shape[-1] > 1
+    return f"{'grouped ' if grouped else ''}{'vector ' if vectors else ''}"
 
 
 # Operation to the parameter that holds its elements, that of its table, and words for both.
-_SCHEMES: dict[str, tuple[str, str | None, Callable[[int, Operation, Constants], str]]] = {
-    "constexpr_lut_to_dense": ("indices", "lut", _palette),
-    "constexpr_lut_to_sparse": ("indices_nonzero_data", "lut", _palette),
-    "constexpr_affine_dequantize": ("quantized_data", None, _linear),
-    "constexpr_blockwise_shift_scale": ("data", None, _linear),
-    "constexpr_sparse_blockwise_shift_scale": ("nonzero_data", None, _linear),
-    "constexpr_sparse_to_dense": ("nonzero_data", None, lambda *_: "sparse"),
-    "constexpr_cast": ("source_val", None, _cast),
+_SCHEMES = {
+    "constexpr_lut_to_dense": ("indices", "lut", "{bits}-bit {form}palette"),
+    "constexpr_lut_to_sparse": ("indices_nonzero_data", "lut", "{bits}-bit {form}palette"),
+    "constexpr_affine_dequantize": ("quantized_data", None, "{bits}-bit linear"),
+    "constexpr_blockwise_shift_scale": ("data", None, "{bits}-bit linear"),
+    "constexpr_sparse_blockwise_shift_scale": ("nonzero_data", None, "{bits}-bit linear"),
+    "constexpr_sparse_to_dense": ("nonzero_data", None, "sparse"),
+    "constexpr_cast": ("source_val", None, "{stored}"),
 }
 
 

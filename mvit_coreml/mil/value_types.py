@@ -84,10 +84,14 @@ class TensorType:
     shape: tuple[int | None, ...]
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape, with 0 in place of what is not fixed."""
+        return tuple(size or 0 for size in self.shape)
+
+    @property
     def count(self) -> int | None:
         """Number of elements, None when the shape is not fixed."""
-        sizes = [size for size in self.shape if size is not None]
-        return math.prod(sizes) if len(sizes) == len(self.shape) else None
+        return None if None in self.shape else math.prod(self.sizes)
 
     @property
     def stored_bytes(self) -> int | None:
@@ -101,6 +105,14 @@ class TensorType:
             expected is None or expected == size
             for expected, size in zip(self.shape, shape, strict=True)
         )
+
+    def decode(self, packed: np.ndarray) -> np.ndarray:
+        """Return the array whose elements the uint8 array ``packed`` holds."""
+        if self.data_type.bits < 8:
+            values = unpack_bits(packed, self.data_type, self.count or 0)
+        else:
+            values = packed.view(self.data_type.numpy)
+        return values.reshape(self.sizes)
 
     def __str__(self) -> str:
         sizes = ", ".join("?" if size is None else str(size) for size in self.shape)

@@ -9,26 +9,17 @@ from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mvit_coreml.errors import PackageError
-from mvit_coreml.mil.value_types import BY_BLOB_CODE, TensorType, unpack_bits
+from mvit_coreml.mil.value_types import BY_BLOB_CODE, TensorType
 
 _HEADER = struct.Struct("<II56x")
 _DESCRIPTOR = struct.Struct("<IIQQQ32x")
 _SENTINEL = 0xDEADBEEF
 _VERSION = 2
-
-
-@dataclass(frozen=True)
-class Blob:
-    """Where the bytes of one constant are."""
-
-    start: int
-    size: int
 
 
 class WeightFile:
@@ -51,12 +42,12 @@ class WeightFile:
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError as error:
             raise PackageError(f"cannot read the weights {path}: {error.strerror}") from None
-        self.count, version = _HEADER.unpack_from(self._bytes)
+        _, version = _HEADER.unpack_from(self._bytes)
         if version != _VERSION:
             raise PackageError(f"{path} is no weight file of version {_VERSION}: it is damaged")
 
-    def locate(self, offset: int, value_type: TensorType) -> Blob:
-        """Find the constant whose descriptor is at ``offset``, and check that it fits its type.
+    def locate(self, offset: int, value_type: TensorType) -> int:
+        """Return where the data of the constant are whose descriptor is at ``offset``.
 
         Raises:
             PackageError: descriptor or data lie outside the file, or the type or the number of
@@ -89,16 +80,11 @@ class WeightFile:
                 f"{self.path.name} ends at byte {self.size}, before the constant at byte "
                 f"{offset} does: it is truncated"
             )
-        return Blob(start, size)
+        return int(start)
 
     def read(self, offset: int, value_type: TensorType) -> np.ndarray:
         """Decode the constant at ``offset`` into an array of its declared shape."""
-        blob = self.locate(offset, value_type)
-        data = np.frombuffer(self._bytes, np.uint8, blob.size, blob.start)
-        count = value_type.count
-        assert count is not None  # locate() compared the sizes
-        if value_type.data_type.bits < 8:
-            values = unpack_bits(data, value_type.data_type, count)
-        else:
-            values = data.view(value_type.data_type.numpy)
-        return values.reshape([size or 0 for size in value_type.shape])
+        start = self.locate(offset, value_type)
+        return value_type.decode(
+            np.frombuffer(self._bytes, np.uint8, value_type.stored_bytes or 0, start)
+        )

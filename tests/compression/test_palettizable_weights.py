@@ -117,6 +117,6 @@ def test_the_digest_is_that_of_the_bytes_in_the_weight_file() -> None:
     package = load_package(saved("mobilevitv2"))
     info, constant = function_weights(package.function())[3]
     assert constant.weights is not None
-    start = constant.weights.locate(constant.offset, constant.type).start  # type: ignore[arg-type]
+    start = constant.weights.locate(constant.offset, constant.type)  # type: ignore[arg-type]
     content = constant.weights.path.read_bytes()[start : start + info.elements * 2]
     assert weight_sha256(constant.decode()) == hashlib.sha256(content).hexdigest()

@@ -323,6 +323,6 @@ def test_inputs_of_a_package_with_arrays_are_described(
     convert: Callable[..., Path],
 ) -> None:
     path = convert(nn.ReLU(), torch.zeros(1, 3, 4, 5), precision="fp32")
-    (feature,) = load_package(path).inputs
+    (feature,) = load_package(path).function().inputs
     assert feature == ArrayFeature("x", (1, 3, 4, 5), "fp32")
     assert not isinstance(feature, ImageFeature)

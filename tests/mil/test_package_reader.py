@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import struct
@@ -33,8 +32,8 @@ WEIGHTS = Path("Data/com.apple.CoreML/weights/weight.bin")
 def test_package_tells_inputs_outputs_labels_and_target(classifier_package: Path) -> None:
     package = load_package(classifier_package)
     assert package.specification_version == 8
-    assert package.inputs == (ImageFeature("image", 24, 32, "bgr"),)
-    assert [(o.name, o.kind) for o in package.outputs] == [
+    assert package.function().inputs == (ImageFeature("image", 24, 32, "bgr"),)
+    assert [(o.name, o.kind) for o in package.function().outputs] == [
         ("classLabel", "string"),
         ("classLabel_probs", "dictionary"),
     ]
@@ -61,8 +60,8 @@ def test_metadata_is_what_coremltools_wrote(
     found = package.metadata
     assert (found.author, found.license, found.version, found.short_description) == tuple("ABCD")
     assert found.user_defined["key"] == "value"
-    assert package.inputs[0].description == "a picture"
-    assert package.outputs[0].description == "the label"
+    assert package.function().inputs[0].description == "a picture"
+    assert package.function().outputs[0].description == "the label"
 
 
 def test_weights_are_the_bytes_coremltools_reads(ct: Any, classifier_package: Path) -> None:
@@ -98,7 +97,7 @@ def test_functions_of_a_package_share_its_weights(
     ct.utils.save_multifunction(descriptor, str(tmp_path / "both.mlpackage"))
     package = load_package(tmp_path / "both.mlpackage")
     assert package.default_function == "size_16"
-    assert package.inputs == (ArrayFeature("x", (1, 3, 16, 16), "fp16"),)
+    assert package.function().inputs == (ArrayFeature("x", (1, 3, 16, 16), "fp16"),)
     offsets = {
         operation.inputs["val"][0].offset  # type: ignore[union-attr]
         for _, operation in package.walk()
@@ -149,8 +148,11 @@ print(again.specificationVersion, type(again) is type(model))
     assert done.stdout.splitlines() == ["False", "7 True"]
 
 
-def test_message_classes_are_shared_with_an_earlier_import_of_coremltools(ct: Any) -> None:
-    private = importlib.import_module(f"{package_reader._folder_package()}.Model_pb2")
+def test_message_classes_are_shared_with_an_earlier_import_of_coremltools(
+    ct: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "coremltools.proto.Model_pb2")
+    private = package_reader.model_messages.__wrapped__()
     assert private is not ct.proto.Model_pb2
     assert private.Model is ct.proto.Model_pb2.Model
 

@@ -108,7 +108,7 @@ def test_the_scores_of_a_package_lead_to_its_answer(family: str, task: str) -> N
     scores = find_scores(package.function())
     assert scores.of_classes
     runtime = Runtime(package, arithmetic="fp32")
-    (name,) = [feature.name for feature in package.inputs]
+    (name,) = [feature.name for feature in package.function().inputs]
     answer = runtime.run({name: image()}, intermediates=[scores.name])
     found = answer[scores.name]
     if task == "image-classification":

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mvit_coreml.mil.interpreter import Runtime
-from mvit_coreml.mil.kernels import find_kernel, supported_ops
+from mvit_coreml.mil.kernels import _MODULES, find_kernel
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.validation.operation_precision import HeadroomRecorder
 
@@ -24,7 +24,7 @@ FINITE = ALL_HALVES[np.isfinite(ALL_HALVES)]
 def test_torch_rounds_once_in_the_operations_left_to_its_fp16_kernels() -> None:
     native = [
         kernel
-        for name in supported_ops()
+        for name in _MODULES
         if (kernel := find_kernel(name, 18)) and kernel.rounding == "native"
     ]
     assert len(native) == 3

@@ -22,15 +22,7 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 Rounding = Literal["exact", "native", "widened"]
 
 # What kernels raise when values or attributes do not fit each other, or are of another kind.
-KERNEL_ERRORS = (
-    RuntimeError,
-    ValueError,
-    IndexError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    ArithmeticError,
-)
+KERNEL_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 _FIRST_OPSET = 15
 # The operations of each module, so that a program loads only the modules that it needs.
 _OPERATIONS = {
@@ -134,8 +126,3 @@ def find_kernel(op_type: str, opset: int) -> Kernel | None:
 def as_python(value: Any) -> Any:
     """Return an array or tensor as Python numbers, texts or nested lists of them, as attributes."""
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-def supported_ops() -> tuple[str, ...]:
-    """Names of all operations that the runtime implements."""
-    return tuple(sorted({*_MODULES, "const"}))

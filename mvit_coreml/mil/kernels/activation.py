@@ -11,12 +11,7 @@ from mvit_coreml.mil.kernels import kernel, register_all
 # relu6 is one operation in the backward pass too, which clamp takes four for.
 register_all({"relu": torch.relu, "relu6": F.relu6}, rounding="exact")
 register_all(
-    {
-        "silu": F.silu,
-        "sigmoid": torch.sigmoid,
-        "softplus": F.softplus,
-        "softsign": F.softsign,
-    }
+    {"silu": F.silu, "sigmoid": torch.sigmoid, "softplus": F.softplus, "softsign": F.softsign}
 )
 
 

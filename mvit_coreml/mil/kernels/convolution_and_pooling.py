@@ -90,8 +90,8 @@ def max_pool(
 ) -> Tensor:
     """Return the maximum of each window of (N, C, *D); padding never wins."""
     strides = strides or [1] * len(kernel_sizes)
-    amounts, extra = _window_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    padded = pad_spatial(x, _extended(amounts, extra), -math.inf)
+    amounts, _ = _window_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    padded = pad_spatial(x, amounts, -math.inf)
     return _MAXIMUM[len(kernel_sizes) - 1](padded, kernel_sizes, strides)
 
 
@@ -114,16 +114,13 @@ def avg_pool(
     strides = strides or [1] * len(kernel_sizes)
     amounts, extra = _window_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
     pool = _AVERAGE[len(kernel_sizes) - 1]
-    padded = _extended(amounts, extra)
-    mean = pool(pad_spatial(x, padded, 0.0), kernel_sizes, strides)
+    mean = pool(pad_spatial(x, amounts, 0.0), kernel_sizes, strides)
     if not any(extra) and not exclude_padding_from_average:
         return mean
-    counted = x.new_ones(1, 1, *x.shape[2:])
-    if exclude_padding_from_average:
-        counted = pad_spatial(counted, padded, 0.0)
-    else:
-        counted = pad_spatial(counted, amounts, 1.0)
-        counted = pad_spatial(counted, [(0, amount) for amount in extra], 0.0)
+    padding = [(first, last - more) for (first, last), more in zip(amounts, extra, strict=True)]
+    share = 0.0 if exclude_padding_from_average else 1.0
+    counted = pad_spatial(x.new_ones(1, 1, *x.shape[2:]), padding, share)
+    counted = pad_spatial(counted, [(0, more) for more in extra], 0.0)
     return mean / pool(counted, kernel_sizes, strides)
 
 
@@ -139,8 +136,8 @@ def l2_pool(
 ) -> Tensor:
     """Return the root of the sum of squares of each window of (N, C, *D)."""
     strides = strides or [1] * len(kernel_sizes)
-    amounts, extra = _window_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    padded = pad_spatial(x * x, _extended(amounts, extra), 0.0)
+    amounts, _ = _window_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
+    padded = pad_spatial(x * x, amounts, 0.0)
     mean = _AVERAGE[len(kernel_sizes) - 1](padded, kernel_sizes, strides)
     return (mean * math.prod(kernel_sizes)).sqrt()
 
@@ -153,7 +150,7 @@ def _window_padding(
     pad: list[int] | None,
     ceil_mode: bool,
 ) -> tuple[list[tuple[int, int]], list[int]]:
-    """Return the padding before and after each axis, and what ``ceil_mode`` adds at the end."""
+    """Return the padding before and after each axis, and how much of it ``ceil_mode`` adds."""
     sizes = x.shape[2:]
     amounts = pad_amounts(pad_type, pad, list(sizes), kernel_sizes, strides, [1] * len(sizes))
     extra = [0] * len(sizes)
@@ -166,11 +163,8 @@ def _window_padding(
             if first + last > 0 and (count - 1) * stride >= sizes[axis] + first:
                 count -= 1
             extra[axis] = max((count - 1) * stride + window - total, 0)
+            amounts[axis] = (first, last + extra[axis])
     return amounts, extra
-
-
-def _extended(amounts: list[tuple[int, int]], extra: list[int]) -> list[tuple[int, int]]:
-    return [(first, last + more) for (first, last), more in zip(amounts, extra, strict=True)]
 
 
 def pad_amounts(

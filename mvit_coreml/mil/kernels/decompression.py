@@ -56,15 +56,9 @@ def blockwise_lut_to_dense(indices: Array, lut: Array, *, vector_axis: int | Non
     The table has two axes more than the indices: (number of blocks along each axis, values,
     vector length). Vectors are laid out along ``vector_axis``.
     """
-    *blocks, _, length = lut.shape
-    if len(blocks) != indices.ndim or any(
-        size % count for size, count in zip(indices.shape, blocks, strict=True)
-    ):
-        raise ValueError(f"a table of shape {lut.shape} for indices of shape {indices.shape}")
-    block_of = np.ix_(
-        *[np.arange(s) // (s // n) for s, n in zip(indices.shape, blocks, strict=True)]
-    )
-    vectors = lut[(*block_of, indices)]  # (*indices.shape, length)
+    *blocks, entries, length = lut.shape
+    block = _repeat_blocks(np.arange(np.prod(blocks, dtype=int)).reshape(blocks), indices.shape)
+    vectors = lut.reshape(-1, entries, length)[block, indices]  # (*indices.shape, length)
     if length == 1:
         return vectors[..., 0]
     if vector_axis is None:
@@ -101,11 +95,7 @@ def blockwise_shift_scale(data: Array, scale: Array, offset: Array | None = None
 
 @kernel("constexpr_lut_to_sparse", since=18)
 def lut_to_sparse(
-    indices_mask: Array,
-    indices_nonzero_data: Array,
-    lut: Array,
-    *,
-    vector_axis: int | None = None,
+    indices_mask: Array, indices_nonzero_data: Array, lut: Array, *, vector_axis: int | None = None
 ) -> tuple[Array, Array]:
     """Look up the set elements only; return the mask of the result and its values."""
     indices = masked_to_dense(indices_nonzero_data, indices_mask)

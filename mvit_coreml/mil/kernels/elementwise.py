@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from mvit_coreml.mil.kernels import kernel, register_all
 
-register_all({"add": torch.add, "sub": torch.sub, "mul": torch.mul}, ("x", "y"), "native")
+
+def _torch(names: str) -> dict[str, Callable[..., Tensor]]:
+    """Return the functions that torch has under these names."""
+    return {name: getattr(torch, name) for name in names.split()}
+
+
+register_all(_torch("add sub mul"), ("x", "y"), "native")
 register_all(
     {
         # For integers the quotient is truncated by the declared output type.
@@ -18,55 +26,20 @@ register_all(
     },
     ("x", "y"),
 )
+register_all({"equal": torch.eq}, ("x", "y"), "exact")
 register_all(
-    {
-        "maximum": torch.maximum,
-        "minimum": torch.minimum,
-        "equal": torch.eq,
-        "not_equal": torch.ne,
-        "greater": torch.gt,
-        "greater_equal": torch.ge,
-        "less": torch.lt,
-        "less_equal": torch.le,
-        "logical_and": torch.logical_and,
-        "logical_or": torch.logical_or,
-        "logical_xor": torch.logical_xor,
-    },
+    _torch(
+        "maximum minimum not_equal greater greater_equal less less_equal logical_and logical_or "
+        "logical_xor"
+    ),
     ("x", "y"),
     "exact",
 )
 register_all({"select": torch.where}, ("cond", "a", "b"), "exact")
-register_all(
-    {
-        "identity": lambda x: x,
-        "logical_not": torch.logical_not,
-        "abs": torch.abs,
-        "sign": torch.sign,
-        "ceil": torch.ceil,
-        "floor": torch.floor,
-        "round": torch.round,  # halves to the even integer
-    },
-    rounding="exact",
-)
-register_all(
-    {
-        "square": torch.square,
-        "sqrt": torch.sqrt,
-        "exp": torch.exp,
-        "exp2": torch.exp2,
-        "erf": torch.erf,
-        "sin": torch.sin,
-        "cos": torch.cos,
-        "tan": torch.tan,
-        "asin": torch.asin,
-        "acos": torch.acos,
-        "atan": torch.atan,
-        "sinh": torch.sinh,
-        "cosh": torch.cosh,
-        "tanh": torch.tanh,
-        "atanh": torch.atanh,
-    }
-)
+register_all({"identity": lambda x: x}, rounding="exact")
+# Rounding takes halves to the even integer.
+register_all(_torch("abs ceil floor logical_not round sign"), rounding="exact")
+register_all(_torch("square sqrt exp exp2 erf sin cos tan asin acos atan sinh cosh tanh atanh"))
 
 
 @kernel("clip", "exact")

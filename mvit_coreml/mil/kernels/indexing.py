@@ -6,8 +6,6 @@ Undefined indices are an error here whether or not the program asks for the chec
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -30,15 +28,19 @@ def slice_by_index(
     A masked begin or end is the start or end of the axis in the direction of the stride. A
     squeezed axis takes the one element at ``begin`` and disappears.
     """
-    places = _places(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)
     for axis in reversed(range(x.dim())):
-        place = places[axis]
-        if isinstance(place, int):
-            x = x.select(axis, place)
-        elif place.step == 1:
-            x = x.narrow(axis, place.start, len(place))
+        size = x.shape[axis]
+        if squeeze_mask and squeeze_mask[axis]:
+            x = x.select(axis, begin[axis] % size)
+            continue
+        first = None if begin_mask and begin_mask[axis] else begin[axis]
+        last = None if end_mask and end_mask[axis] else end[axis]
+        step = stride[axis] if stride else 1
+        places = range(*slice(first, last, step).indices(size))
+        if step == 1:
+            x = x.narrow(axis, places.start, len(places))
         else:
-            x = x.index_select(axis, torch.tensor(place, dtype=torch.long, device=x.device))
+            x = x.index_select(axis, torch.tensor(places, dtype=torch.long, device=x.device))
     return x
 
 
@@ -64,34 +66,17 @@ def slice_update(
     squeeze_mask: list[bool] | None = None,
 ) -> Tensor:
     """Return ``x`` with the slice of the same arguments replaced by ``update``."""
-    places = _places(x, begin, end, stride, begin_mask, end_mask, squeeze_mask)
-    taken = [[place] if isinstance(place, int) else list(place) for place in places]
-    index = torch.meshgrid(*[torch.tensor(t, dtype=torch.long) for t in taken], indexing="ij")
-    result = x.clone()
-    result[tuple(part.to(x.device) for part in index)] = update.reshape([len(t) for t in taken])
-    return result
-
-
-def _places(
-    x: Tensor,
-    begin: list[int],
-    end: list[int],
-    stride: list[int] | None,
-    begin_mask: list[bool] | None,
-    end_mask: list[bool] | None,
-    squeeze_mask: list[bool] | None,
-) -> list[range | int]:
-    """Return the elements that a slice takes on each axis, an integer where it is squeezed."""
-    places: list[range | int] = []
-    for axis, size in enumerate(x.shape):
-        if squeeze_mask and squeeze_mask[axis]:
-            places.append(begin[axis] % size)
-            continue
-        first = None if begin_mask and begin_mask[axis] else begin[axis]
-        last = None if end_mask and end_mask[axis] else end[axis]
-        step = stride[axis] if stride else 1
-        places.append(range(*slice(first, last, step).indices(size)))
-    return places
+    numbers = torch.arange(x.numel(), device=x.device).reshape(x.shape)
+    places = slice_by_index(
+        numbers,
+        begin=begin,
+        end=end,
+        stride=stride,
+        begin_mask=begin_mask,
+        end_mask=end_mask,
+        squeeze_mask=squeeze_mask,
+    )
+    return x.flatten().index_copy(0, places.flatten(), update.flatten()).reshape(x.shape)
 
 
 @kernel("gather", "exact")
@@ -99,7 +84,7 @@ def gather_from_either_end(
     x: Tensor, indices: Tensor, *, axis: int = 0, batch_dims: int = 0
 ) -> Tensor:
     """Take elements along an axis; negative indices count from the end."""
-    return _gather(x, _wrapped(indices, x.shape[axis]), axis, batch_dims)
+    return gather(x, _wrapped(indices, x.shape[axis]), axis=axis, batch_dims=batch_dims)
 
 
 @kernel("gather", "exact", since=17)
@@ -112,21 +97,12 @@ def gather(
     validate_indices: bool = False,
 ) -> Tensor:
     """Take elements along an axis; the first ``batch_dims`` axes of both belong together."""
-    return _gather(x, indices, axis, batch_dims)
-
-
-def _gather(x: Tensor, indices: Tensor, axis: int, batch_dims: int) -> Tensor:
-    axis = axis % x.dim()
-    index = indices.long()
-    if batch_dims == 0:
-        taken = x.index_select(axis, index.reshape(-1))
-        return taken.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-    batch = x.shape[:batch_dims]
-    rows = x.reshape(math.prod(batch), *x.shape[batch_dims:])
-    row_indices = index.reshape(math.prod(batch), *index.shape[batch_dims:])
-    pairs = zip(rows, row_indices, strict=True)
-    taken = torch.stack([_gather(row, index, axis - batch_dims, 0) for row, index in pairs])
-    return taken.reshape(*batch, *taken.shape[1:])
+    axis, rank = axis % x.dim(), indices.dim()
+    taken = gather_slices(x.movedim(axis, batch_dims), indices.unsqueeze(-1), batch_dims=batch_dims)
+    # The axes between the batch and the one that was gathered follow the indices' by now.
+    return taken.movedim(
+        tuple(range(rank, rank + axis - batch_dims)), tuple(range(batch_dims, axis))
+    )
 
 
 @kernel("gather_along_axis", "exact")
@@ -148,7 +124,7 @@ def gather_slices_from_either_end(x: Tensor, indices: Tensor, *, batch_dims: int
     """Take slices of ``x`` at the index vectors in the last axis of ``indices``."""
     depth = indices.shape[-1]
     sizes = torch.tensor(x.shape[batch_dims : batch_dims + depth], device=indices.device)
-    return _gather_slices(x, _wrapped(indices, sizes), batch_dims)
+    return gather_slices(x, _wrapped(indices, sizes), batch_dims=batch_dims)
 
 
 @kernel("gather_nd", "exact", since=17)
@@ -156,10 +132,7 @@ def gather_slices(
     x: Tensor, indices: Tensor, *, batch_dims: int = 0, validate_indices: bool = False
 ) -> Tensor:
     """Take slices of ``x`` at the index vectors in the last axis of ``indices``."""
-    return _gather_slices(x, indices.long(), batch_dims)
-
-
-def _gather_slices(x: Tensor, index: Tensor, batch_dims: int) -> Tensor:
+    index = indices.long()
     if index.device.type != "meta" and bool((index < 0).any()):
         raise IndexError("an index is negative")
     where = list(index.unbind(-1))

@@ -95,11 +95,7 @@ def stack(values: tuple[Tensor, ...], *, axis: int) -> Tensor:
 
 @kernel("split", "exact")
 def split(
-    x: Tensor,
-    *,
-    axis: int,
-    num_splits: int | None = None,
-    split_sizes: list[int] | None = None,
+    x: Tensor, *, axis: int, num_splits: int | None = None, split_sizes: list[int] | None = None
 ) -> tuple[Tensor, ...]:
     """Cut along an axis into parts of the given sizes, or into ``num_splits`` equal parts."""
     if split_sizes is None:
@@ -224,8 +220,7 @@ def one_hot(
     axis = axis % (indices.dim() + 1)
     places = torch.arange(one_hot_vector_size, device=indices.device)
     hot = indices.unsqueeze(axis) == places.reshape(-1, *[1] * (indices.dim() - axis))
-    on, off = torch.tensor(on_value), torch.tensor(off_value)
-    return torch.where(hot, on.to(hot.device), off.to(hot.device))
+    return torch.where(hot, on_value, off_value)
 
 
 @kernel("band_part", "exact")
