@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mvit_coreml.cli.printing import echo_json
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,19 +29,39 @@ _SECRETS = ("--token",)
 _HIDDEN = "..."
 
 
-def option(*names: str, **attributes: Any) -> Any:
+def option(text: str, *names: str, **attributes: Any) -> Any:
     """Declare a field of a command's arguments that is an option.
 
+    Without a long name it is called like the field. A ``bool`` is a flag, a ``Path`` a path, and a
+    default that says something is shown.
+
     Args:
+        text: for help.
         names: on the command line.
         attributes: what ``click.option`` takes besides.
     """
-    return field(metadata={"declare": functools.partial(click.option, *names, **attributes)})
+    shown = attributes.get("default") not in (None, 0, ())
+    return field(metadata={"names": names, "help": text, "show_default": shown, **attributes})
 
 
 def argument(**attributes: Any) -> Any:
     """Declare a field of a command's arguments that has a place instead of a name."""
-    return field(metadata={"declare": functools.partial(click.argument, **attributes)})
+    return field(metadata=attributes)
+
+
+def _declare(entry: Field[Any]) -> Any:
+    attributes = dict(entry.metadata)
+    names = attributes.pop("names", None)
+    kind = str(entry.type).removeprefix("tuple[").split()[0]
+    if kind.startswith("Path"):
+        attributes.setdefault("type", PATH)
+    if names is None:
+        return click.argument(entry.name, **attributes)
+    if not any(name.startswith("--") for name in names):
+        names = (*names, "--" + entry.name.replace("_", "-"))
+    if kind == "bool":
+        attributes["is_flag"] = True
+    return click.option(entry.name, *names, **attributes)
 
 
 def takes(group: type[Any]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
@@ -64,72 +85,84 @@ def takes(group: type[Any]) -> Callable[[Callable[[Any], None]], Callable[..., N
 
         decorated: Any = run
         for entry in reversed(ordered):
-            decorated = entry.metadata["declare"](entry.name)(decorated)
+            decorated = _declare(entry)(decorated)
         return decorated
 
     return decorate
+
+
+def values_for(group: type[Any], arguments: Any) -> dict[str, Any]:
+    """Return those of a command's arguments that are fields of a dataclass, by their names."""
+    names = [entry.name for entry in fields(group)]
+    return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class JsonArguments:
     """How the result is printed."""
 
-    as_json: bool = option("--json", is_flag=True, help="Print the result as one JSON document.")
+    as_json: bool = option("Print the result as one JSON document.", "--json")
+
+    def show(self, document: Any, lines: Iterable[str]) -> None:
+        """Print a result.
+
+        Args:
+            document: for ``--json``; see :func:`~mvit_coreml.files.json_value`.
+            lines: of text for everybody else.
+        """
+        if self.as_json:
+            echo_json(document)
+        else:
+            click.echo("\n".join(lines))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryArguments(JsonArguments):
     """How progress and the result are printed."""
 
-    quiet: bool = option("-q", "--quiet", is_flag=True, help="No progress and no summary.")
+    quiet: bool = option("No progress and no summary.", "-q")
+
+    def show(self, document: Any, lines: Iterable[str]) -> None:
+        """Print a result, unless nobody wants it."""
+        if self.as_json or not self.quiet:
+            super().show(document, lines)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResultArguments(JsonArguments):
     """How progress is printed, of a command whose result is always printed."""
 
-    quiet: bool = option("-q", "--quiet", is_flag=True, help="No progress.")
+    quiet: bool = option("No progress.", "-q")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubArguments:
     """How the hub is used."""
 
-    token: str | None = option("--token", help="Hub token for private checkpoints.")
-    cache_dir: Path | None = option("--cache-dir", type=PATH, help="Folder of the hub cache.")
-    local_files_only: bool = option(
-        "--offline", is_flag=True, help="Never ask the hub, use its cache alone."
-    )
+    token: str | None = option("Hub token for private checkpoints.")
+    cache_dir: Path | None = option("Folder of the hub cache.")
+    local_files_only: bool = option("Never ask the hub, use its cache alone.", "--offline")
 
     @property
     def loading(self) -> dict[str, Any]:
         """Arguments of ``load_checkpoint``, without those left out."""
-        return _without_defaults(self, HubArguments)
+        group = CheckpointArguments if isinstance(self, CheckpointArguments) else HubArguments
+        values = values_for(group, self)
+        return {name: value for name, value in values.items() if value not in (None, False)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointArguments(HubArguments):
     """How a checkpoint is loaded."""
 
-    labels: Path | None = option(
-        "--labels",
-        type=PATH,
-        help="Class names instead of the checkpoint's: a text or JSON file.",
-    )
+    labels: Path | None = option("Class names instead of the checkpoint's: a text or JSON file.")
     image_processor: str | None = option(
-        "--image-processor",
-        help="Preprocessing instead of the checkpoint's: hub id, folder, or "
-        "preprocessor_config.json.",
+        "Preprocessing instead of the checkpoint's: hub id, folder, or preprocessor_config.json."
     )
     output_stride: int | None = option(
-        "--output-stride", type=click.Choice([8, 16, 32]), help="For files that do not tell."
+        "For files that do not tell.", type=click.Choice([8, 16, 32])
     )
-    revision: str | None = option("--revision", help="Branch, tag or commit of a hub checkpoint.")
-
-    @property
-    def loading(self) -> dict[str, Any]:
-        """Arguments of ``load_checkpoint``, without those left out."""
-        return _without_defaults(self, CheckpointArguments)
+    revision: str | None = option("Branch, tag or commit of a hub checkpoint.")
 
     def load(self, source: str) -> Checkpoint:
         """Load a checkpoint by its hub id, folder or file."""
@@ -138,9 +171,10 @@ class CheckpointArguments(HubArguments):
         return load_checkpoint(source, **self.loading)
 
 
-def _without_defaults(arguments: Any, group: type[Any]) -> dict[str, Any]:
-    values = {entry.name: getattr(arguments, entry.name) for entry in fields(group)}
-    return {name: value for name, value in values.items() if value not in (None, False)}
+def tune_option(text: str) -> Any:
+    """Declare ``--tune`` with a help text: 3 minutes, or as many as are named."""
+    minutes = click.FloatRange(min=0, min_open=True)
+    return option(text, "--tune", type=minutes, is_flag=False, flag_value=3.0, metavar="[MINUTES]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,49 +182,31 @@ class PaletteArguments:
     """How weights are palettized."""
 
     bits: str | None = option(
-        "--bits",
-        type=click.Choice(["none", "auto", "8", "6", "4", "3", "2", "1"]),
-        help="Palettize the weights to this many bits; auto shares bits out to keep a promise. "
+        "Palettize the weights to this many bits; auto shares bits out to keep a promise. "
         "[default: 6, or auto with a promise]",
+        type=click.Choice(["none", "auto", "8", "6", "4", "3", "2", "1"]),
     )
     group_size: int = option(
-        "--group-size",
+        "Output channels that share a look-up table (iOS 18); 0 for one table a weight.",
         type=click.IntRange(min=0),
         default=0,
-        help="Output channels that share a look-up table (iOS 18); 0 for one table a weight.",
     )
-    target_size: str | None = option(
-        "--target-size", metavar="SIZE", help="Promise: at most this, such as 1.2MB."
-    )
-    min_snr: float | None = option(
-        "--min-snr", type=float, metavar="DB", help="Promise: at least this SNR."
-    )
+    target_size: str | None = option("Promise: at most this, such as 1.2MB.", metavar="SIZE")
+    min_snr: float | None = option("Promise: at least this SNR.", type=float, metavar="DB")
     min_agreement: float | None = option(
-        "--min-agreement",
-        type=click.FloatRange(0, 1),
-        help="Promise: at least this share of the answers are PyTorch's.",
+        "Promise: at least this share of the answers are PyTorch's.", type=click.FloatRange(0, 1)
     )
     max_drop: float | None = option(
-        "--max-drop",
+        "Promise: at most this loss of accuracy on --dataset.",
         type=click.FloatRange(min=0),
         metavar="POINTS",
-        help="Promise: at most this loss of accuracy on --dataset.",
     )
-    dataset: Path | None = option(
-        "--dataset", type=PATH, help="Labelled images for --max-drop: class folders or a CSV."
+    dataset: Path | None = option("Labelled images for --max-drop: class folders or a CSV.")
+    tune_minutes: float | None = tune_option(
+        "Tune the palettes on --images (or synthetic pictures), for 3 minutes at most or as "
+        "many as given."
     )
-    tune_minutes: float | None = option(
-        "--tune",
-        type=click.FloatRange(min=0, min_open=True),
-        is_flag=False,
-        flag_value=3.0,
-        metavar="[MINUTES]",
-        help="Tune the palettes on --images (or synthetic pictures), for 3 minutes at most or as "
-        "many as given.",
-    )
-    plan: Path | None = option(
-        "--plan", type=PATH, help="Carry out this palettization plan (plan.toml)."
-    )
+    plan: Path | None = option("Carry out this palettization plan (plan.toml).")
 
     def palette_options(self) -> PaletteOptions:
         """Return what they come to.
@@ -229,12 +245,9 @@ class PaletteArguments:
             if self.target_size is not None:
                 promised["target_size"] = parse_size(self.target_size)
             promise = Promise(**promised)
+        width = "auto" if bits == "auto" else None if bits == "none" else int(bits)
         return PaletteOptions(
-            bits="auto" if bits == "auto" else None if bits == "none" else int(bits),
-            group_size=self.group_size,
-            promise=promise,
-            dataset=self.dataset,
-            tune_minutes=self.tune_minutes,
+            **values_for(PaletteOptions, self) | {"bits": width, "promise": promise}
         )
 
 
@@ -242,17 +255,14 @@ class PaletteArguments:
 class WritingArguments:
     """How a package is judged and put in its place."""
 
-    force: bool = option("--force", is_flag=True, help="Replace an existing package.")
+    force: bool = option("Replace an existing package.")
     check: bool = option(
+        "Compare the finished package with what it was made from before it appears.",
         "--validate/--no-validate",
         default=True,
-        show_default=True,
-        help="Compare the finished package with what it was made from before it appears.",
     )
-    keep_failed: bool = option(
-        "--keep-failed", is_flag=True, help="Write the package even if that comparison fails."
-    )
-    verbose: bool = option("-v", "--verbose", is_flag=True, help="Show what coremltools prints.")
+    keep_failed: bool = option("Write the package even if that comparison fails.")
+    verbose: bool = option("Show what coremltools prints.", "-v")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,10 +270,8 @@ class ReportArguments:
     """Where a report of what a command comes to is written."""
 
     report: Path | None = option(
-        "--report",
-        type=PATH,
+        "Write a report: FILE ends in .html, .md or .json. One that is there is replaced.",
         metavar="FILE",
-        help="Write a report: FILE ends in .html, .md or .json. One that is there is replaced.",
     )
 
     def check_report(self) -> None:
@@ -278,7 +286,7 @@ class ReportArguments:
             check_report_path(self.report)
 
     @property
-    def report_samples(self) -> int:
+    def samples(self) -> int:
         """Number of images that the report shows: none without a report."""
         if self.report is None:
             return 0
@@ -375,36 +383,38 @@ class OrderParameter(click.Choice[str]):
 
 def color_order_option(text: str, *more: str) -> Any:
     """Declare ``--color-order`` with a help text, and further choices."""
-    kinds = OrderParameter(["auto", "bgr", "rgb", *more])
-    return option("--color-order", type=kinds, default="auto", show_default=True, help=text)
+    return option(text, type=OrderParameter(["auto", "bgr", "rgb", *more]), default="auto")
 
 
 def engine_option(text: str, *more: str) -> Any:
     """Declare ``--engine`` with a help text, and further choices."""
-    kinds = click.Choice(["auto", "coreml", "portable", *more])
-    return option("--engine", type=kinds, default="auto", show_default=True, help=text)
+    return option(text, type=click.Choice(["auto", "coreml", "portable", *more]), default="auto")
 
 
 def arithmetic_option(text: str) -> Any:
     """Declare ``--arithmetic`` with a help text."""
-    kinds = click.Choice(["program", "fp32"])
-    return option("--arithmetic", type=kinds, default="program", show_default=True, help=text)
+    return option(text, type=click.Choice(["program", "fp32"]), default="program")
 
 
 def fit_option(text: str) -> Any:
     """Declare ``--fit`` with a help text."""
-    return option("--fit", type=click.Choice(["crop", "stretch", "pad"]), help=text)
+    return option(text, type=click.Choice(["crop", "stretch", "pad"]))
 
 
-def images_option(text: str) -> Any:
-    """Declare ``--images`` with a help text; :func:`read_images` takes its value."""
-    return option("--images", type=PATH, help=text)
+def limit_option(text: str) -> Any:
+    """Declare ``--limit`` with a help text."""
+    return option(text, type=click.IntRange(min=1))
 
 
 def ios_option() -> Any:
     """Declare ``--ios``."""
-    kinds = click.Choice([16, 17, 18, 26])
-    return option("--ios", type=kinds, default=17, show_default=True, help="Deployment target.")
+    return option("Deployment target.", type=click.Choice([16, 17, 18, 26]), default=17)
+
+
+def folder_option(default: str, text: str) -> Any:
+    """Declare ``--output`` as a folder that is made if it is missing."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    return option(text, "-o", "--output", type=kind, default=Path(default))
 
 
 def read_images(path: Path | None, limit: int | None = None) -> list[Path] | None:

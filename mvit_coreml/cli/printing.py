@@ -2,43 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from mvit_coreml.files import json_value
+
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from mvit_coreml.validation.pytorch_comparison import ParityReport
     from mvit_coreml.workflows.convert import ConvertedPackage
     from mvit_coreml.workflows.package_options import PaletteOptions
     from mvit_coreml.workflows.palettize import PalettizedPackage
 
 
-import sys
-import time
-from typing import TYPE_CHECKING, Self
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
-
 def echo_json(document: Any) -> None:
     """Print one JSON document; numbers that JSON does not have become null."""
-    click.echo(json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value
+    values = json_value(document, whole_paths=True)
+    click.echo(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def table(rows: Sequence[Sequence[str]], indent: int = 0, right: Sequence[int] = ()) -> str:
@@ -109,14 +95,14 @@ def outcome_rows(
 def package_as_json(package: ConvertedPackage | PalettizedPackage) -> dict[str, Any]:
     """Return a fresh package, and how it compared, for ``--json``."""
     parity = None if package.parity is None else parity_as_json(package.parity)
-    return dataclasses.asdict(dataclasses.replace(package, parity=None)) | {"parity": parity}
+    return vars(package) | {"parity": parity}
 
 
 def parity_as_json(report: ParityReport) -> dict[str, Any]:
     """Return how a package compared for ``--json``, without the images of a report."""
-    document = dataclasses.asdict(dataclasses.replace(report, recording=None))
+    document = {"passed": report.passed, **vars(report)}
     del document["recording"]
-    return {"passed": report.passed, **document}
+    return document
 
 
 _STAGES = {

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation
+from mvit_coreml.files import json_value
 from mvit_coreml.reports.report import PackageFacts, Report
 from mvit_coreml.reports.text_tables import confusion_classes
 from mvit_coreml.reports.wording import verdict
@@ -36,7 +33,7 @@ def as_document(report: Report) -> dict[str, Any]:
     """
     outcome, parity = verdict(report), report.parity
     recording = parity and parity.recording
-    document = {
+    document: dict[str, Any] = {
         "report_version": VERSION,
         "title": report.title,
         "status": outcome.status,
@@ -50,26 +47,6 @@ def as_document(report: Report) -> dict[str, Any]:
         "reproduce": report.reproduction,
     }
     return {key: json_value(value) for key, value in document.items()}
-
-
-def json_value(value: Any) -> Any:
-    """Return dataclasses, mappings and NumPy's numbers as JSON values.
-
-    A path is its last part: where a file lies on this machine is nobody's business.
-    """
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: json_value(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): json_value(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [json_value(item) for item in value]
-    if isinstance(value, Path):
-        return value.name
-    if isinstance(value, np.generic):
-        return json_value(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _parity(parity: ParityReport) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from mvit_coreml.compression.plan_file import write_plan
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.atomic_package import publish, staging_folder
-from mvit_coreml.reports.json_report import json_value
+from mvit_coreml.files import json_value
 from mvit_coreml.reports.pictures import PALETTE, plot_style
 from mvit_coreml.reports.wording import METRICS
 from mvit_coreml.workflows.measure_tradeoff import Tradeoff, TradeoffPoint

@@ -28,7 +28,7 @@ from mvit_coreml.export.output_heads import OutputKind
 class Arguments(CheckpointArguments, ReportArguments, JsonArguments):
     source: str = argument()
     color_order: str | None = color_order_option("Text.")
-    count: int = option("-n", "--count", default=1)
+    count: int = option("Text.", "-n", default=1)
 
 
 def received(*typed: str) -> Arguments:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import ProgressLines, echo_json, table
+from mvit_coreml.cli.printing import ProgressLines, table
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:
@@ -35,42 +34,30 @@ _NOTHING = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.HubArguments, opt.SummaryArguments):
-    recipes: tuple[Path, ...] = opt.argument(nargs=-1, required=True, type=opt.PATH)
-    folder: Path = opt.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path("packages"),
-        show_default=True,
-        help="Folder for the packages and their index.json; made if it is missing.",
+    recipes: tuple[Path, ...] = opt.argument(nargs=-1, required=True)
+    folder: Path = opt.folder_option(
+        "packages", "Folder for the packages and their index.json; made if it is missing."
     )
     force: bool = opt.option(
+        "Build every package, or those whose inputs have changed.",
         "--force/--only-changed",
-        default=False,
         show_default=True,
-        help="Build every package, or those whose inputs have changed.",
     )
     keep_going: bool = opt.option(
+        "Go on with the other recipes after a failure, or stop.",
         "--keep-going/--fail-fast",
         default=True,
-        show_default=True,
-        help="Go on with the other recipes after a failure, or stop.",
     )
-    keep_failed: bool = opt.option(
-        "--keep-failed", is_flag=True, help="Write packages even if they fall short."
-    )
-    images: Path | None = opt.images_option(
+    keep_failed: bool = opt.option("Write packages even if they fall short.")
+    images: Path | None = opt.option(
         "Photos to measure on, a folder or one; by default synthetic pictures."
     )
     report: str | None = opt.option(
-        "--report",
-        metavar="FILE",
-        help="Write a report of every package, also of one that falls short: a file name that ends "
+        "Write a report of every package, also of one that falls short: a file name that ends "
         "in .html, .md or .json, with {name} in place of the recipe's.",
+        metavar="FILE",
     )
-    verbose: bool = opt.option(
-        "-v", "--verbose", is_flag=True, help="Show what coremltools prints."
-    )
+    verbose: bool = opt.option("Show what coremltools prints.", "-v")
 
 
 @click.command("build", epilog=_EXAMPLES)
@@ -107,10 +94,7 @@ def command(arguments: _Arguments) -> None:
             verbose=arguments.verbose,
             **arguments.loading,
         )
-    if arguments.as_json:
-        echo_json([dataclasses.asdict(result) for result in results])
-    elif not arguments.quiet:
-        click.echo(table([_HEADER, *map(_row, results)], right=(1, 2, 3, 5)))
+    arguments.show(results, [table([_HEADER, *map(_row, results)], right=(1, 2, 3, 5))])
     _raise_failures(results, arguments.folder)
 
 

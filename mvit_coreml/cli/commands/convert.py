@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,6 @@ import click
 from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import (
     ProgressLines,
-    echo_json,
     outcome_rows,
     package_as_json,
     palettes_in_words,
@@ -50,59 +50,47 @@ class _Arguments(
 ):
     source: str = opt.argument()
     destination: Path | None = opt.option(
-        "-o",
-        "--output",
-        type=opt.PATH,
-        help="Package to write; by default the checkpoint's name in this folder.",
+        "Package to write; by default the checkpoint's name in this folder.", "-o", "--output"
     )
     ios: int = opt.ios_option()
     precision: Precision = opt.option(
-        "--precision",
+        "Compute precision; mixed is fp16 but for what leaves its safe range on --images.",
         type=click.Choice(["fp16", "mixed", "fp32"]),
         default="fp16",
-        show_default=True,
-        help="Compute precision; mixed is fp16 but for what leaves its safe range on --images.",
     )
-    output_kind: OutputKind | None = opt.option(
+    output: OutputKind | None = opt.option(
+        "What the package answers; by default probabilities of a classifier, classes "
+        "of a segmenter, features of a backbone.",
         "--output-kind",
         type=click.Choice(opt.OUTPUT_KINDS),
-        help="What the package answers; by default probabilities of a classifier, classes "
-        "of a segmenter, features of a backbone.",
     )
     map_size: MapSize | None = opt.option(
-        "--map-size",
+        "Size of a segmenter's maps; by default the input's, for logits their own.",
         type=opt.MapSizeParameter(),
-        help="Size of a segmenter's maps; by default the input's, for logits their own.",
     )
     layers: tuple[int, ...] = opt.option(
-        "--layers",
+        "Hidden states to add to the features, counted from 0.",
         type=opt.NumbersParameter("I,J,…", "whole numbers", "2,4"),
         default=(),
-        help="Hidden states to add to the features, counted from 0.",
     )
     image_sizes: tuple[tuple[int, int], ...] = opt.option(
+        "Input size instead of the checkpoint's; give it several times for one package "
+        "with a function for each (iOS 18).",
         "--image-size",
         type=opt.SizeParameter(),
         multiple=True,
-        help="Input size instead of the checkpoint's; give it several times for one package "
-        "with a function for each (iOS 18).",
     )
     fit: Fit | None = opt.fit_option(
         "How photos are brought to the input; by default pad for segmenters, else crop."
     )
     color_order: ColorOrder | None = opt.color_order_option("Channel order the weights expect.")
-    author: str | None = opt.option("--author", help="Author in the package's metadata.")
-    license: str | None = opt.option("--license", help="Licence in the package's metadata.")
-    description: str | None = opt.option(
-        "--description", help="Description in the package's metadata."
+    author: str | None = opt.option("Author in the package's metadata.")
+    license: str | None = opt.option("Licence in the package's metadata.")
+    description: str | None = opt.option("Description in the package's metadata.")
+    version: str = opt.option(
+        "Version in the package's metadata.", "--package-version", default="1.0"
     )
-    package_version: str = opt.option(
-        "--package-version",
-        default="1.0",
-        show_default=True,
-        help="Version in the package's metadata.",
-    )
-    images: Path | None = opt.images_option(
+    images: Path | None = opt.option(
         "Photos, a folder or one, to fit palettes to and to measure on; by default palettes come "
         "of the weights alone, and synthetic pictures are measured on."
     )
@@ -121,21 +109,8 @@ def command(arguments: _Arguments) -> None:
     from mvit_coreml.workflows.package_options import ConvertOptions
 
     # What the options alone can tell is said before a download.
-    options = ConvertOptions(
-        **vars(arguments.palette_options()),
-        ios=arguments.ios,
-        precision=arguments.precision,
-        output=arguments.output_kind,
-        map_size=arguments.map_size,
-        layers=arguments.layers,
-        image_sizes=arguments.image_sizes,
-        fit=arguments.fit,
-        color_order=arguments.color_order,
-        author=arguments.author,
-        license=arguments.license,
-        description=arguments.description,
-        version=arguments.package_version,
-    )
+    palettes = vars(arguments.palette_options())
+    options = ConvertOptions(**opt.values_for(ConvertOptions, arguments) | palettes)
     if arguments.destination is not None:
         check_destination(arguments.destination, arguments.force)
     arguments.check_report()
@@ -147,30 +122,21 @@ def command(arguments: _Arguments) -> None:
             checkpoint,
             options,
             arguments.destination,
-            force=arguments.force,
-            check=arguments.check,
-            keep_failed=arguments.keep_failed,
             images=photos,
-            samples=arguments.report_samples,
+            samples=arguments.samples,
             rejected=lambda path, parity: arguments.save_report(
                 package=path, parity=parity, checkpoint=checkpoint
             ),
             progress=progress,
-            verbose=arguments.verbose,
+            **opt.values_for(opt.WritingArguments, arguments),
         )
     arguments.save_report(
-        package=package.path,
-        parity=package.parity,
-        checkpoint=checkpoint,
-        notes=package.notes,
+        package=package.path, parity=package.parity, checkpoint=checkpoint, notes=package.notes
     )
-    if arguments.as_json:
-        echo_json(package_as_json(package))
-    elif not arguments.quiet:
-        click.echo(_summary(package))
+    arguments.show(package_as_json(package), _summary(package))
 
 
-def _summary(package: ConvertedPackage) -> str:
+def _summary(package: ConvertedPackage) -> Iterator[str]:
     options = package.options
     size = f"{package.size / 1e6:.2f} MB"
     rows = [
@@ -185,4 +151,5 @@ def _summary(package: ConvertedPackage) -> str:
         ("output", f"{output.name}: {output.dtype} {shape_in_words(output.shape)}")
         for output in package.outputs
     ]
-    return "\n".join([str(package.path), table([*rows, *outcome_rows(package)], indent=2)])
+    yield str(package.path)
+    yield table([*rows, *outcome_rows(package)], indent=2)

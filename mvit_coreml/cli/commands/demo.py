@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import ProgressLines, echo_json, table
+from mvit_coreml.cli.printing import ProgressLines, table
 
 if TYPE_CHECKING:
     from mvit_coreml.demo.run_demo import DemoResult
@@ -29,17 +28,10 @@ _KINDS = {"classifier": "a classifier", "segmenter": "a segmenter"}
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.SummaryArguments):
-    folder: Path = opt.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path("mvit-demo"),
-        show_default=True,
-        help="Folder for the packages and their reports; made if it is missing.",
+    folder: Path = opt.folder_option(
+        "mvit-demo", "Folder for the packages and their reports; made if it is missing."
     )
-    force: bool = opt.option(
-        "--force", is_flag=True, help="Replace what an earlier demo left there."
-    )
+    force: bool = opt.option("Replace what an earlier demo left there.")
 
 
 @click.command("demo", epilog=_EXAMPLES)
@@ -60,11 +52,14 @@ def command(arguments: _Arguments) -> None:
             command=opt.typed_command(),
             progress=lambda kind, stage: progress(stage, NAMES[kind]),
         )
-    if arguments.as_json:
-        echo_json([_as_json(result) for result in results])
-    elif not arguments.quiet:
-        click.echo("\n\n".join(["\n".join(_summary(result)) for result in results]))
-        click.echo("\n" + "\n".join(_where(arguments.folder, results)))
+    arguments.show([_as_json(result) for result in results], _lines(arguments.folder, results))
+
+
+def _lines(folder: Path, results: list[DemoResult]) -> Iterator[str]:
+    for result in results:
+        yield from _summary(result)
+        yield ""
+    yield from _where(folder, results)
 
 
 def _summary(result: DemoResult) -> Iterator[str]:
@@ -133,11 +128,8 @@ def _as_json(result: DemoResult) -> dict[str, Any]:
         "bits": result.package.options.bits,
         "passed": parity.passed,
         "snr": parity.scores.snr,
-        "agreement": dict(parity.agreement),
-        "accuracy": {
-            name: {metric: dataclasses.asdict(share) for metric, share in one.figures.items()}
-            for name, one in named.items()
-        },
+        "agreement": parity.agreement,
+        "accuracy": {name: one.figures for name, one in named.items()},
         "pictures": [
             {
                 "picture": image,

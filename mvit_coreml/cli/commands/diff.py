@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import echo_json, shape_in_words, shorten, table
+from mvit_coreml.cli.printing import shape_in_words, shorten, table
 
 if TYPE_CHECKING:
     from mvit_coreml.inspection.diff import PackageDifferences
@@ -30,9 +29,9 @@ _LONGEST_VALUE = 60
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.JsonArguments):
-    first: Path = opt.argument(type=opt.PATH)
-    second: Path = opt.argument(type=opt.PATH)
-    everything: bool = opt.option("--all", is_flag=True, help=f"List more than {_SHOWN} a section.")
+    first: Path = opt.argument()
+    second: Path = opt.argument()
+    everything: bool = opt.option(f"List more than {_SHOWN} a section.", "--all")
 
 
 @click.command("diff", epilog=_EXAMPLES)
@@ -49,15 +48,11 @@ def command(arguments: _Arguments) -> None:
     from mvit_coreml.inspection.diff import compare_packages
 
     differences = compare_packages(arguments.first, arguments.second)
-    if arguments.as_json:
-        echo_json(_as_json(differences))
-    else:
-        click.echo("\n".join(_lines(differences, arguments.everything)))
+    arguments.show(
+        {**vars(differences), "equal": differences.equal},
+        _lines(differences, arguments.everything),
+    )
     click.get_current_context().exit(0 if differences.equal else _DIFFERENT)
-
-
-def _as_json(differences: PackageDifferences) -> dict[str, Any]:
-    return dataclasses.asdict(differences) | {"equal": differences.equal}
 
 
 def _lines(differences: PackageDifferences, everything: bool) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import ProgressLines, echo_json, shorten, table
+from mvit_coreml.cli.printing import ProgressLines, shorten, table
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,25 +39,13 @@ _LONGEST_CLASS_NAME = 40
 class _LabelArguments:
     """How the labels of a data set are read."""
 
-    limit: int | None = opt.option(
-        "--limit",
-        type=click.IntRange(min=1),
-        help="Only this many images, spread evenly over all.",
-    )
-    label_column: str | None = opt.option(
-        "--label-column", help="Column of a CSV that holds the labels."
-    )
+    limit: int | None = opt.limit_option("Only this many images, spread evenly over all.")
+    label_column: str | None = opt.option("Column of a CSV that holds the labels.")
     label_offset: int | None = opt.option(
-        "--label-offset",
+        "Add this to labels that are numbers: 1 if they leave out the model's background class.",
         type=int,
-        help="Add this to labels that are numbers: 1 if they leave out the model's background "
-        "class.",
     )
-    reduce_labels: bool = opt.option(
-        "--reduce-labels",
-        is_flag=True,
-        help="Masks count classes from 1; 0 is left out of the score.",
-    )
+    reduce_labels: bool = opt.option("Masks count classes from 1; 0 is left out of the score.")
 
     def read_labels(
         self, dataset: Path, opened: Sequence[OpenTarget], classes: ModelClasses
@@ -85,24 +73,22 @@ class _Arguments(
     _LabelArguments, opt.CheckpointArguments, opt.ReportArguments, opt.ResultArguments
 ):
     source: str = opt.argument(metavar="PACKAGE|SOURCE")
-    dataset: Path = opt.argument(type=opt.PATH)
+    dataset: Path = opt.argument()
     against: str | None = opt.option(
-        "--against", metavar="PACKAGE|SOURCE", help="Evaluate this too, and how often both agree."
+        "Evaluate this too, and how often both agree.", metavar="PACKAGE|SOURCE"
     )
     color_order: ColorOrder | Literal["both"] | None = opt.color_order_option(
         "Channel order the weights get; both tells which they were trained with.", "both"
     )
-    per_class: bool = opt.option(
-        "--per-class", is_flag=True, help="List every class, and what is confused most."
-    )
+    per_class: bool = opt.option("List every class, and what is confused most.")
     fit: Fit | None = opt.fit_option(
         "How photos are brought to a checkpoint's input; by default as the package beside it, else "
         "pad for segmenters and crop for classifiers."
     )
     engine: Engine = opt.engine_option("What runs a package; auto is Core ML on a Mac.")
-    function: str | None = opt.option("--function", help="Function of a package that has several.")
+    function: str | None = opt.option("Function of a package that has several.")
     workers: int | None = opt.option(
-        "--workers", type=click.IntRange(min=1), help="Threads for a package; all cores by default."
+        "Threads for a package; all cores by default.", type=click.IntRange(min=1)
     )
 
 
@@ -126,22 +112,17 @@ def command(arguments: _Arguments) -> None:
     sources = (
         [arguments.source] if arguments.against is None else [arguments.source, arguments.against]
     )
-    options = OpenOptions(
-        engine=arguments.engine,
-        function=arguments.function,
-        workers=arguments.workers,
-        fit=arguments.fit,
-        loading=arguments.loading,
-    )
-    opened: tuple[OpenTarget, ...]
+    options = opt.values_for(OpenOptions, arguments)
+    orders: tuple[Any, ...] = (arguments.color_order,)
     if arguments.color_order == "both":
         if arguments.against is not None:
             raise InputError("--color-order both already compares two; leave out --against")
-        orders: tuple[ColorOrder, ...] = ("BGR", "RGB")
-        targets = (open_targets(sources, replace(options, color_order=order)) for order in orders)
-        opened = tuple(target for (target,) in targets)
-    else:
-        opened = open_targets(sources, replace(options, color_order=arguments.color_order))
+        orders = ("BGR", "RGB")
+    opened = [
+        target
+        for order in orders
+        for target in open_targets(sources, OpenOptions(**options | {"color_order": order}))
+    ]
     known = [one.classes for one in opened if one.classes is not None]
     if not known:
         raise InputError(
@@ -175,10 +156,7 @@ def command(arguments: _Arguments) -> None:
         labels=classes.labels,
         notes=figures.remarks,
     )
-    if arguments.as_json:
-        echo_json(figures.as_json())
-    else:
-        click.echo("\n".join(figures.lines(per_class=arguments.per_class)))
+    arguments.show(figures.as_json(), figures.lines(per_class=arguments.per_class))
 
 
 @dataclass(frozen=True, kw_only=True)

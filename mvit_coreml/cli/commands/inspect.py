@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import echo_json, shape_in_words, shorten, table
+from mvit_coreml.cli.printing import shape_in_words, shorten, table
 
 if TYPE_CHECKING:
     from mvit_coreml.inspection.input_arithmetic import BakedPreprocessing
@@ -29,8 +28,8 @@ _NAMED_OPERATIONS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.JsonArguments):
-    package: Path = opt.argument(type=opt.PATH)
-    everything: bool = opt.option("--all", is_flag=True, help="List every uncompressed weight.")
+    package: Path = opt.argument()
+    everything: bool = opt.option("List every uncompressed weight.", "--all")
 
 
 @click.command("inspect", epilog=_EXAMPLES)
@@ -45,14 +44,9 @@ def command(arguments: _Arguments) -> None:
     from mvit_coreml.inspection.package_contents import inspect_package
 
     inspection = inspect_package(arguments.package)
-    if arguments.as_json:
-        echo_json(_as_json(inspection))
-    else:
-        click.echo("\n".join(_lines(inspection, arguments.everything)))
-
-
-def _as_json(inspection: Inspection) -> dict[str, Any]:
-    return dataclasses.asdict(inspection) | {"size": inspection.size}
+    arguments.show(
+        {**vars(inspection), "size": inspection.size}, _lines(inspection, arguments.everything)
+    )
 
 
 def _lines(inspection: Inspection, everything: bool) -> Iterator[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import click
 
 from mvit_coreml.checkpoints.catalogue import CATALOGUE, CatalogueEntry, find
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import echo_json, table
+from mvit_coreml.cli.printing import table
 
 _EXAMPLES = """\b
 Examples:
@@ -26,12 +25,8 @@ def _values_of(field: str) -> click.Choice[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.JsonArguments):
-    family: str | None = opt.option(
-        "--family", type=_values_of("family"), help="Only checkpoints of this family."
-    )
-    task: str | None = opt.option(
-        "--task", type=_values_of("task"), help="Only checkpoints for this task."
-    )
+    family: str | None = opt.option("Only checkpoints of this family.", type=_values_of("family"))
+    task: str | None = opt.option("Only checkpoints for this task.", type=_values_of("task"))
 
 
 @click.command("list", epilog=_EXAMPLES)
@@ -44,10 +39,7 @@ def command(arguments: _Arguments) -> None:
     its configuration is of one of the three families.
     """
     entries = find(arguments.family, arguments.task)
-    if arguments.as_json:
-        echo_json([dataclasses.asdict(entry) for entry in entries])
-    else:
-        click.echo(table([_HEADER, *map(_row, entries)]))
+    arguments.show(entries, [table([_HEADER, *map(_row, entries)])])
 
 
 def _row(entry: CatalogueEntry) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ import click
 from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import (
     ProgressLines,
-    echo_json,
     outcome_rows,
     package_as_json,
     palettes_in_words,
@@ -33,17 +32,14 @@ Examples:
 class _Arguments(
     opt.WritingArguments, opt.PaletteArguments, opt.CheckpointArguments, opt.SummaryArguments
 ):
-    package: Path = opt.argument(type=opt.PATH)
-    destination: Path = opt.option(
-        "-o", "--output", required=True, type=opt.PATH, help="Package to write."
-    )
-    images: Path | None = opt.images_option(
+    package: Path = opt.argument()
+    destination: Path = opt.option("Package to write.", "-o", "--output", required=True)
+    images: Path | None = opt.option(
         "Photos, a folder or one, to fit palettes to and to compare on; by default palettes come "
         "of the weights alone, and synthetic pictures are compared on."
     )
     against: str | None = opt.option(
-        "--against",
-        help="Compare with this checkpoint (hub id, folder or file) instead of with PACKAGE.",
+        "Compare with this checkpoint (hub id, folder or file) instead of with PACKAGE."
     )
 
 
@@ -77,18 +73,11 @@ def command(arguments: _Arguments) -> None:
             arguments.destination,
             images=photos,
             against=checkpoint,
-            force=arguments.force,
-            check=arguments.check,
-            keep_failed=arguments.keep_failed,
             progress=progress,
-            verbose=arguments.verbose,
+            **opt.values_for(opt.WritingArguments, arguments),
         )
-    if arguments.as_json:
-        echo_json(package_as_json(palettized))
-    elif not arguments.quiet:
-        before = f"instead of {palettized.original_size / 1e6:.2f} MB"
-        size = f"{palettized.size / 1e6:.2f} MB {before}, {palettes_in_words(palettized.options)}"
-        original = "the original" if checkpoint is None else "the checkpoint"
-        rows = [("size", size), ("plan", str(palettized.plan))]
-        rows += outcome_rows(palettized, original)
-        click.echo(f"{palettized.path}\n{table(rows, indent=2)}")
+    before = f"instead of {palettized.original_size / 1e6:.2f} MB"
+    size = f"{palettized.size / 1e6:.2f} MB {before}, {palettes_in_words(palettized.options)}"
+    original = "the original" if checkpoint is None else "the checkpoint"
+    rows = [("size", size), ("plan", str(palettized.plan)), *outcome_rows(palettized, original)]
+    arguments.show(package_as_json(palettized), [str(palettized.path), table(rows, indent=2)])

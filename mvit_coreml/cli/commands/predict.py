@@ -38,64 +38,45 @@ class SavingArguments:
     """Where maps and features are saved."""
 
     overlay: str | None = opt.option(
-        "--overlay",
-        metavar="OUT",
-        help="Save the image painted with a segmenter's classes and a legend. OUT is a PNG file; "
+        "Save the image painted with a segmenter's classes and a legend. OUT is a PNG file; "
         "for several images a folder, or a file name with {name} in place of the image's.",
+        metavar="OUT",
     )
     mask: str | None = opt.option(
-        "--mask",
-        metavar="OUT",
-        help="Save a segmenter's class indices as a paletted PNG of the image's size, 255 where "
+        "Save a segmenter's class indices as a paletted PNG of the image's size, 255 where "
         "the package did not see it. OUT as for --overlay.",
+        metavar="OUT",
     )
     features: Path | None = opt.option(
-        "--features",
-        metavar="DIR",
-        type=opt.PATH,
-        help="Save features as DIR/IMAGE.OUTPUT.npy; the folder is created.",
+        "Save features as DIR/IMAGE.OUTPUT.npy; the folder is created.", metavar="DIR"
     )
-    force: bool = opt.option("--force", is_flag=True, help="Replace existing files.")
+    force: bool = opt.option("Replace existing files.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(SavingArguments, opt.JsonArguments):
-    package: Path = opt.argument(type=opt.PATH)
-    images: tuple[Path, ...] = opt.argument(
-        nargs=-1, required=True, metavar="IMAGE...", type=opt.PATH
-    )
+    package: Path = opt.argument()
+    images: tuple[Path, ...] = opt.argument(nargs=-1, required=True, metavar="IMAGE...")
     top: int = opt.option(
-        "--top",
-        type=click.IntRange(min=1),
-        default=5,
-        show_default=True,
-        metavar="K",
-        help="Classes to list for each image.",
+        "Classes to list for each image.", type=click.IntRange(min=1), default=5, metavar="K"
     )
     engine: Engine = opt.engine_option(
         "What runs the package; auto is Core ML on a Mac and portable elsewhere."
     )
-    function: str | None = opt.option(
-        "--function", metavar="NAME", help="Function of a package that has several."
-    )
+    function: str | None = opt.option("Function of a package that has several.", metavar="NAME")
     arithmetic: Arithmetic = opt.arithmetic_option(
         "Of the portable engine: fp32 leaves out the rounding of fp16."
     )
     headroom: bool = opt.option(
-        "--headroom",
-        is_flag=True,
-        help="Also list the operations that come nearest to fp16's limits on these images.",
+        "Also list the operations that come nearest to fp16's limits on these images."
     )
     color_managed: bool = opt.option(
-        "--color-managed",
-        is_flag=True,
-        help="Convert images with another colour profile to sRGB first, as iOS does.",
+        "Convert images with another colour profile to sRGB first, as iOS does."
     )
     image_processor: str | None = opt.option(
-        "--image-processor",
-        metavar="SOURCE|FILE",
-        help="How images are resized and cropped, for packages that do not say: hub id, folder, or "
+        "How images are resized and cropped, for packages that do not say: hub id, folder, or "
         "preprocessor_config.json. Values are scaled by the package itself.",
+        metavar="SOURCE|FILE",
     )
     fit: Fit | None = opt.fit_option(
         "With --image-processor: how images are brought to the input; crop by default."

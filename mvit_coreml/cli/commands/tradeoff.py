@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import ProgressLines, echo_json, table
+from mvit_coreml.cli.printing import ProgressLines, table
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,64 +29,46 @@ _INTERRUPTED = 130
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.CheckpointArguments, opt.ResultArguments):
     source: str = opt.argument()
-    images: Path | None = opt.images_option(
+    images: Path | None = opt.option(
         "Folder of photos to fit palettes to; without --dataset some of them are held out and "
         "judged on. Synthetic pictures by default."
     )
     dataset: Path | None = opt.option(
-        "--dataset",
-        type=opt.PATH,
-        help="Labelled images to judge on, as evaluate takes them; best others than --images.",
+        "Labelled images to judge on, as evaluate takes them; best others than --images."
     )
     ios: int = opt.ios_option()
     bits: tuple[int, ...] | None = opt.option(
-        "--bits",
+        "Bits of the uniform plans. [default: 8,6,4,2; from iOS 18 also 3]",
         type=opt.NumbersParameter("B,B,…", "bits", "8,6,4"),
-        help="Bits of the uniform plans. [default: 8,6,4,2; from iOS 18 also 3]",
     )
     steps: int | None = opt.option(
-        "--steps",
-        type=click.IntRange(min=0),
-        help="Number of mixed plans between the sizes of the uniform ones; by default one at each "
+        "Number of mixed plans between the sizes of the uniform ones; by default one at each "
         "of those sizes.",
+        type=click.IntRange(min=0),
     )
-    tune_minutes: float | None = opt.option(
-        "--tune",
-        type=click.FloatRange(min=0, min_open=True),
-        is_flag=False,
-        flag_value=3.0,
-        metavar="[MINUTES]",
-        help="Also tune every plan, each for 3 minutes at most or as many as given.",
+    tune_minutes: float | None = opt.tune_option(
+        "Also tune every plan, each for 3 minutes at most or as many as given."
     )
     coremltools: bool = opt.option(
+        "Measure coremltools' own k-means palettes too (needs scikit-learn).",
         "--coremltools/--no-coremltools",
         default=True,
-        show_default=True,
-        help="Measure coremltools' own k-means palettes too (needs scikit-learn).",
     )
-    sensitivity: bool = opt.option(
-        "--sensitivity",
-        is_flag=True,
-        help="List what each weight's palettes alone do to the answers.",
-    )
+    sensitivity: bool = opt.option("List what each weight's palettes alone do to the answers.")
     destination: Path | None = opt.option(
+        "Write the figures (tradeoff.json), the plot, and the plan of every package.",
         "-o",
         "--output",
-        type=opt.PATH,
         metavar="FOLDER",
-        help="Write the figures (tradeoff.json), the plot, and the plan of every package.",
     )
     plot_formats: tuple[str, ...] = opt.option(
+        "Of the plot; give it twice for both.",
         "--plot-format",
         type=click.Choice(["svg", "png"]),
         multiple=True,
         default=("svg",),
-        show_default=True,
-        help="Of the plot; give it twice for both.",
     )
-    force: bool = opt.option(
-        "--force", is_flag=True, help="Replace an existing FOLDER of this command."
-    )
+    force: bool = opt.option("Replace an existing FOLDER of this command.")
 
 
 @click.command("tradeoff", epilog=_EXAMPLES)
@@ -124,12 +107,7 @@ def command(arguments: _Arguments) -> None:
             coremltools=arguments.coremltools,
             progress=progress,
         )
-    if arguments.as_json:
-        echo_json(tradeoff_document(tradeoff))
-    else:
-        click.echo(_summary(tradeoff))
-        if arguments.sensitivity:
-            click.echo(f"\n{_sensitivity_table(tradeoff)}")
+    arguments.show(tradeoff_document(tradeoff), _lines(tradeoff, arguments.sensitivity))
     if arguments.destination is not None and tradeoff.complete:
         suffixes = [f".{name}" for name in dict.fromkeys(arguments.plot_formats)]
         write_tradeoff(
@@ -143,34 +121,32 @@ def command(arguments: _Arguments) -> None:
         click.get_current_context().exit(_INTERRUPTED)
 
 
-def _summary(tradeoff: Tradeoff) -> str:
+def _lines(tradeoff: Tradeoff, sensitivity: bool) -> Iterator[str]:
     from mvit_coreml.reports.wording import METRICS, count, interval
 
     kind = "synthetic picture" if tradeoff.synthetic else "image"
     of = "" if tradeoff.dataset is None else f" of {tradeoff.dataset}"
-    lines = [
+    yield (
         f"{tradeoff.source}, iOS {tradeoff.ios}: {len(tradeoff.points)} saved packages on "
         f"{count(tradeoff.images, kind)}{of}; palettes fitted to {tradeoff.fitted_to} others"
-    ]
+    )
     if tradeoff.metric is not None and tradeoff.reference_accuracy is not None:
         accuracy = interval(tradeoff.reference_accuracy)
-        lines.append(f"PyTorch in fp32: {METRICS[tradeoff.metric]} {accuracy}")
-    columns = ["size", "bits", "palettes", "SNR"]
-    has = {
-        name: any(getattr(point, name) is not None for point in tradeoff.points)
-        for name in ("agreement", "kl", "accuracy")
-    }
-    columns += ["agreement"] if has["agreement"] else []
-    columns += ["KL"] if has["kl"] else []
-    columns += [METRICS[tradeoff.metric]] if tradeoff.metric and has["accuracy"] else []
-    columns.append("seconds")
-    rows = [columns, *(_row(point, has) for point in tradeoff.points)]
-    lines.append(table(rows, right=(0, 3, 4, 5, len(columns) - 1)))
-    lines += [f"note: {note}" for note in tradeoff.notes]
-    return "\n".join(lines)
+        yield f"PyTorch in fp32: {METRICS[tradeoff.metric]} {accuracy}"
+    accuracy = METRICS[tradeoff.metric] if tradeoff.metric else "accuracy"
+    header = ("size", "bits", "palettes", "SNR", "agreement", "KL", accuracy, "seconds")
+    columns = zip(header, *map(_row, tradeoff.points), strict=True)
+    # What was not measured of any package has no column.
+    optional = header[4:-1]
+    measured = [column for column in columns if column[0] not in optional or any(column[1:])]
+    yield table(list(zip(*measured, strict=True)), right=(0, 3, 4, 5, len(measured) - 1))
+    yield from (f"note: {note}" for note in tradeoff.notes)
+    if sensitivity:
+        yield ""
+        yield _sensitivity_table(tradeoff)
 
 
-def _row(point: TradeoffPoint, has: dict[str, bool]) -> list[str]:
+def _row(point: TradeoffPoint) -> tuple[str, ...]:
     from mvit_coreml.compression.promise import format_size
     from mvit_coreml.reports.wording import decibels, interval, percent
 
@@ -178,11 +154,16 @@ def _row(point: TradeoffPoint, has: dict[str, bool]) -> list[str]:
     if point.plan == "mixed":
         bits = f"mixed, {point.average_bits:.1f}"
     palettes = {"kmeans": "k-means", "none": ""}.get(point.palettes, point.palettes)
-    row = [format_size(point.size), bits, palettes, decibels(point.snr)]
-    row += ["" if point.agreement is None else percent(point.agreement)] * has["agreement"]
-    row += ["" if point.kl is None else f"{point.kl:.4f}"] * has["kl"]
-    row += ["" if point.accuracy is None else interval(point.accuracy)] * has["accuracy"]
-    return [*row, f"{point.seconds:.1f}"]
+    return (
+        format_size(point.size),
+        bits,
+        palettes,
+        decibels(point.snr),
+        "" if point.agreement is None else percent(point.agreement),
+        "" if point.kl is None else f"{point.kl:.4f}",
+        "" if point.accuracy is None else interval(point.accuracy),
+        f"{point.seconds:.1f}",
+    )
 
 
 def _sensitivity_table(tradeoff: Tradeoff) -> str:

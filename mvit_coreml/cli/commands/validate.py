@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import ProgressLines, echo_json, parity_as_json, table
+from mvit_coreml.cli.printing import ProgressLines, parity_as_json, table
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:
@@ -43,28 +43,24 @@ def _read_bounds(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, flo
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.CheckpointArguments, opt.ReportArguments, opt.JsonArguments):
-    package: Path = opt.argument(type=opt.PATH)
-    against: str = opt.option(
-        "--against", required=True, help="The checkpoint: hub id, folder or file."
-    )
-    images: Path | None = opt.images_option("Folder of photos, or one photo.")
-    limit: int | None = opt.option(
-        "--limit", type=click.IntRange(min=1), help="Use this many photos, spread evenly."
-    )
-    function: str | None = opt.option("--function", help="Function of a multifunction package.")
+    package: Path = opt.argument()
+    against: str = opt.option("The checkpoint: hub id, folder or file.", required=True)
+    images: Path | None = opt.option("Folder of photos, or one photo.")
+    limit: int | None = opt.limit_option("Use this many photos, spread evenly.")
+    function: str | None = opt.option("Function of a multifunction package.")
     engine: Engine | Literal["both"] = opt.engine_option(
         "What runs the package; auto is Core ML on a Mac, both compares the two.", "both"
     )
     arithmetic: Arithmetic = opt.arithmetic_option(
         "fp32 leaves out the rounding of half precision."
     )
-    layers: bool = opt.option("--layers", is_flag=True, help="Show where the error enters.")
+    layers: bool = opt.option("Show where the error enters.")
     bounds: dict[str, float] = opt.option(
+        "Bound instead of the default: snr, consistency, top1_agreement, pixel_agreement, "
+        "structure.",
         "--gate",
         multiple=True,
         callback=_read_bounds,
-        help="Bound instead of the default: snr, consistency, top1_agreement, pixel_agreement, "
-        "structure.",
     )
     color_order: ColorOrder | None = opt.color_order_option(
         "Channel order, if it was overridden on purpose."
@@ -86,16 +82,9 @@ def command(arguments: _Arguments) -> None:
     photos = opt.read_images(arguments.images, arguments.limit)
     if photos is None and arguments.limit is not None:
         raise InputError("--limit chooses among photos; name them with --images")
-    options = ValidateOptions(
-        function=arguments.function,
-        engine=arguments.engine,
-        arithmetic=arguments.arithmetic,
-        color_order=arguments.color_order,
-        # A report shows the layers wherever that is possible.
-        layers=arguments.layers or (False if arguments.report is None else None),
-        bounds=arguments.bounds,
-        samples=arguments.report_samples,
-    )
+    # A report shows the layers wherever that is possible.
+    layers = arguments.layers or (False if arguments.report is None else None)
+    options = ValidateOptions(**opt.values_for(ValidateOptions, arguments) | {"layers": layers})
     with ProgressLines() as progress:
         parity = validate(
             arguments.package,
@@ -105,17 +94,17 @@ def command(arguments: _Arguments) -> None:
             progress=lambda done, total: progress.show(f"{done} of {total} images", done, total),
         )
     arguments.save_report(package=arguments.package, parity=parity, checkpoint=checkpoint)
-    if arguments.as_json:
-        echo_json(parity_as_json(parity))
-    else:
-        verdict = "PASSED" if parity.passed else "FAILED"
-        kind = "synthetic pictures" if parity.synthetic else "photos"
-        bits = f", {parity.bits}-bit palettes" if parity.bits else ""
-        click.echo(f"{verdict}: {parity.package} against {parity.source}")
-        click.echo(f"  {parity.images} {kind}, {parity.precision}{bits}, engine {parity.engine}")
-        click.echo(table(list(_rows(parity, arguments.layers)), indent=2))
+    arguments.show(parity_as_json(parity), _lines(parity, arguments.layers))
     if not parity.passed:
         raise GateError(f"{arguments.package}: {gate_message(parity)}")
+
+
+def _lines(report: ParityReport, layers: bool) -> Iterator[str]:
+    kind = "synthetic pictures" if report.synthetic else "photos"
+    bits = f", {report.bits}-bit palettes" if report.bits else ""
+    yield f"{'PASSED' if report.passed else 'FAILED'}: {report.package} against {report.source}"
+    yield f"  {report.images} {kind}, {report.precision}{bits}, engine {report.engine}"
+    yield table(list(_rows(report, layers)), indent=2)
 
 
 def _rows(report: ParityReport, layers: bool) -> Iterator[tuple[str, str]]:
