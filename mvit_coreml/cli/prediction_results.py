@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -11,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from mvit_coreml.cli.printing import shape_in_words, table
 from mvit_coreml.errors import InputError
-from mvit_coreml.evaluation.predictions import (
-    class_shares,
-    paint_classes,
-    top_classes,
-)
+from mvit_coreml.evaluation.metrics import top_k
 from mvit_coreml.evaluation.read_metadata import class_colors, class_labels
 from mvit_coreml.evaluation.targets import NOT_SEEN, Answer, PackageTarget
 from mvit_coreml.files import write_file
 from mvit_coreml.preprocessing.image_loading import foreign_profile, open_image, to_rgb, to_srgb
-from mvit_coreml.visualization.segmentation_colors import paletted_mask
+from mvit_coreml.visualization.segmentation_colors import (
+    LegendEntry,
+    add_legend,
+    overlay,
+    paletted_mask,
+)
 
 if TYPE_CHECKING:
     from mvit_coreml.cli.commands.predict import SavingArguments
@@ -106,11 +107,7 @@ class PredictionResults:
         """Save what is to be saved of an answer, and return what there is to print."""
         document: dict[str, Any] = {"image": str(self.images[index])}
         if answer.scores() is not None:
-            top = top_classes(answer, self.labels, self.top)
-            document["top"] = [
-                {name: x for name, x in dataclasses.asdict(score).items() if x is not None}
-                for score in top
-            ]
+            document["top"] = top_classes(answer, self.labels, self.top)
         elif answer.class_map() is not None:
             document |= self._segmentation(index, answer)
         if self.features:
@@ -127,7 +124,7 @@ class PredictionResults:
         document: dict[str, Any] = {
             "size": list(classes.shape),
             "seen": float((classes != NOT_SEEN).mean()),
-            "classes": [dataclasses.asdict(share) for share in shares],
+            "classes": shares,
         }
         count = max(len(self.labels or ()), int(classes.max()) + 1)
         colors = class_colors(self.target.package, self.target.function, count)
@@ -189,6 +186,89 @@ class PredictionResults:
             )
             if "file" in feature:
                 yield f"    saved as {feature['file']}"
+
+
+def top_classes(answer: Answer, labels: Sequence[str] | None, count: int) -> list[dict[str, Any]]:
+    """Return the most likely classes of a classifier's answer, the likeliest first.
+
+    Args:
+        answer: with probabilities or logits.
+        labels: class names.
+        count: how many to return.
+
+    Returns:
+        Of each class its ``index``, ``label``, ``probability`` from 0 to 1, and the ``logit`` where
+        the package answers logits; the probability is their softmax then.
+    """
+    scores, probabilities = answer.scores(), answer.probabilities()
+    assert scores is not None
+    assert probabilities is not None
+    top: list[dict[str, Any]] = []
+    for index in top_k(scores, count):
+        probability = float(probabilities[index])
+        top.append({"index": index, "label": _label(labels, index), "probability": probability})
+        if "probabilities" not in answer.outputs:
+            top[-1]["logit"] = float(scores[index])
+    return top
+
+
+def class_shares(classes: NDArray[Any], labels: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Return the classes of a photo's map, the largest first.
+
+    Returns:
+        Of each class its ``index``, ``label``, number of ``pixels``, and their ``share`` of those
+        that the package saw.
+    """
+    seen = classes[classes != NOT_SEEN]
+    indices, counts = np.unique(seen, return_counts=True)
+    pairs = sorted(zip(counts.tolist(), indices.tolist(), strict=True), key=lambda p: (-p[0], p[1]))
+    return [
+        {
+            "index": index,
+            "label": _label(labels, index),
+            "pixels": pixels,
+            "share": pixels / seen.size,
+        }
+        for pixels, index in pairs
+    ]
+
+
+def _label(labels: Sequence[str] | None, index: int) -> str:
+    return labels[index] if labels is not None and index < len(labels) else f"class {index}"
+
+
+def paint_classes(
+    photo: Any,
+    classes: NDArray[Any],
+    colors: NDArray[np.uint8],
+    shares: Sequence[dict[str, Any]],
+    alpha: float = 0.5,
+) -> NDArray[np.uint8]:
+    """Blend the classes' colours over a photo and put a legend below.
+
+    A class 0 named background is left unpainted, and what the package did not see.
+
+    Args:
+        photo: the photo.
+        classes: (H, W) from :meth:`~mvit_coreml.evaluation.targets.Answer.photo_map`.
+        colors: (num_labels, 3) uint8 RGB.
+        shares: from :func:`class_shares`; what the legend lists.
+        alpha: weight of the colours.
+
+    Returns:
+        (H + legend, W', 3) uint8 RGB, as :func:`add_legend` returns it.
+    """
+    listed = [one for one in shares if one["index"] or one["label"].lower() != "background"]
+    bare = np.isin(classes, [one["index"] for one in listed], invert=True)
+    pixels = np.asarray(photo)
+    painted = overlay(pixels, np.where(bare, 0, classes), colors, alpha)
+    entries = []
+    for one in listed:
+        red, green, blue = (int(value) for value in colors[one["index"]])
+        entries.append(
+            LegendEntry(f"{one['label']} {100 * one['share']:.1f} %", (red, green, blue))
+        )
+    return add_legend(np.where(bare[..., None], pixels, painted), entries)
 
 
 def destinations(

@@ -92,6 +92,13 @@ class Accuracy:
             if counts[true, predicted]
         ]
 
+    def confusions_as_json(self) -> list[dict[str, int]]:
+        """Return :meth:`confused_pairs` with names."""
+        return [
+            {"true": true, "predicted": predicted, "count": number}
+            for true, predicted, number in self.confused_pairs()
+        ]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:

@@ -112,8 +112,5 @@ def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
         "name": accuracy.target,
         "figures": accuracy.figures,
         "confusion": {"classes": classes, "counts": counts} if classes else None,
-        "most_confused": [
-            {"true": true, "predicted": predicted, "count": number}
-            for true, predicted, number in accuracy.confused_pairs()
-        ],
+        "most_confused": accuracy.confusions_as_json(),
     }

@@ -38,27 +38,36 @@ Facts = list[tuple[str, str]]
 _DIFFERENCES = 20
 _MARKED_LAYERS = 6
 _CONFUSED = 8
+_NAMED_OPERATIONS = 3
 # More classes than this make a table of confusions that nobody reads.
 _CONFUSION_CLASSES = 25
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TextTable:
     """A table of texts.
 
     Attributes:
-        header: names of the columns.
+        columns: their names; ``>`` stands before those of numbers, which go to the right.
         rows: a text for each column.
-        right: columns of numbers.
         marks: what is to be thought of each row; none for the whole table if empty.
         rest: a sentence about what the table leaves out.
     """
 
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    right: tuple[int, ...] = ()
-    marks: tuple[Literal["good", "bad", ""], ...] = ()
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    marks: Sequence[Literal["good", "bad", ""]] = ()
     rest: str = ""
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return tuple(name.removeprefix(">") for name in self.columns)
+
+    @property
+    def right(self) -> tuple[int, ...]:
+        """Columns of numbers, counted from 0."""
+        return tuple(place for place, name in enumerate(self.columns) if name.startswith(">"))
 
 
 def key_figures(report: Report) -> Facts:
@@ -87,22 +96,19 @@ def key_figures(report: Report) -> Facts:
 def gates_table(parity: ParityReport) -> TextTable:
     """Return every gate with what was measured and what is demanded."""
     return TextTable(
-        header=("", "gate", "measured", "bound"),
-        rows=tuple(("✓" if gate.passed else "✗", *gate_words(gate)) for gate in parity.gates),
-        right=(2, 3),
-        marks=tuple("good" if gate.passed else "bad" for gate in parity.gates),
+        ("", "gate", ">measured", ">bound"),
+        [("✓" if gate.passed else "✗", *gate_words(gate)) for gate in parity.gates],
+        ["good" if gate.passed else "bad" for gate in parity.gates],
     )
 
 
-def differences_table(parity: ParityReport) -> TextTable | None:
+def differences_table(parity: ParityReport) -> TextTable:
     """Return what the package stores otherwise than its checkpoint converts to."""
     differences = parity.differences or ()
-    if not differences:
-        return None
     more = len(differences) - _DIFFERENCES
     return TextTable(
-        header=("kind", "place", "difference"),
-        rows=tuple((d.aspect, d.place, d.detail) for d in differences[:_DIFFERENCES]),
+        ("kind", "place", "difference"),
+        [(d.aspect, d.place, d.detail) for d in differences[:_DIFFERENCES]],
         rest=f"and {count(more, 'more difference')}" if more > 0 else "",
     )
 
@@ -114,18 +120,12 @@ def samples_table(report: Report, samples: Sequence[Sample]) -> TextTable:
         return ", ".join(f"{report.label(index)} {probability(share)}" for index, share in classes)
 
     if not any(sample.reference for sample in samples):
-        return TextTable(
-            header=("image", "agreement", "SNR"),
-            rows=tuple((s.image, percent(s.agrees), decibels(s.snr)) for s in samples),
-            right=(1, 2),
-        )
+        rows = [(s.image, percent(s.agrees), decibels(s.snr)) for s in samples]
+        return TextTable(("image", ">agreement", ">SNR"), rows)
     return TextTable(
-        header=("image", "PyTorch", "package", "SNR"),
-        rows=tuple(
-            (s.image, ranking(s.reference), ranking(s.package), decibels(s.snr)) for s in samples
-        ),
-        right=(3,),
-        marks=tuple("bad" if sample.agrees < 1 else "" for sample in samples),
+        ("image", "PyTorch", "package", ">SNR"),
+        [(s.image, ranking(s.reference), ranking(s.package), decibels(s.snr)) for s in samples],
+        ["bad" if sample.agrees < 1 else "" for sample in samples],
     )
 
 
@@ -142,12 +142,11 @@ def evaluation_table(evaluation: Evaluation) -> TextTable:
     """Return the accuracy of every target, with 95 % intervals."""
     metrics = list(evaluation.accuracies[0].figures)
     return TextTable(
-        header=("", *(METRICS[metric] for metric in metrics)),
-        rows=tuple(
+        ("", *(f">{METRICS[metric]}" for metric in metrics)),
+        [
             (accuracy.target, *(interval(accuracy.figures[metric]) for metric in metrics))
             for accuracy in evaluation.accuracies
-        ),
-        right=tuple(range(1, len(metrics) + 1)),
+        ],
     )
 
 
@@ -188,11 +187,8 @@ def confused_table(report: Report, accuracy: Accuracy) -> TextTable | None:
     pairs = accuracy.confused_pairs(_CONFUSED)
     if not pairs:
         return None
-    return TextTable(
-        header=("is", "taken for", "count"),
-        rows=tuple((report.label(a), report.label(b), f"{number:,}") for a, b, number in pairs),
-        right=(2,),
-    )
+    rows = [(report.label(a), report.label(b), f"{number:,}") for a, b, number in pairs]
+    return TextTable(("is", "taken for", ">count"), rows)
 
 
 def closeness_table(parity: ParityReport) -> TextTable:
@@ -204,8 +200,8 @@ def closeness_table(parity: ParityReport) -> TextTable:
     engines = parity.engines or {}
     compared += [(f"{name}, Core ML to portable", value) for name, value in engines.items()]
     return TextTable(
-        header=("output", "SNR", "PSNR", "largest error", "largest value", "cosine"),
-        rows=tuple(
+        ("output", ">SNR", ">PSNR", ">largest error", ">largest value", ">cosine"),
+        [
             (
                 name,
                 decibels(value.snr),
@@ -215,8 +211,7 @@ def closeness_table(parity: ParityReport) -> TextTable:
                 f"{value.cosine:.6f}",
             )
             for name, value in compared
-        ),
-        right=(1, 2, 3, 4, 5),
+        ],
     )
 
 
@@ -237,11 +232,8 @@ def worst_table(parity: ParityReport) -> TextTable:
             return "same class" if share == 1 else "other class"
         return percent(share)
 
-    return TextTable(
-        header=("image", "agreement", "SNR"),
-        rows=tuple((w.image, agreement(w.agrees), decibels(w.snr)) for w in parity.worst),
-        right=(1, 2),
-    )
+    rows = [(w.image, agreement(w.agrees), decibels(w.snr)) for w in parity.worst]
+    return TextTable(("image", ">agreement", ">SNR"), rows)
 
 
 def marked_layers(parity: ParityReport) -> list[LayerError]:
@@ -257,11 +249,7 @@ def layers_table(parity: ParityReport) -> TextTable:
         exact = layer.snr + layer.drop >= MAX_DB
         drop = "input exact" if exact else f"{layer.drop:.1f} dB"
         rows.append((str(number), layer.operation, layer.op_type, decibels(layer.snr), drop))
-    return TextTable(
-        header=("", "operation", "type", "SNR", "below its inputs"),
-        rows=tuple(rows),
-        right=(3, 4),
-    )
+    return TextTable(("", "operation", "type", ">SNR", ">below its inputs"), rows)
 
 
 def package_facts(package: PackageFacts) -> Facts:
@@ -309,54 +297,42 @@ def _shape(shape: Sequence[Any]) -> str:
 def sizes_table(package: PackageFacts) -> TextTable:
     """Return the sizes of the package and of plain weights, and how they compare."""
     own = package.sizes[0]
-    return TextTable(
-        header=("weights", "on disk", "this package takes"),
-        rows=tuple(
-            (bar.label, byte_size(bar.size), percent(own.size / bar.size) if bar is not own else "")
-            for bar in package.sizes
-        ),
-        right=(1, 2),
-    )
+    rows = [
+        (bar.label, byte_size(bar.size), percent(own.size / bar.size) if bar is not own else "")
+        for bar in package.sizes
+    ]
+    return TextTable(("weights", ">on disk", ">this package takes"), rows)
 
 
 def weights_table(package: PackageFacts) -> TextTable:
     """Return how the weights are stored."""
-    return TextTable(
-        header=("stored as", "tensors", "elements", "on disk"),
-        rows=tuple(
-            (g.scheme, f"{g.tensors:,}", f"{g.elements:,}", byte_size(g.stored_bytes))
-            for g in package.inspection.weights
-        ),
-        right=(1, 2, 3),
-    )
+    rows = [
+        (group.scheme, f"{group.tensors:,}", f"{group.elements:,}", byte_size(group.stored_bytes))
+        for group in package.inspection.weights
+    ]
+    return TextTable(("stored as", ">tensors", ">elements", ">on disk"), rows)
 
 
 def operations_table(function: FunctionFacts) -> TextTable:
     """Return the census of a function's operations, those that only move values marked."""
-    return TextTable(
-        header=("operation", "count", ""),
-        rows=tuple(
-            (name, str(number), "layout" if name in function.layout_operations else "")
-            for name, number in function.operations.items()
-        ),
-        right=(1,),
-    )
+    rows = [
+        (name, str(number), "layout" if name in function.layout_operations else "")
+        for name, number in function.operations.items()
+    ]
+    return TextTable(("operation", ">count", ""), rows)
 
 
-def cautions_table(package: PackageFacts) -> TextTable | None:
+def cautions_table(package: PackageFacts) -> TextTable:
     """Return what to beware of."""
-
-    def some(operations: Sequence[str]) -> str:
-        more = len(operations) - 3
-        return ", ".join(operations[:3]) + (f" and {more} more" if more > 0 else "")
-
     cautions = package.inspection.cautions
-    if not cautions:
-        return None
-    return TextTable(
-        header=("concerns", "what", "operations"),
-        rows=tuple((c.kind, c.message, some(c.operations)) for c in cautions),
-    )
+    rows = [(caution.kind, caution.message, some(caution.operations)) for caution in cautions]
+    return TextTable(("concerns", "what", "operations"), rows)
+
+
+def some(names: Sequence[str]) -> str:
+    """Name a few operations and count the rest."""
+    more = len(names) - _NAMED_OPERATIONS
+    return ", ".join(names[:_NAMED_OPERATIONS]) + (f" and {more} more" if more > 0 else "")
 
 
 def reproduction_facts(reproduction: Reproduction) -> Facts:
@@ -377,11 +353,6 @@ def _versions(versions: Mapping[str, str]) -> str:
 
 def files_table(package: PackageFacts) -> TextTable:
     """Return the files of a package with their digests."""
-    return TextTable(
-        header=("file", "size", "SHA-256"),
-        rows=tuple(
-            (name, f"{size:,}", package.sha256.get(name, ""))
-            for name, size in package.inspection.files.items()
-        ),
-        right=(1,),
-    )
+    files = package.inspection.files.items()
+    rows = [(name, f"{size:,}", package.sha256.get(name, "")) for name, size in files]
+    return TextTable(("file", ">size", "SHA-256"), rows)

@@ -16,7 +16,7 @@ from profiles import DISPLAY_P3, p3_to_srgb, rgb_profile
 from standins import pictures, transformers_name
 
 from mvit_coreml.cli import cli
-from mvit_coreml.evaluation.predictions import top_classes
+from mvit_coreml.cli.prediction_results import top_classes
 from mvit_coreml.evaluation.targets import Answer
 from mvit_coreml.preprocessing.geometry import place
 
@@ -128,9 +128,9 @@ def test_logits_come_with_their_softmax():
     placement = place((4, 4), size=None, crop_size=(4, 4))
     answer = Answer(outputs={"logits": np.array([[0.0, 2.0, 1.0]])}, placement=placement)
     first, second = top_classes(answer, None, 2)
-    assert (first.index, first.label, first.logit) == (1, "class 1", 2.0)
-    assert first.probability == pytest.approx(np.exp(2) / (1 + np.e + np.exp(2)))
-    assert second.index == 2
+    assert (first["index"], first["label"], first["logit"]) == (1, "class 1", 2.0)
+    assert first["probability"] == pytest.approx(np.exp(2) / (1 + np.e + np.exp(2)))
+    assert second["index"] == 2
 
 
 def test_masks_are_transformers_classes_in_the_packages_colours(segmenter, photos, tmp_path):
