@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
@@ -87,6 +89,26 @@ def takes(group: type[Any]) -> Callable[[Callable[[Any], None]], Callable[..., N
         for entry in reversed(ordered):
             decorated = _declare(entry)(decorated)
         return decorated
+
+    return decorate
+
+
+def command(group: type[Any]) -> Callable[[Callable[[Any], None]], click.Command]:
+    """Make a click command of a function that takes its arguments as one object.
+
+    The command has its file's name, and what the function's docstring says is its help; the
+    docstring's examples come last.
+
+    Args:
+        group: see :func:`takes`.
+    """
+
+    def decorate(function: Callable[[Any], None]) -> click.Command:
+        name = function.__module__.rpartition(".")[2].replace("_", "-")
+        text, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\n\nExamples:\n")
+        shown = textwrap.indent(textwrap.dedent(examples), "  ")
+        made = click.command(name, help=text, epilog=f"\b\nExamples:\n{shown}")
+        return made(takes(group)(function))
 
     return decorate
 

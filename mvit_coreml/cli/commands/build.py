@@ -20,14 +20,6 @@ if TYPE_CHECKING:
     from mvit_coreml.workflows.package_index import IndexEntry
     from mvit_coreml.workflows.recipe_file import Recipe
 
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml build convert/ -o packages/
-  mvit-coreml build my-mobilevit.toml -o packages/ --images photos/
-  mvit-coreml build convert/apple_mobilevit-small.toml convert/apple_mobilevit-x-small.toml
-  mvit-coreml build convert/ -o packages/ --report "packages/{name}.html"
-  mvit-coreml build convert/ -o packages/ --force --json
-"""
 _HEADER = ("PACKAGE", "SIZE", "SNR", "AGREEMENT", "RESULT", "TIME")
 _NOTHING = "-"
 
@@ -60,14 +52,20 @@ class _Arguments(opt.HubArguments, opt.SummaryArguments):
     verbose: bool = opt.option("Show what coremltools prints.", "-v")
 
 
-@click.command("build", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Build the packages of recipes that are not up to date.
 
     RECIPES are TOML files that name a checkpoint, what to make of it and how good it must be, or
     folders of them. What a failure or an interruption leaves undone, the next build does. Exits
     with 3 when a package fails a gate or a tolerance, else with 2 when one could not be built.
+
+    Examples:
+        mvit-coreml build convert/ -o packages/
+        mvit-coreml build my-mobilevit.toml -o packages/ --images photos/
+        mvit-coreml build convert/apple_mobilevit-small.toml convert/apple_mobilevit-x-small.toml
+        mvit-coreml build convert/ -o packages/ --report "packages/{name}.html"
+        mvit-coreml build convert/ -o packages/ --force --json
     """
     from mvit_coreml.workflows.build_recipes import RecipeReports, build_recipes
     from mvit_coreml.workflows.recipe_file import find_recipes

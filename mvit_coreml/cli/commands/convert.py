@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from mvit_coreml.preprocessing.image_processor import ColorOrder
     from mvit_coreml.workflows.convert import ConvertedPackage
 
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml convert apple/mobilevit-small
-  mvit-coreml convert ./my-finetuned-mobilevit -o Classifier.mlpackage --bits 8
-  mvit-coreml convert ./my-finetuned-mobilevit --images photos/ --report mobilevit.html
-  mvit-coreml convert apple/mobilevit-small --bits 4 --images photos/ --tune
-  mvit-coreml convert apple/mobilevit-small --images photos/ --min-agreement 0.98
-  mvit-coreml convert apple/mobilevit-small --images photos/ --target-size 3MB
-  mvit-coreml convert google/deeplabv3_mobilenet_v2_1.0_513 --fit stretch --bits none
-  mvit-coreml convert apple/mobilevit-small --ios 18 --image-size 256 --image-size 320
-  mvit-coreml convert apple/mobilevit-small --output-kind features --layers 2,4
-"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(
@@ -96,13 +83,23 @@ class _Arguments(
     )
 
 
-@click.command("convert", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Convert a checkpoint to a Core ML package.
 
     SOURCE is a hub id, a folder or a weight file of Hugging Face transformers, timm or cvnets. The
     package takes an image and has the channel order and the scaling built in.
+
+    Examples:
+        mvit-coreml convert apple/mobilevit-small
+        mvit-coreml convert ./my-finetuned-mobilevit -o Classifier.mlpackage --bits 8
+        mvit-coreml convert ./my-finetuned-mobilevit --images photos/ --report mobilevit.html
+        mvit-coreml convert apple/mobilevit-small --bits 4 --images photos/ --tune
+        mvit-coreml convert apple/mobilevit-small --images photos/ --min-agreement 0.98
+        mvit-coreml convert apple/mobilevit-small --images photos/ --target-size 3MB
+        mvit-coreml convert google/deeplabv3_mobilenet_v2_1.0_513 --fit stretch --bits none
+        mvit-coreml convert apple/mobilevit-small --ios 18 --image-size 256 --image-size 320
+        mvit-coreml convert apple/mobilevit-small --output-kind features --layers 2,4
     """
     from mvit_coreml.export.atomic_package import check_destination
     from mvit_coreml.workflows.convert import convert

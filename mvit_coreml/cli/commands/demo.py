@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import ProgressLines, table
 
@@ -17,12 +15,6 @@ if TYPE_CHECKING:
     from mvit_coreml.demo.run_demo import DemoResult
     from mvit_coreml.evaluation.accuracy import Accuracy
 
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml demo
-  mvit-coreml demo -o try-out
-  mvit-coreml demo --force --json
-"""
 _KINDS = {"classifier": "a classifier", "segmenter": "a segmenter"}
 
 
@@ -34,13 +26,17 @@ class _Arguments(opt.SummaryArguments):
     force: bool = opt.option("Replace what an earlier demo left there.")
 
 
-@click.command("demo", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Convert the two bundled checkpoints, check the packages, and show what they answer.
 
     A classifier and a segmenter of handwritten digits in red and blue ink, trained for this
     project. Nothing is downloaded and nothing is opened; it takes about half a minute.
+
+    Examples:
+        mvit-coreml demo
+        mvit-coreml demo -o try-out
+        mvit-coreml demo --force --json
     """
     with ProgressLines(silent=arguments.quiet) as progress:
         progress("import")

@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from mvit_coreml.inspection.diff import PackageDifferences
     from mvit_coreml.inspection.function_diff import Change, WeightChange
 
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml diff Old.mlpackage New.mlpackage
-  mvit-coreml diff Classifier-fp16.mlpackage Classifier-6bit.mlpackage --all
-  mvit-coreml diff A.mlpackage B.mlpackage --json
-"""
 _DIFFERENT = 1
 _SHOWN = 20
 _LONGEST_VALUE = 60
@@ -34,8 +28,7 @@ class _Arguments(opt.JsonArguments):
     everything: bool = opt.option(f"List more than {_SHOWN} a section.", "--all")
 
 
-@click.command("diff", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Say what differs between two packages of any tool.
 
@@ -44,6 +37,11 @@ def command(arguments: _Arguments) -> None:
     files do not count.
 
     Exits with 0 if the packages are equal, 1 if they differ and 2 if one cannot be read.
+
+    Examples:
+        mvit-coreml diff Old.mlpackage New.mlpackage
+        mvit-coreml diff Classifier-fp16.mlpackage Classifier-6bit.mlpackage --all
+        mvit-coreml diff A.mlpackage B.mlpackage --json
     """
     from mvit_coreml.inspection.diff import compare_packages
 

@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from mvit_coreml.preprocessing.geometry import Fit
     from mvit_coreml.preprocessing.image_processor import ColorOrder
 
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml evaluate MobileNetV2.mlpackage ./imagenet-val --limit 1000
-  mvit-coreml evaluate Classifier.mlpackage labels.csv --against ./my-mobilevit
-  mvit-coreml evaluate apple/mobilevitv2-1.0-imagenet1k-256 labels.csv --color-order both
-  mvit-coreml evaluate DeepLab.mlpackage ./VOCdevkit/VOC2012 --per-class
-  mvit-coreml evaluate Classifier.mlpackage ./pets --report accuracy.html
-"""
-
 
 @dataclass(frozen=True, kw_only=True)
 class _LabelArguments:
@@ -88,8 +79,7 @@ class _Arguments(
     )
 
 
-@click.command("evaluate", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Measure the accuracy of a package or a checkpoint on labelled images.
 
@@ -97,6 +87,13 @@ def command(arguments: _Arguments) -> None:
     id) or a CSV of file,label. For segmenters it is a folder laid out as VOC's, a folder of
     X_image.*, X_target.* or X.*, X_mask.*, or a CSV of image,mask; masks hold class indices or
     VOC's colours, and 255 is left out of the score. A package's figures come from the saved file.
+
+    Examples:
+        mvit-coreml evaluate MobileNetV2.mlpackage ./imagenet-val --limit 1000
+        mvit-coreml evaluate Classifier.mlpackage labels.csv --against ./my-mobilevit
+        mvit-coreml evaluate apple/mobilevitv2-1.0-imagenet1k-256 labels.csv --color-order both
+        mvit-coreml evaluate DeepLab.mlpackage ./VOCdevkit/VOC2012 --per-class
+        mvit-coreml evaluate Classifier.mlpackage ./pets --report accuracy.html
     """
     from mvit_coreml.cli.evaluation_results import EvaluationResults
     from mvit_coreml.evaluation.accuracy import evaluate

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import shape_in_words, shorten, table
 
@@ -16,11 +14,6 @@ if TYPE_CHECKING:
     from mvit_coreml.inspection.input_arithmetic import BakedPreprocessing
     from mvit_coreml.inspection.package_contents import FunctionFacts, Inspection
 
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml inspect Classifier.mlpackage
-  mvit-coreml inspect Classifier.mlpackage --json
-"""
 _FIRST_LABELS = 5
 _LONGEST_VALUE = 100
 _NAMED_OPERATIONS = 3
@@ -32,14 +25,17 @@ class _Arguments(opt.JsonArguments):
     everything: bool = opt.option("List every uncompressed weight.", "--all")
 
 
-@click.command("inspect", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Say what is in a package of any tool.
 
     Inputs and outputs, the preprocessing it does itself, labels, operations, weights, metadata, and
     what to beware of. The package is not run. What it says about the Neural Engine was reported by
     others, not measured.
+
+    Examples:
+        mvit-coreml inspect Classifier.mlpackage
+        mvit-coreml inspect Classifier.mlpackage --json
     """
     from mvit_coreml.inspection.package_contents import inspect_package
 

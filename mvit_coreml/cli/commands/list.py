@@ -10,12 +10,6 @@ from mvit_coreml.checkpoints.catalogue import CATALOGUE, CatalogueEntry, find
 from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import table
 
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml list
-  mvit-coreml list --family mobilevitv2 --task image-classification
-  mvit-coreml list --json
-"""
 _HEADER = ("ID", "FAMILY", "TASK", "FORMAT", "PIXELS", "PARAMS", "PUBLISHED")
 
 
@@ -29,14 +23,18 @@ class _Arguments(opt.JsonArguments):
     task: str | None = opt.option("Only checkpoints for this task.", type=_values_of("task"))
 
 
-@click.command("list", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """List the published checkpoints with their size and accuracy.
 
     Hugging Face and timm ids load from the hub. Apple publishes those of format "cvnets" as .pt
     files: download one and give its path. A checkpoint that is not listed works all the same if
     its configuration is of one of the three families.
+
+    Examples:
+        mvit-coreml list
+        mvit-coreml list --family mobilevitv2 --task image-classification
+        mvit-coreml list --json
     """
     entries = find(arguments.family, arguments.task)
     arguments.show(entries, [table([_HEADER, *map(_row, entries)])])

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import (
     ProgressLines,
@@ -16,16 +14,6 @@ from mvit_coreml.cli.printing import (
     table,
 )
 from mvit_coreml.errors import InputError
-
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml convert apple/mobilevit-small --bits none -o Plain.mlpackage
-  mvit-coreml palettize Plain.mlpackage -o Six.mlpackage
-  mvit-coreml palettize Plain.mlpackage -o Four.mlpackage --bits 4 --images photos/ --tune
-  mvit-coreml palettize Plain.mlpackage -o Small.mlpackage --images photos/ --target-size 3MB
-  mvit-coreml palettize Plain.mlpackage -o Again.mlpackage --plan Small.plan.toml
-  mvit-coreml palettize Plain.mlpackage -o Sure.mlpackage --against apple/mobilevit-small
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +31,20 @@ class _Arguments(
     )
 
 
-@click.command("palettize", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Palettize the weights of a package that convert made with --bits none.
 
     The result is the package that convert makes with the same palettes, byte for byte; the
     checkpoint is only needed to compare with, and for --max-drop.
+
+    Examples:
+        mvit-coreml convert apple/mobilevit-small --bits none -o Plain.mlpackage
+        mvit-coreml palettize Plain.mlpackage -o Six.mlpackage
+        mvit-coreml palettize Plain.mlpackage -o Four.mlpackage --bits 4 --images photos/ --tune
+        mvit-coreml palettize Plain.mlpackage -o Small.mlpackage --images photos/ --target-size 3MB
+        mvit-coreml palettize Plain.mlpackage -o Again.mlpackage --plan Small.plan.toml
+        mvit-coreml palettize Plain.mlpackage -o Sure.mlpackage --against apple/mobilevit-small
     """
     from mvit_coreml.export.atomic_package import check_destination
     from mvit_coreml.workflows.palettize import palettize_package

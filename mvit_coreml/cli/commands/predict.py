@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from mvit_coreml.preprocessing.geometry import Fit
     from mvit_coreml.validation.operation_precision import OpHeadroom
 
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml predict Classifier.mlpackage photo.jpg
-  mvit-coreml predict Classifier.mlpackage photos/*.jpg --top 1 --json
-  mvit-coreml predict Segmenter.mlpackage street.jpg --overlay painted.png --mask classes.png
-  mvit-coreml predict Segmenter.mlpackage a.jpg b.jpg --overlay "out/{name}-painted.png"
-  mvit-coreml predict Features.mlpackage a.jpg b.jpg --features vectors/
-  mvit-coreml predict Other.mlpackage photo.jpg --image-processor ./preprocessor_config.json
-"""
 _SHOWN_OPERATIONS = 10
 
 
@@ -83,13 +74,20 @@ class _Arguments(SavingArguments, opt.JsonArguments):
     )
 
 
-@click.command("predict", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Ask a package about images.
 
     A classifier's likeliest classes, a segmenter's share of pixels by class, or features. Images
     are prepared as the package's metadata says. Names and colours of classes are the package's.
+
+    Examples:
+        mvit-coreml predict Classifier.mlpackage photo.jpg
+        mvit-coreml predict Classifier.mlpackage photos/*.jpg --top 1 --json
+        mvit-coreml predict Segmenter.mlpackage street.jpg --overlay painted.png --mask classes.png
+        mvit-coreml predict Segmenter.mlpackage a.jpg b.jpg --overlay "out/{name}-painted.png"
+        mvit-coreml predict Features.mlpackage a.jpg b.jpg --features vectors/
+        mvit-coreml predict Other.mlpackage photo.jpg --image-processor ./preprocessor_config.json
     """
     from mvit_coreml.cli.prediction_results import PredictionResults
     from mvit_coreml.evaluation.read_metadata import class_labels

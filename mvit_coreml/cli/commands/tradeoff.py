@@ -16,13 +16,6 @@ from mvit_coreml.errors import InputError
 if TYPE_CHECKING:
     from mvit_coreml.workflows.measure_tradeoff import Tradeoff, TradeoffPoint
 
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml tradeoff ./my-mobilevit --images photos/
-  mvit-coreml tradeoff ./my-mobilevit --images photos/ --dataset labelled/ -o curve
-  mvit-coreml tradeoff apple/mobilevit-small --images photos/ --bits 6,4 --tune 2 --steps 4
-  mvit-coreml tradeoff ./my-mobilevit --steps 0 --no-coremltools --sensitivity
-"""
 _INTERRUPTED = 130
 
 
@@ -71,8 +64,7 @@ class _Arguments(opt.CheckpointArguments, opt.ResultArguments):
     force: bool = opt.option("Replace an existing FOLDER of this command.")
 
 
-@click.command("tradeoff", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Measure what packages of different sizes keep of a checkpoint's answers.
 
@@ -80,6 +72,12 @@ def command(arguments: _Arguments) -> None:
     fitted to photos, and beside them those of coremltools' own palettize_weights. Each is saved,
     and run on photos that no palette was fitted to. Ctrl-C prints what was measured by then;
     while a plan is tuned it ends that tuning.
+
+    Examples:
+        mvit-coreml tradeoff ./my-mobilevit --images photos/
+        mvit-coreml tradeoff ./my-mobilevit --images photos/ --dataset labelled/ -o curve
+        mvit-coreml tradeoff apple/mobilevit-small --images photos/ --bits 6,4 --tune 2 --steps 4
+        mvit-coreml tradeoff ./my-mobilevit --steps 0 --no-coremltools --sensitivity
     """
     from mvit_coreml.workflows.measure_tradeoff import measure_tradeoff
     from mvit_coreml.workflows.package_options import ConvertOptions

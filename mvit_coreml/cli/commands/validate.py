@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from mvit_coreml.preprocessing.image_processor import ColorOrder
     from mvit_coreml.validation.pytorch_comparison import ParityReport
 
-_EXAMPLES = """\b
-Examples:
-  mvit-coreml validate mobilevit-small.mlpackage --against apple/mobilevit-small
-  mvit-coreml validate My.mlpackage --against ./my-mobilevit --images photos/ --limit 200
-  mvit-coreml validate My.mlpackage --against ./my-mobilevit --gate snr=25 --layers
-  mvit-coreml validate My.mlpackage --against ./my-mobilevit --report parity.html
-"""
 _LAYERS_SHOWN = 10
 _DIFFERENCES_SHOWN = 10
 
@@ -67,13 +60,18 @@ class _Arguments(opt.CheckpointArguments, opt.ReportArguments, opt.JsonArguments
     )
 
 
-@click.command("validate", epilog=_EXAMPLES)
-@opt.takes(_Arguments)
+@opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Compare a saved package with the checkpoint it came from.
 
     The same images go through the package and through PyTorch. Exits with 3 when a gate fails.
     Works on packages of other tools too; without --images synthetic pictures are used.
+
+    Examples:
+        mvit-coreml validate mobilevit-small.mlpackage --against apple/mobilevit-small
+        mvit-coreml validate My.mlpackage --against ./my-mobilevit --images photos/ --limit 200
+        mvit-coreml validate My.mlpackage --against ./my-mobilevit --gate snr=25 --layers
+        mvit-coreml validate My.mlpackage --against ./my-mobilevit --report parity.html
     """
     from mvit_coreml.workflows.validate import ValidateOptions, gate_message, validate
 
