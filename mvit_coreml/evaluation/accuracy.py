@@ -396,15 +396,9 @@ def _count_right(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> NDArray
 
 
 def _agreement(share: Share, worst_image: str | None, right: NDArray[np.int64]) -> Agreement:
-    both_wrong, only_second, only_first, both_right = (int(count) for count in right)
-    return Agreement(
-        share=share,
-        worst_image=worst_image,
-        both_right=both_right,
-        only_first=only_first,
-        only_second=only_second,
-        both_wrong=both_wrong,
-    )
+    names = ("both_wrong", "only_second", "only_first", "both_right")
+    counts = dict(zip(names, right.tolist(), strict=True))
+    return Agreement(share=share, worst_image=worst_image, **counts)
 
 
 def bootstrap(statistics: NDArray[Any], measure: Callable[[NDArray[np.float64]], float]) -> Share:

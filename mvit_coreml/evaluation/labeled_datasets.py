@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,6 @@ from mvit_coreml.preprocessing.segmentation_maps import map_array
 from mvit_coreml.preprocessing.segmentation_maps import reduce_labels as shift_labels
 from mvit_coreml.visualization.segmentation_colors import voc_colors
 
-Item = TypeVar("Item")
-
 VOID = 255
 """Class index of pixels that are not scored; in colours (224, 224, 192), both as in VOC."""
 
@@ -40,7 +38,23 @@ _VOC_SPLIT = Path("ImageSets/Segmentation/val.txt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabeledImages:
+class _DatasetImages:
+    name: str
+    images: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+    def limited(self, limit: int | None) -> Self:
+        """Return ``limit`` of the images, spread evenly over all."""
+        chosen = evenly_spaced(len(self.images), limit)
+        columns = [name for name in ("images", "labels", "masks") if hasattr(self, name)]
+        return replace(
+            self,
+            **{name: tuple(getattr(self, name)[place] for place in chosen) for name in columns},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledImages(_DatasetImages):
     """Images for a classifier.
 
     Attributes:
@@ -50,19 +64,11 @@ class LabeledImages:
         notes: sentences about how the labels were understood.
     """
 
-    name: str
-    images: tuple[Path, ...]
     labels: tuple[int, ...]
-    notes: tuple[str, ...] = ()
-
-    def limited(self, limit: int | None) -> Self:
-        """Return ``limit`` of the images, spread evenly over all."""
-        chosen = evenly_spaced(len(self.images), limit)
-        return replace(self, images=_at(self.images, chosen), labels=_at(self.labels, chosen))
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedImages:
+class MaskedImages(_DatasetImages):
     """Images for a segmenter.
 
     Attributes:
@@ -73,20 +79,8 @@ class MaskedImages:
         notes: sentences about how they were found.
     """
 
-    name: str
-    images: tuple[Path, ...]
     masks: tuple[Path, ...]
     reduce_labels: bool = False
-    notes: tuple[str, ...] = ()
-
-    def limited(self, limit: int | None) -> Self:
-        """Return ``limit`` of the images, spread evenly over all."""
-        chosen = evenly_spaced(len(self.images), limit)
-        return replace(self, images=_at(self.images, chosen), masks=_at(self.masks, chosen))
-
-
-def _at(values: Sequence[Item], places: Iterable[int]) -> tuple[Item, ...]:
-    return tuple(values[place] for place in places)
 
 
 def read_labeled_images(
@@ -154,15 +148,16 @@ def read_masked_images(path: str | Path, *, reduce_labels: bool = False) -> Mask
     path = find_dataset(path)
     notes: tuple[str, ...] = ()
     if path.is_dir():
-        pairs, notes = _mask_folder(path)
+        images, masks, notes = _mask_folder(path)
     else:
         table = read_table(path)
-        image, mask = _mask_columns(table)
-        pairs = list(zip(table.files(image), table.files(mask), strict=True))
+        column = _image_column(table)
+        images = table.files(column)
+        masks = table.files(_file_column(table, _MASK_COLUMNS, "masks", "mask", besides=column))
     return MaskedImages(
         name=path.name,
-        images=tuple(image for image, _ in pairs),
-        masks=tuple(mask for _, mask in pairs),
+        images=tuple(images),
+        masks=tuple(masks),
         reduce_labels=reduce_labels,
         notes=notes,
     )
@@ -249,10 +244,19 @@ def _class_folders(path: Path) -> tuple[list[Path], list[str]]:
 
 
 def _image_column(table: CsvTable) -> str:
-    column = table.find(_IMAGE_COLUMNS) or next(iter(table.file_columns()), None)
+    return _file_column(table, _IMAGE_COLUMNS, "images", "file")
+
+
+def _file_column(
+    table: CsvTable, names: Sequence[str], what: str, advised: str, besides: str = ""
+) -> str:
+    """Return the column of one of these names, or else the first one of image files."""
+    column = table.find([name for name in names if name != besides.lower()])
+    column = column or next((one for one in table.file_columns() if one != besides), None)
     if column is None:
         raise InputError(
-            f"{table.path}: no column names images among {', '.join(table.columns)}; call it 'file'"
+            f"{table.path}: no column names {what} among {', '.join(table.columns)}; call it "
+            f"{advised!r}"
         )
     return column
 
@@ -280,21 +284,8 @@ def _label_column(
     return column, ()
 
 
-def _mask_columns(table: CsvTable) -> tuple[str, str]:
-    files = table.file_columns()
-    image = _image_column(table)
-    mask = table.find([name for name in _MASK_COLUMNS if name != image.lower()])
-    if mask is None:
-        mask = next((column for column in files if column != image), None)
-    if mask is None:
-        raise InputError(
-            f"{table.path}: no column names masks among {', '.join(table.columns)}; call it 'mask'"
-        )
-    return image, mask
-
-
-def _mask_folder(path: Path) -> tuple[list[tuple[Path, Path]], tuple[str, ...]]:
-    """Return every (image, mask) of a folder, and what there is to say about them."""
+def _mask_folder(path: Path) -> tuple[list[Path], list[Path], tuple[str, ...]]:
+    """Return the images and masks of a folder, and what there is to say about them."""
     notes: tuple[str, ...] = ()
     # Stem of each mask to the stems that its image may have, the likeliest first.
     stems: dict[str, tuple[str, ...]]
@@ -324,12 +315,13 @@ def _mask_folder(path: Path) -> tuple[list[tuple[Path, Path]], tuple[str, ...]]:
             "a CSV of image,mask"
         )
     image_of = {
-        mask: next((images[stem] for stem in candidates if stem in images), None)
+        mask: images[stem]
         for mask, candidates in stems.items()
+        for stem in reversed(candidates)
+        if stem in images
     }
-    lacking = [masks[mask].name for mask, image in image_of.items() if image is None]
-    _check_all(lacking, path, "image")
-    return [(image, masks[mask]) for mask, image in image_of.items() if image is not None], notes
+    _check_all([masks[mask].name for mask in stems if mask not in image_of], path, "image")
+    return [image_of[mask] for mask in stems], [masks[mask] for mask in stems], notes
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

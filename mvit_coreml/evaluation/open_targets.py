@@ -12,9 +12,9 @@ from mvit_coreml.checkpoints.load import load_checkpoint
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.class_matching import ModelClasses
 from mvit_coreml.evaluation.read_metadata import (
-    Preparation,
     class_labels,
     image_input,
+    preparation_for,
     read_preparation,
 )
 from mvit_coreml.evaluation.targets import OutputRole, PackageTarget, ReferenceTarget
@@ -140,12 +140,8 @@ def _open_package(path: Path, beside: Checkpoint | None, options: OpenOptions) -
     preparation = read_preparation(predictor.package, predictor.function)
     notes: tuple[str, ...] = ()
     if preparation is None and beside is not None:
-        size = (image.height, image.width)
-        preparation = Preparation(
-            processor=beside.image_processor.for_input_size(size, beside.input_size),
-            fit=options.fit or _default_fit(beside.task),
-            color_order=image.color_order.upper(),
-        )
+        fit = options.fit or _default_fit(beside.task)
+        preparation = preparation_for(image, beside.image_processor, fit, beside.input_size)
         notes = (
             f"{path.name} does not say how photos are prepared: it was done as "
             f"{beside.provenance.name} says",

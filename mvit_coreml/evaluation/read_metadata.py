@@ -51,6 +51,25 @@ class Preparation:
         return replace(fitted, pixels=np.ascontiguousarray(fitted.pixels[..., ::-1]))
 
 
+def preparation_for(
+    image: ImageFeature, processor: ImageProcessor, fit: Fit, trained: tuple[int, int] | None = None
+) -> Preparation:
+    """Return how photos are prepared for an input whose package does not say it.
+
+    Args:
+        image: the input.
+        processor: stands in for what the package lacks.
+        fit: how photos are brought to the input's shape.
+        trained: (height, width) that the processor is meant for; by default what it leads to.
+    """
+    size = (image.height, image.width)
+    return Preparation(
+        processor=processor.for_input_size(size, trained or processor.input_size or size),
+        fit=fit,
+        color_order=image.color_order.upper(),
+    )
+
+
 def image_input(package: Package, function: Function) -> ImageFeature:
     """Return the one image input of a function.
 

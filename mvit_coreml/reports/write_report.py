@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mvit_coreml.errors import InputError
-from mvit_coreml.files import write_atomically
+from mvit_coreml.files import write_file
 
 if TYPE_CHECKING:
     from mvit_coreml.reports.report import Report
@@ -29,11 +29,8 @@ def write_report(report: Report, path: str | Path) -> None:
     """
     path = Path(path)
     check_report_path(path)
-    content = _content(report, path.suffix.lower()).encode("utf-8", "backslashreplace")
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+    content = _content(report, path.suffix.lower())
+    write_file(path, content.encode("utf-8", "backslashreplace"))
 
 
 def check_report_path(path: str | Path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -121,7 +120,7 @@ def command(arguments: _Arguments) -> None:
             "images": results.documents,
         }
         if ranked is not None:
-            whole["headroom"] = [_operation(operation) for operation in ranked]
+            whole["headroom"] = [{**vars(one), "headroom": one.headroom} for one in ranked]
         echo_json(whole)
     elif ranked is not None:
         click.echo("\n".join(_headroom_lines(ranked)))
@@ -130,7 +129,7 @@ def command(arguments: _Arguments) -> None:
 def _preparation(predictor: Predictor, source: str | None, fit: Fit | None) -> Preparation:
     """Read how images are prepared, from the package or from what stands in for it."""
     from mvit_coreml.checkpoints.load import load_image_processor
-    from mvit_coreml.evaluation.read_metadata import Preparation, image_input, read_preparation
+    from mvit_coreml.evaluation.read_metadata import image_input, preparation_for, read_preparation
 
     package, function = predictor.package, predictor.function
     if source is None:
@@ -144,20 +143,8 @@ def _preparation(predictor: Predictor, source: str | None, fit: Fit | None) -> P
                 "--image-processor"
             )
         return preparation
-    image = image_input(package, function)
-    size = (image.height, image.width)
     processor = load_image_processor(source)
-    return Preparation(
-        processor=processor.for_input_size(size, processor.input_size or size),
-        fit=fit or "crop",
-        color_order=image.color_order.upper(),
-    )
-
-
-def _operation(operation: OpHeadroom) -> dict[str, Any]:
-    # JSON has no infinity: an operation that gives zeros alone has no limit to its headroom.
-    headroom = operation.headroom if operation.largest else None
-    return dataclasses.asdict(operation) | {"headroom": headroom}
+    return preparation_for(image_input(package, function), processor, fit or "crop")
 
 
 def _headroom_lines(ranked: Sequence[OpHeadroom]) -> Iterator[str]:
