@@ -236,13 +236,11 @@ class PaletteArguments:
         Raises:
             InputError: options that exclude each other.
         """
+        from mvit_coreml.compression.promise import Promise, parse_size
         from mvit_coreml.workflows.package_options import PaletteOptions
 
-        promised = {
-            name: value
-            for name in ("target_size", "min_snr", "min_agreement", "max_drop")
-            if (value := getattr(self, name)) is not None
-        }
+        values = values_for(Promise, self)
+        promised = {name: value for name, value in values.items() if value is not None}
         if self.plan is not None:
             others = promised or self.dataset or self.tune_minutes or self.group_size
             if self.bits is not None or others:
@@ -260,13 +258,9 @@ class PaletteArguments:
             )
         if (self.max_drop is None) != (self.dataset is None):
             raise InputError("--max-drop and --dataset with labelled images go together")
-        promise = None
-        if promised:
-            from mvit_coreml.compression.promise import Promise, parse_size
-
-            if self.target_size is not None:
-                promised["target_size"] = parse_size(self.target_size)
-            promise = Promise(**promised)
+        if self.target_size is not None:
+            promised["target_size"] = parse_size(self.target_size)
+        promise = Promise(**promised) if promised else None
         width = "auto" if bits == "auto" else None if bits == "none" else int(bits)
         return PaletteOptions(
             **values_for(PaletteOptions, self) | {"bits": width, "promise": promise}
@@ -346,52 +340,37 @@ def typed_command() -> str:
     return shlex.join(["mvit-coreml", *shown])
 
 
-class SizeParameter(click.ParamType[tuple[int, int]]):
-    """``N`` or ``HxW``."""
-
-    name = "N|HxW"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        """Read the text."""
-        if isinstance(value, tuple):
-            return value
-        match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no size; give N or HEIGHTxWIDTH in pixels", param, ctx)
-        height = int(match[1])
-        return height, int(match[2] or height)
+def read_size(text: str) -> tuple[int, int]:
+    """Read ``N`` or ``HxW``."""
+    match = re.fullmatch(r"(\d+)(?:[xX](\d+))?", text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no size; give N or HEIGHTxWIDTH in pixels")
+    height = int(match[1])
+    return height, int(match[2] or height)
 
 
-class MapSizeParameter(SizeParameter):
-    """``input``, ``logits``, ``N`` or ``HxW``."""
-
-    name = "input|logits|HxW"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Read the text."""
-        return value if value in ("input", "logits") else super().convert(value, param, ctx)
+def read_map_size(text: str) -> Any:
+    """Read ``input``, ``logits``, ``N`` or ``HxW``."""
+    return text if text in ("input", "logits") else read_size(text)
 
 
-class NumbersParameter(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between.
+def numbers_option(text: str, what: str, example: str, **attributes: Any) -> Any:
+    """Declare an option that takes whole numbers with commas between.
 
     Args:
-        name: what help texts call it.
+        text: for help.
         what: the numbers are.
         example: what messages give as one.
+        attributes: see :func:`option`.
     """
 
-    def __init__(self, name: str, what: str, example: str) -> None:
-        self.name, self.what, self.example = name, what, example
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        """Read the text."""
-        if isinstance(value, tuple):
-            return value
+    def read(value: str) -> tuple[int, ...]:
         try:
-            return tuple(int(part) for part in str(value).split(","))
+            return tuple(int(part) for part in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} is no list of {self.what} such as {self.example}", param, ctx)
+            raise click.BadParameter(f"{value!r} is no list of {what} such as {example}") from None
+
+    return option(text, type=read, **attributes)
 
 
 class OrderParameter(click.Choice[str]):

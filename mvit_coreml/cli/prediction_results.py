@@ -55,13 +55,12 @@ class PredictionResults:
         self.photos: dict[int, Image.Image] = {}
         self.documents: list[dict[str, Any]] = []
         self.features = [role for role in target.roles if role.kind == "features"]
-        kinds = {role.kind for role in target.roles}
-        maps = kinds & {"classes", "map_logits", "map_probabilities"}
+        maps = any(role.is_map for role in target.roles)
         self.files: dict[str, list[Path]] = {}
         self.feature_files: dict[str, list[Path]] = {}
         for option, pattern in (("overlay", saving.overlay), ("mask", saving.mask)):
             if pattern is not None:
-                self._check(bool(maps), f"--{option}", "answers no class maps")
+                self._check(maps, f"--{option}", "answers no class maps")
                 self.files[option] = destinations(
                     f"--{option}", pattern, images, ".png", saving.force
                 )

@@ -221,11 +221,11 @@ def _open_checkpoint(
 def _reference_role(task: Task, like: PackageTarget | None, size: tuple[int, int]) -> OutputRole:
     """Return what a checkpoint is to answer: logits, or maps as the package beside it."""
     if task == "image-classification":
-        return OutputRole(name="logits", role="logits", kind="logits", shape=())
+        return OutputRole(name="logits", role="logits")
     for role in () if like is None else like.roles:
         if role.is_map and len(role.shape) > 1 and min(role.shape[-2:]) > 0:
             return role
-    return OutputRole(name="classes", role="classes", kind="classes", shape=(1, *size))
+    return OutputRole(name="classes", role="classes", shape=(1, *size))
 
 
 def _default_fit(task: Task) -> Fit:

@@ -103,8 +103,16 @@ class OutputRole:
 
     name: str
     role: str
-    kind: Kind
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """What it holds; class maps and scores of all pixels have four axes."""
+        if self.role == "probabilities":
+            return "map_probabilities" if len(self.shape) == 4 else "probabilities"
+        if self.role == "logits":
+            return "map_logits" if len(self.shape) == 4 else "logits"
+        return "classes" if self.role == "classes" else "features"
 
     @property
     def is_map(self) -> bool:
@@ -243,25 +251,19 @@ def _output_role(
     output: OutputFeature, function: Function, num_labels: int | None
 ) -> OutputRole | None:
     if output.kind == "dictionary":
-        return OutputRole(name=output.name, role="probabilities", kind="probabilities", shape=())
+        return OutputRole(name=output.name, role="probabilities")
     if output.kind != "array":
         return None  # the label repeats what the probabilities say
     shape = output.shape or _result_shape(output.name, function)
-
-    def role(name: str, kind: Kind) -> OutputRole:
-        return OutputRole(name=output.name, role=name, kind=kind, shape=shape)
-
+    role = output.name
     if output.data_type == "int32":
-        return role("classes", "classes")
-    if output.name == "probabilities" or _ends_in_softmax(output.name, function):
-        return role("probabilities", "map_probabilities" if len(shape) == 4 else "probabilities")
-    if output.name == "logits":
-        return role("logits", "map_logits" if len(shape) == 4 else "logits")
-    if output.name in ("last_hidden_state", "pooler_output") or "hidden_state" in output.name:
-        return role(output.name, "features")
-    if num_labels is not None and len(shape) in (2, 4) and shape[1] == num_labels:
-        return role("logits", "map_logits" if len(shape) == 4 else "logits")
-    return role(output.name, "features")
+        role = "classes"
+    elif role == "probabilities" or _ends_in_softmax(output.name, function):
+        role = "probabilities"
+    elif role not in ("last_hidden_state", "pooler_output") and "hidden_state" not in role:
+        known = num_labels is not None and len(shape) in (2, 4) and shape[1] == num_labels
+        role = "logits" if known else role
+    return OutputRole(name=output.name, role=role, shape=shape)
 
 
 def _result_shape(name: str, function: Function) -> tuple[int, ...]:
@@ -292,9 +294,7 @@ class ReferenceTarget:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        roles: tuple[OutputRole, ...] = (
-            OutputRole(name="logits", role="logits", kind="logits", shape=()),
-        ),
+        roles: tuple[OutputRole, ...] = (OutputRole(name="logits", role="logits"),),
         fit: Fit = "crop",
         size: tuple[int, int] | None = None,
         color_order: str | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import logging
 import re
@@ -9,7 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import NDArray
+from PIL import Image
 
 from mvit_coreml.evaluation.metrics import MAX_DB
 from mvit_coreml.reports.report import SizeBar
@@ -19,13 +23,6 @@ from mvit_coreml.validation.operation_precision import LayerError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-import base64
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 # A plot's unit is a CSS pixel at its own width: on a phone, and on anything wider than a tablet.
 NARROW, WIDE = 350, 880
@@ -319,9 +316,8 @@ def map_uri(class_map: NDArray[Any], colors: Sequence[str]) -> str:
     """
     height, width = _size(class_map.shape[:2])
     # The class in the middle of each pixel: a mean of class indices would be another class.
-    rows = (np.arange(height) + 0.5) * class_map.shape[0] / height
-    columns = (np.arange(width) + 0.5) * class_map.shape[1] / width
-    small = class_map[np.ix_(rows.astype(np.intp), columns.astype(np.intp))]
+    whole = Image.fromarray(np.asarray(class_map, np.int32))
+    small = np.asarray(whole.resize((width, height), Image.Resampling.NEAREST))
     classes, places = np.unique(small, return_inverse=True)
     shades = [class_color(int(index), colors) for index in classes]
     table = np.array([tuple(bytes.fromhex(shade[1:])) for shade in shades], np.uint8)

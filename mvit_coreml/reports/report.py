@@ -245,10 +245,9 @@ def _package_facts(package: Package, function: Function) -> PackageFacts:
 
 
 def _class_colors(package: Package, function: Function) -> tuple[str, ...]:
-    maps = ("classes", "map_logits", "map_probabilities")
     labels = class_labels(package, function)
     count = 0 if labels is None else len(labels)
-    if not any(role.kind in maps for role in output_roles(function, count or None)):
+    if not any(role.is_map for role in output_roles(function, count or None)):
         return ()
     # A package without names may hold any class index that fits a byte.
     colors = class_colors(package, function, count or 256)

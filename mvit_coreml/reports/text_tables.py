@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -131,11 +130,9 @@ def samples_table(report: Report, samples: Sequence[Sample]) -> TextTable:
 
 def classes_seen(sample: Sample) -> list[int]:
     """Return the classes in either map of a sample, the largest first."""
-    counts: Counter[int] = Counter()
-    for class_map in sample.maps or ():
-        classes, numbers = np.unique(class_map, return_counts=True)
-        counts.update(dict(zip(classes.tolist(), numbers.tolist(), strict=True)))
-    return sorted(counts, key=lambda index: (-counts[index], index))
+    both = [class_map.ravel() for class_map in sample.maps or ()]
+    classes, counts = np.unique(np.concatenate(both), return_counts=True)
+    return classes[np.argsort(-counts, kind="stable")].tolist()
 
 
 def evaluation_table(evaluation: Evaluation) -> TextTable:

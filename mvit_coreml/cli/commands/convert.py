@@ -53,18 +53,21 @@ class _Arguments(
     )
     map_size: MapSize | None = opt.option(
         "Size of a segmenter's maps; by default the input's, for logits their own.",
-        type=opt.MapSizeParameter(),
+        type=opt.read_map_size,
+        metavar="INPUT|LOGITS|HXW",
     )
-    layers: tuple[int, ...] = opt.option(
+    layers: tuple[int, ...] | None = opt.numbers_option(
         "Hidden states to add to the features, counted from 0.",
-        type=opt.NumbersParameter("I,J,…", "whole numbers", "2,4"),
-        default=(),
+        "whole numbers",
+        "2,4",
+        metavar="I,J,…",
     )
     image_sizes: tuple[tuple[int, int], ...] = opt.option(
         "Input size instead of the checkpoint's; give it several times for one package "
         "with a function for each (iOS 18).",
         "--image-size",
-        type=opt.SizeParameter(),
+        type=opt.read_size,
+        metavar="N|HXW",
         multiple=True,
     )
     fit: Fit | None = opt.fit_option(
@@ -107,7 +110,8 @@ def command(arguments: _Arguments) -> None:
 
     # What the options alone can tell is said before a download.
     palettes = vars(arguments.palette_options())
-    options = ConvertOptions(**opt.values_for(ConvertOptions, arguments) | palettes)
+    values = opt.values_for(ConvertOptions, arguments) | palettes
+    options = ConvertOptions(**values | {"layers": arguments.layers or ()})
     if arguments.destination is not None:
         check_destination(arguments.destination, arguments.force)
     arguments.check_report()

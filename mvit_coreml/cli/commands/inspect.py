@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _FIRST_LABELS = 5
 _LONGEST_VALUE = 100
-_NAMED_OPERATIONS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +45,12 @@ def command(arguments: _Arguments) -> None:
 
 
 def _lines(inspection: Inspection, everything: bool) -> Iterator[str]:
+    from mvit_coreml.reports.text_tables import some
+    from mvit_coreml.reports.wording import byte_size
+
     target = f"iOS {inspection.ios}" if inspection.ios else "unknown"
-    files = [(name, _bytes(size)) for name, size in inspection.files.items()]
-    facts = [("size", _bytes(inspection.size))]
+    files = [(name, byte_size(size)) for name, size in inspection.files.items()]
+    facts = [("size", byte_size(inspection.size))]
     facts += [("", line) for line in table(files, right=(1,)).splitlines()]
     facts.append(("target", f"{target} (specification {inspection.specification_version})"))
     yield f"{inspection.path}"
@@ -65,7 +67,7 @@ def _lines(inspection: Inspection, everything: bool) -> Iterator[str]:
             group.scheme,
             f"{group.tensors} {'tensor' if group.tensors == 1 else 'tensors'}",
             f"{group.elements:,} elements",
-            _bytes(group.stored_bytes),
+            byte_size(group.stored_bytes),
         )
         for group in inspection.weights
     ]
@@ -80,7 +82,7 @@ def _lines(inspection: Inspection, everything: bool) -> Iterator[str]:
         place = f" (function {caution.function})" if len(inspection.functions) > 1 else ""
         yield f"  {caution.kind}: {caution.message}{place if caution.function else ''}"
         if caution.operations:
-            yield f"    {_named(caution.operations)}"
+            yield f"    {some(caution.operations)}"
 
 
 def _function_rows(function: FunctionFacts) -> Iterator[tuple[str, str]]:
@@ -112,21 +114,23 @@ def _function_rows(function: FunctionFacts) -> Iterator[tuple[str, str]]:
 
 
 def _plain_lines(inspection: Inspection, everything: bool) -> Iterator[str]:
+    from mvit_coreml.reports.wording import byte_size
+
     plain = inspection.plain_weights
     if not plain:
         return
     reasons: dict[str, list[int]] = {}
     for weight in plain:
         reasons.setdefault(weight.reason, []).append(weight.stored_bytes)
-    yield f"  uncompressed: {len(plain)} tensors, {_bytes(sum(map(sum, reasons.values())))}"
-    rows = [(reason, f"{len(sizes)}", _bytes(sum(sizes))) for reason, sizes in reasons.items()]
+    yield f"  uncompressed: {len(plain)} tensors, {byte_size(sum(map(sum, reasons.values())))}"
+    rows = [(reason, f"{len(sizes)}", byte_size(sum(sizes))) for reason, sizes in reasons.items()]
     yield table(rows, indent=4, right=(1, 2))
     if everything:
         weights = [
             (
                 weight.name,
                 f"{weight.data_type} {shape_in_words(weight.shape)}",
-                _bytes(weight.stored_bytes),
+                byte_size(weight.stored_bytes),
                 weight.reason,
             )
             for weight in plain
@@ -163,12 +167,3 @@ def _numbers(values: Sequence[float]) -> str:
 
 def _census(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def _bytes(size: int) -> str:
-    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size:,} bytes"
-
-
-def _named(operations: Sequence[str]) -> str:
-    more = len(operations) - _NAMED_OPERATIONS
-    return ", ".join(operations[:_NAMED_OPERATIONS]) + (f" and {more} more" if more > 0 else "")

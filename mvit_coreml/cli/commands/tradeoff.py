@@ -30,9 +30,11 @@ class _Arguments(opt.CheckpointArguments, opt.ResultArguments):
         "Labelled images to judge on, as evaluate takes them; best others than --images."
     )
     ios: int = opt.ios_option()
-    bits: tuple[int, ...] | None = opt.option(
+    bits: tuple[int, ...] | None = opt.numbers_option(
         "Bits of the uniform plans. [default: 8,6,4,2; from iOS 18 also 3]",
-        type=opt.NumbersParameter("B,B,…", "bits", "8,6,4"),
+        "bits",
+        "8,6,4",
+        metavar="B,B,…",
     )
     steps: int | None = opt.option(
         "Number of mixed plans between the sizes of the uniform ones; by default one at each "
