@@ -19,7 +19,7 @@ from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, evaluate
 from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
 from mvit_coreml.evaluation.open_targets import OpenOptions, open_targets
 from mvit_coreml.preprocessing.image_processor import ColorOrder
-from mvit_coreml.reports.report import Report, build_report, plain_sizes
+from mvit_coreml.reports.report import build_report
 from mvit_coreml.reports.write_report import write_report
 from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.report_samples import REPORT_SAMPLES
@@ -156,13 +156,14 @@ def _run(
         command=command,
         notes=(*package.notes, _SWAPPED_NOTE),
     )
+    assert report.package is not None
     path = package.path.with_suffix(".html")
     write_report(report, path)
     return DemoResult(
         kind=kind,
         package=package,
         parity=parity,
-        plain_size=_plain_size(report),
+        plain_size=next(bar.size for bar in report.package.sizes if bar.label == "plain fp16"),
         report=path,
         labels=report.labels,
         images=tuple(image.name for image in data.images),
@@ -202,9 +203,3 @@ def _evaluate_both_orders(
     right, swapped = evaluation.accuracies
     # How often the two agree would be read as a figure of the package.
     return replace(evaluation, accuracies=(right, replace(swapped, target=SWAPPED)), agreement=None)
-
-
-def _plain_size(report: Report) -> int:
-    assert report.package is not None
-    bars = plain_sizes(report.package.inspection)
-    return next(bar.size for bar in bars if bar.label == "plain fp16")

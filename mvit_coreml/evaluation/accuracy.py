@@ -269,8 +269,8 @@ class ClassScorer:
     def __init__(self, names: Sequence[str], dataset: LabeledImages, num_classes: int) -> None:
         self.names, self.dataset, self.num_classes = names, dataset, num_classes
         self.labels = np.array(dataset.labels, np.int64)
-        self.predictions = np.zeros((len(names), len(self.labels)), np.int64)
-        self.among_five = np.zeros(len(names), np.int64)
+        # Of each target and image: the likeliest classes, the likeliest first.
+        self.best = np.full((len(names), len(self.labels), 5), -1)
 
     def add(self, index: int, answers: Sequence[Answer]) -> None:
         """Take in every target's answer to the image at a position of the data set."""
@@ -284,38 +284,32 @@ class ClassScorer:
                     "expected"
                 )
             best = top_k(scores, 5)
-            self.predictions[number, index] = best[0]
-            self.among_five[number] += self.labels[index] in best
+            self.best[number, index, : len(best)] = best
 
     def result(self) -> Evaluation:
         """Return the figures over all images."""
-        right = self.predictions == self.labels
+        predictions, total = self.best[:, :, 0], len(self.labels)
+        right = self.best == self.labels[:, None]
+        accuracies = []
+        for name, predicted, hits in zip(self.names, predictions, right, strict=True):
+            confusion = ConfusionMatrix(self.num_classes, ignore=-1)  # every label counts
+            confusion.add(predicted, self.labels)
+            figures: dict[Metric, Share] = {"top1": Share.of(int(hits[:, 0].sum()), total)}
+            if self.num_classes > 5:
+                figures["top5"] = Share.of(int(hits.any(axis=1).sum()), total)
+            accuracies.append(
+                Accuracy(target=name, figures=figures, confusion=confusion, predictions=predicted)
+            )
+        agreement = None
+        if len(self.names) > 1:
+            same = Share.of(int((predictions[0] == predictions[1]).sum()), total)
+            agreement = _agreement(same, None, _count_right(*right[:, :, 0]))
         return Evaluation(
             dataset=self.dataset.name,
-            images=len(self.labels),
-            accuracies=tuple(
-                self._accuracy(number, int(hits)) for number, hits in enumerate(right.sum(axis=1))
-            ),
-            agreement=self._agreement(right) if len(self.names) > 1 else None,
+            images=total,
+            accuracies=tuple(accuracies),
+            agreement=agreement,
         )
-
-    def _accuracy(self, number: int, hits: int) -> Accuracy:
-        # Every label counts: none is void.
-        confusion = ConfusionMatrix(self.num_classes, ignore=-1)
-        confusion.add(self.predictions[number], self.labels)
-        figures: dict[Metric, Share] = {"top1": Share.of(hits, len(self.labels))}
-        if self.num_classes > 5:
-            figures["top5"] = Share.of(int(self.among_five[number]), len(self.labels))
-        return Accuracy(
-            target=self.names[number],
-            figures=figures,
-            confusion=confusion,
-            predictions=self.predictions[number],
-        )
-
-    def _agreement(self, right: NDArray[np.bool_]) -> Agreement:
-        same = int((self.predictions[0] == self.predictions[1]).sum())
-        return _agreement(Share.of(same, len(self.labels)), None, _count_right(*right))
 
 
 class MapScorer:

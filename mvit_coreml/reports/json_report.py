@@ -72,22 +72,15 @@ def _sample(report: Report, sample: Sample) -> dict[str, Any]:
 
 def _package(package: PackageFacts) -> dict[str, Any]:
     inspection = package.inspection
+    stored = ("size", "weights", "ios", "specification_version", "metadata", "cautions")
+    own = ("name", "precision", "bits", "fit", "function")
     return {
-        "name": package.name,
-        "size": inspection.size,
-        "precision": package.precision,
-        "bits": package.bits,
-        "fit": package.fit,
+        **{name: getattr(package, name) for name in own},
+        **{name: getattr(inspection, name) for name in stored},
         "sizes": [
             {"label": bar.label, "size": bar.size, "parts": dict(bar.parts)}
             for bar in package.sizes
         ],
-        "function": package.function,
-        "weights": inspection.weights,
-        "ios": inspection.ios,
-        "specification_version": inspection.specification_version,
-        "metadata": inspection.metadata,
-        "cautions": inspection.cautions,
         "files": [
             {"path": name, "size": size, "sha256": package.sha256.get(name)}
             for name, size in inspection.files.items()
