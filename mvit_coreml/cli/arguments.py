@@ -29,21 +29,22 @@ OUTPUT_KINDS = ("probabilities", "logits", "classes", "features")
 # Options whose values are nobody else's business.
 _SECRETS = ("--token",)
 _HIDDEN = "..."
+# What a docstring says of an attribute.
+_DESCRIBED = r"^    {}: (.*(?:\n        .*)*)"
 
 
-def option(text: str, *names: str, **attributes: Any) -> Any:
+def option(*names: str, **attributes: Any) -> Any:
     """Declare a field of a command's arguments that is an option.
 
-    Without a long name it is called like the field. A ``bool`` is a flag, a ``Path`` a path, and a
-    default that says something is shown.
+    Its help is what the class's docstring says of the field. Without a long name it is called like
+    the field. A ``bool`` is a flag, a ``Path`` a path, and a default that says something is shown.
 
     Args:
-        text: for help.
         names: on the command line.
         attributes: what ``click.option`` takes besides.
     """
     shown = attributes.get("default") not in (None, 0, ())
-    return field(metadata={"names": names, "help": text, "show_default": shown, **attributes})
+    return field(metadata={"names": names, "show_default": shown, **attributes})
 
 
 def argument(**attributes: Any) -> Any:
@@ -51,7 +52,7 @@ def argument(**attributes: Any) -> Any:
     return field(metadata=attributes)
 
 
-def _declare(entry: Field[Any]) -> Any:
+def _declare(entry: Field[Any], owner: type[Any]) -> Any:
     attributes = dict(entry.metadata)
     names = attributes.pop("names", None)
     kind = str(entry.type).removeprefix("tuple[").split()[0]
@@ -63,6 +64,10 @@ def _declare(entry: Field[Any]) -> Any:
         names = (*names, "--" + entry.name.replace("_", "-"))
     if kind == "bool":
         attributes["is_flag"] = True
+    documented = inspect.cleandoc(owner.__doc__ or "")
+    described = re.search(_DESCRIBED.format(entry.name), documented, re.MULTILINE)
+    if described is not None:
+        attributes["help"] = " ".join(described[1].split())
     return click.option(entry.name, *names, **attributes)
 
 
@@ -73,12 +78,12 @@ def takes(group: type[Any]) -> Callable[[Callable[[Any], None]], Callable[..., N
         group: a dataclass whose fields are made by :func:`option` and :func:`argument`. Help lists
             its own before those of its bases, in their order.
     """
-
-    def place(entry: Field[Any]) -> int:
-        owners = (entry.name in vars(one).get("__annotations__", ()) for one in group.__mro__)
-        return list(owners).index(True)
-
-    ordered = sorted(fields(group), key=place)
+    ordered = [
+        (entry, owner)
+        for owner in group.__mro__
+        for entry in fields(group)
+        if entry.name in vars(owner).get("__annotations__", ())
+    ]
 
     def decorate(command: Callable[[Any], None]) -> Callable[..., None]:
         @functools.wraps(command)
@@ -86,8 +91,8 @@ def takes(group: type[Any]) -> Callable[[Callable[[Any], None]], Callable[..., N
             command(group(**values))
 
         decorated: Any = run
-        for entry in reversed(ordered):
-            decorated = _declare(entry)(decorated)
+        for entry, owner in reversed(ordered):
+            decorated = _declare(entry, owner)(decorated)
         return decorated
 
     return decorate
@@ -121,9 +126,13 @@ def values_for(group: type[Any], arguments: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class JsonArguments:
-    """How the result is printed."""
+    """How the result is printed.
 
-    as_json: bool = option("Print the result as one JSON document.", "--json")
+    Attributes:
+        as_json: Print the result as one JSON document.
+    """
+
+    as_json: bool = option("--json")
 
     def show(self, document: Any, lines: Iterable[str]) -> None:
         """Print a result.
@@ -140,9 +149,13 @@ class JsonArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryArguments(JsonArguments):
-    """How progress and the result are printed."""
+    """How progress and the result are printed.
 
-    quiet: bool = option("No progress and no summary.", "-q")
+    Attributes:
+        quiet: No progress and no summary.
+    """
+
+    quiet: bool = option("-q")
 
     def show(self, document: Any, lines: Iterable[str]) -> None:
         """Print a result, unless nobody wants it."""
@@ -152,18 +165,28 @@ class SummaryArguments(JsonArguments):
 
 @dataclass(frozen=True, kw_only=True)
 class ResultArguments(JsonArguments):
-    """How progress is printed, of a command whose result is always printed."""
+    """How progress is printed, of a command whose result is always printed.
 
-    quiet: bool = option("No progress.", "-q")
+    Attributes:
+        quiet: No progress.
+    """
+
+    quiet: bool = option("-q")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubArguments:
-    """How the hub is used."""
+    """How the hub is used.
 
-    token: str | None = option("Hub token for private checkpoints.")
-    cache_dir: Path | None = option("Folder of the hub cache.")
-    local_files_only: bool = option("Never ask the hub, use its cache alone.", "--offline")
+    Attributes:
+        token: Hub token for private checkpoints.
+        cache_dir: Folder of the hub cache.
+        local_files_only: Never ask the hub, use its cache alone.
+    """
+
+    token: str | None = option()
+    cache_dir: Path | None = option()
+    local_files_only: bool = option("--offline")
 
     @property
     def loading(self) -> dict[str, Any]:
@@ -175,16 +198,20 @@ class HubArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointArguments(HubArguments):
-    """How a checkpoint is loaded."""
+    """How a checkpoint is loaded.
 
-    labels: Path | None = option("Class names instead of the checkpoint's: a text or JSON file.")
-    image_processor: str | None = option(
-        "Preprocessing instead of the checkpoint's: hub id, folder, or preprocessor_config.json."
-    )
-    output_stride: int | None = option(
-        "For files that do not tell.", type=click.Choice([8, 16, 32])
-    )
-    revision: str | None = option("Branch, tag or commit of a hub checkpoint.")
+    Attributes:
+        labels: Class names instead of the checkpoint's: a text or JSON file.
+        image_processor: Preprocessing instead of the checkpoint's: hub id, folder, or
+            preprocessor_config.json.
+        output_stride: For files that do not tell.
+        revision: Branch, tag or commit of a hub checkpoint.
+    """
+
+    labels: Path | None = option()
+    image_processor: str | None = option()
+    output_stride: int | None = option(type=click.Choice([8, 16, 32]))
+    revision: str | None = option()
 
     def load(self, source: str) -> Checkpoint:
         """Load a checkpoint by its hub id, folder or file."""
@@ -193,42 +220,39 @@ class CheckpointArguments(HubArguments):
         return load_checkpoint(source, **self.loading)
 
 
-def tune_option(text: str) -> Any:
-    """Declare ``--tune`` with a help text: 3 minutes, or as many as are named."""
+def tune_option() -> Any:
+    """Declare ``--tune``: 3 minutes, or as many as are named."""
     minutes = click.FloatRange(min=0, min_open=True)
-    return option(text, "--tune", type=minutes, is_flag=False, flag_value=3.0, metavar="[MINUTES]")
+    return option("--tune", type=minutes, is_flag=False, flag_value=3.0, metavar="[MINUTES]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PaletteArguments:
-    """How weights are palettized."""
+    """How weights are palettized.
 
-    bits: str | None = option(
-        "Palettize the weights to this many bits; auto shares bits out to keep a promise. "
-        "[default: 6, or auto with a promise]",
-        type=click.Choice(["none", "auto", "8", "6", "4", "3", "2", "1"]),
-    )
-    group_size: int = option(
-        "Output channels that share a look-up table (iOS 18); 0 for one table a weight.",
-        type=click.IntRange(min=0),
-        default=0,
-    )
-    target_size: str | None = option("Promise: at most this, such as 1.2MB.", metavar="SIZE")
-    min_snr: float | None = option("Promise: at least this SNR.", type=float, metavar="DB")
-    min_agreement: float | None = option(
-        "Promise: at least this share of the answers are PyTorch's.", type=click.FloatRange(0, 1)
-    )
-    max_drop: float | None = option(
-        "Promise: at most this loss of accuracy on --dataset.",
-        type=click.FloatRange(min=0),
-        metavar="POINTS",
-    )
-    dataset: Path | None = option("Labelled images for --max-drop: class folders or a CSV.")
-    tune_minutes: float | None = tune_option(
-        "Tune the palettes on --images (or synthetic pictures), for 3 minutes at most or as "
-        "many as given."
-    )
-    plan: Path | None = option("Carry out this palettization plan (plan.toml).")
+    Attributes:
+        bits: Palettize the weights to this many bits; auto shares bits out to keep a promise.
+            [default: 6, or auto with a promise]
+        group_size: Output channels that share a look-up table (iOS 18); 0 for one table a weight.
+        target_size: Promise: at most this, such as 1.2MB.
+        min_snr: Promise: at least this SNR.
+        min_agreement: Promise: at least this share of the answers are PyTorch's.
+        max_drop: Promise: at most this loss of accuracy on --dataset.
+        dataset: Labelled images for --max-drop: class folders or a CSV.
+        tune_minutes: Tune the palettes on --images (or synthetic pictures), for 3 minutes at most
+            or as many as given.
+        plan: Carry out this palettization plan (plan.toml).
+    """
+
+    bits: str | None = option(type=click.Choice(["none", "auto", "8", "6", "4", "3", "2", "1"]))
+    group_size: int = option(type=click.IntRange(min=0), default=0)
+    target_size: str | None = option(metavar="SIZE")
+    min_snr: float | None = option(type=float, metavar="DB")
+    min_agreement: float | None = option(type=click.FloatRange(0, 1))
+    max_drop: float | None = option(type=click.FloatRange(min=0), metavar="POINTS")
+    dataset: Path | None = option()
+    tune_minutes: float | None = tune_option()
+    plan: Path | None = option()
 
     def palette_options(self) -> PaletteOptions:
         """Return what they come to.
@@ -269,26 +293,30 @@ class PaletteArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class WritingArguments:
-    """How a package is judged and put in its place."""
+    """How a package is judged and put in its place.
 
-    force: bool = option("Replace an existing package.")
-    check: bool = option(
-        "Compare the finished package with what it was made from before it appears.",
-        "--validate/--no-validate",
-        default=True,
-    )
-    keep_failed: bool = option("Write the package even if that comparison fails.")
-    verbose: bool = option("Show what coremltools prints.", "-v")
+    Attributes:
+        force: Replace an existing package.
+        check: Compare the finished package with what it was made from before it appears.
+        keep_failed: Write the package even if that comparison fails.
+        verbose: Show what coremltools prints.
+    """
+
+    force: bool = option()
+    check: bool = option("--validate/--no-validate", default=True)
+    keep_failed: bool = option()
+    verbose: bool = option("-v")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportArguments:
-    """Where a report of what a command comes to is written."""
+    """Where a report of what a command comes to is written.
 
-    report: Path | None = option(
-        "Write a report: FILE ends in .html, .md or .json. One that is there is replaced.",
-        metavar="FILE",
-    )
+    Attributes:
+        report: Write a report: FILE ends in .html, .md or .json. One that is there is replaced.
+    """
+
+    report: Path | None = option(metavar="FILE")
 
     def check_report(self) -> None:
         """Refuse a report that could not be written, before any work is done.
@@ -354,11 +382,10 @@ def read_map_size(text: str) -> Any:
     return text if text in ("input", "logits") else read_size(text)
 
 
-def numbers_option(text: str, what: str, example: str, **attributes: Any) -> Any:
+def numbers_option(what: str, example: str, **attributes: Any) -> Any:
     """Declare an option that takes whole numbers with commas between.
 
     Args:
-        text: for help.
         what: the numbers are.
         example: what messages give as one.
         attributes: see :func:`option`.
@@ -370,7 +397,7 @@ def numbers_option(text: str, what: str, example: str, **attributes: Any) -> Any
         except ValueError:
             raise click.BadParameter(f"{value!r} is no list of {what} such as {example}") from None
 
-    return option(text, type=read, **attributes)
+    return option(type=read, **attributes)
 
 
 class OrderParameter(click.Choice[str]):
@@ -382,40 +409,41 @@ class OrderParameter(click.Choice[str]):
         return {"auto": None, "bgr": "BGR", "rgb": "RGB"}.get(chosen, chosen)
 
 
-def color_order_option(text: str, *more: str) -> Any:
-    """Declare ``--color-order`` with a help text, and further choices."""
-    return option(text, type=OrderParameter(["auto", "bgr", "rgb", *more]), default="auto")
+def color_order_option(*more: str) -> Any:
+    """Declare ``--color-order`` with further choices."""
+    return option(type=OrderParameter(["auto", "bgr", "rgb", *more]), default="auto")
 
 
-def engine_option(text: str, *more: str) -> Any:
-    """Declare ``--engine`` with a help text, and further choices."""
-    return option(text, type=click.Choice(["auto", "coreml", "portable", *more]), default="auto")
+def engine_option(*more: str) -> Any:
+    """Declare ``--engine`` with further choices."""
+    return option(type=click.Choice(["auto", "coreml", "portable", *more]), default="auto")
 
 
-def arithmetic_option(text: str) -> Any:
-    """Declare ``--arithmetic`` with a help text."""
-    return option(text, type=click.Choice(["program", "fp32"]), default="program")
+def arithmetic_option() -> Any:
+    """Declare ``--arithmetic``."""
+    return option(type=click.Choice(["program", "fp32"]), default="program")
 
 
-def fit_option(text: str) -> Any:
-    """Declare ``--fit`` with a help text."""
-    return option(text, type=click.Choice(["crop", "stretch", "pad"]))
+def fit_option() -> Any:
+    """Declare ``--fit``."""
+    return option(type=click.Choice(["crop", "stretch", "pad"]))
 
 
-def limit_option(text: str) -> Any:
-    """Declare ``--limit`` with a help text."""
-    return option(text, type=click.IntRange(min=1))
+def limit_option() -> Any:
+    """Declare ``--limit``."""
+    return option(type=click.IntRange(min=1))
 
 
 def ios_option() -> Any:
     """Declare ``--ios``."""
-    return option("Deployment target.", type=click.Choice([16, 17, 18, 26]), default=17)
+    kinds = click.Choice([16, 17, 18, 26])
+    return option(type=kinds, default=17, help="Deployment target.")
 
 
-def folder_option(default: str, text: str) -> Any:
+def folder_option(default: str) -> Any:
     """Declare ``--output`` as a folder that is made if it is missing."""
     kind = click.Path(path_type=Path, file_okay=False)
-    return option(text, "-o", "--output", type=kind, default=Path(default))
+    return option("-o", "--output", type=kind, default=Path(default))
 
 
 def read_images(path: Path | None, limit: int | None = None) -> list[Path] | None:

@@ -27,8 +27,8 @@ from mvit_coreml.export.output_heads import OutputKind
 @dataclass(frozen=True, kw_only=True)
 class Arguments(CheckpointArguments, ReportArguments, JsonArguments):
     source: str = argument()
-    color_order: str | None = color_order_option("Text.")
-    count: int = option("Text.", "-n", default=1)
+    color_order: str | None = color_order_option()
+    count: int = option("-n", default=1)
 
 
 def received(*typed: str) -> Arguments:

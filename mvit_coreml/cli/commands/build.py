@@ -26,30 +26,27 @@ _NOTHING = "-"
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.HubArguments, opt.SummaryArguments):
+    """What the command is asked.
+
+    Attributes:
+        folder: Folder for the packages and their index.json; made if it is missing.
+        force: Build every package, or those whose inputs have changed.
+        keep_going: Go on with the other recipes after a failure, or stop.
+        keep_failed: Write packages even if they fall short.
+        images: Photos to measure on, a folder or one; by default synthetic pictures.
+        report: Write a report of every package, also of one that falls short: a file name that ends
+            in .html, .md or .json, with {name} in place of the recipe's.
+        verbose: Show what coremltools prints.
+    """
+
     recipes: tuple[Path, ...] = opt.argument(nargs=-1, required=True)
-    folder: Path = opt.folder_option(
-        "packages", "Folder for the packages and their index.json; made if it is missing."
-    )
-    force: bool = opt.option(
-        "Build every package, or those whose inputs have changed.",
-        "--force/--only-changed",
-        show_default=True,
-    )
-    keep_going: bool = opt.option(
-        "Go on with the other recipes after a failure, or stop.",
-        "--keep-going/--fail-fast",
-        default=True,
-    )
-    keep_failed: bool = opt.option("Write packages even if they fall short.")
-    images: Path | None = opt.option(
-        "Photos to measure on, a folder or one; by default synthetic pictures."
-    )
-    report: str | None = opt.option(
-        "Write a report of every package, also of one that falls short: a file name that ends "
-        "in .html, .md or .json, with {name} in place of the recipe's.",
-        metavar="FILE",
-    )
-    verbose: bool = opt.option("Show what coremltools prints.", "-v")
+    folder: Path = opt.folder_option("packages")
+    force: bool = opt.option("--force/--only-changed", show_default=True)
+    keep_going: bool = opt.option("--keep-going/--fail-fast", default=True)
+    keep_failed: bool = opt.option()
+    images: Path | None = opt.option()
+    report: str | None = opt.option(metavar="FILE")
+    verbose: bool = opt.option("-v")
 
 
 @opt.command(_Arguments)

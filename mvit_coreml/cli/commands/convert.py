@@ -35,55 +35,44 @@ class _Arguments(
     opt.ReportArguments,
     opt.SummaryArguments,
 ):
+    """What the command is asked.
+
+    Attributes:
+        destination: Package to write; by default the checkpoint's name in this folder.
+        precision: Compute precision; mixed is fp16 but for what leaves its safe range on --images.
+        output: What the package answers; by default probabilities of a classifier, classes of a
+            segmenter, features of a backbone.
+        map_size: Size of a segmenter's maps; by default the input's, for logits their own.
+        layers: Hidden states to add to the features, counted from 0.
+        image_sizes: Input size instead of the checkpoint's; give it several times for one package
+            with a function for each (iOS 18).
+        fit: How photos are brought to the input; by default pad for segmenters, else crop.
+        color_order: Channel order the weights expect.
+        author: Author in the package's metadata.
+        license: Licence in the package's metadata.
+        description: Description in the package's metadata.
+        version: Version in the package's metadata.
+        images: Photos, a folder or one, to fit palettes to and to measure on; by default palettes
+            come of the weights alone, and synthetic pictures are measured on.
+    """
+
     source: str = opt.argument()
-    destination: Path | None = opt.option(
-        "Package to write; by default the checkpoint's name in this folder.", "-o", "--output"
-    )
+    destination: Path | None = opt.option("-o", "--output")
     ios: int = opt.ios_option()
-    precision: Precision = opt.option(
-        "Compute precision; mixed is fp16 but for what leaves its safe range on --images.",
-        type=click.Choice(["fp16", "mixed", "fp32"]),
-        default="fp16",
-    )
-    output: OutputKind | None = opt.option(
-        "What the package answers; by default probabilities of a classifier, classes "
-        "of a segmenter, features of a backbone.",
-        "--output-kind",
-        type=click.Choice(opt.OUTPUT_KINDS),
-    )
-    map_size: MapSize | None = opt.option(
-        "Size of a segmenter's maps; by default the input's, for logits their own.",
-        type=opt.read_map_size,
-        metavar="INPUT|LOGITS|HXW",
-    )
-    layers: tuple[int, ...] | None = opt.numbers_option(
-        "Hidden states to add to the features, counted from 0.",
-        "whole numbers",
-        "2,4",
-        metavar="I,J,…",
-    )
+    precision: Precision = opt.option(type=click.Choice(["fp16", "mixed", "fp32"]), default="fp16")
+    output: OutputKind | None = opt.option("--output-kind", type=click.Choice(opt.OUTPUT_KINDS))
+    map_size: MapSize | None = opt.option(type=opt.read_map_size, metavar="INPUT|LOGITS|HXW")
+    layers: tuple[int, ...] | None = opt.numbers_option("whole numbers", "2,4", metavar="I,J,…")
     image_sizes: tuple[tuple[int, int], ...] = opt.option(
-        "Input size instead of the checkpoint's; give it several times for one package "
-        "with a function for each (iOS 18).",
-        "--image-size",
-        type=opt.read_size,
-        metavar="N|HXW",
-        multiple=True,
+        "--image-size", type=opt.read_size, metavar="N|HXW", multiple=True
     )
-    fit: Fit | None = opt.fit_option(
-        "How photos are brought to the input; by default pad for segmenters, else crop."
-    )
-    color_order: ColorOrder | None = opt.color_order_option("Channel order the weights expect.")
-    author: str | None = opt.option("Author in the package's metadata.")
-    license: str | None = opt.option("Licence in the package's metadata.")
-    description: str | None = opt.option("Description in the package's metadata.")
-    version: str = opt.option(
-        "Version in the package's metadata.", "--package-version", default="1.0"
-    )
-    images: Path | None = opt.option(
-        "Photos, a folder or one, to fit palettes to and to measure on; by default palettes come "
-        "of the weights alone, and synthetic pictures are measured on."
-    )
+    fit: Fit | None = opt.fit_option()
+    color_order: ColorOrder | None = opt.color_order_option()
+    author: str | None = opt.option()
+    license: str | None = opt.option()
+    description: str | None = opt.option()
+    version: str = opt.option("--package-version", default="1.0")
+    images: Path | None = opt.option()
 
 
 @opt.command(_Arguments)

@@ -20,10 +20,15 @@ _KINDS = {"classifier": "a classifier", "segmenter": "a segmenter"}
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.SummaryArguments):
-    folder: Path = opt.folder_option(
-        "mvit-demo", "Folder for the packages and their reports; made if it is missing."
-    )
-    force: bool = opt.option("Replace what an earlier demo left there.")
+    """What the command is asked.
+
+    Attributes:
+        folder: Folder for the packages and their reports; made if it is missing.
+        force: Replace what an earlier demo left there.
+    """
+
+    folder: Path = opt.folder_option("mvit-demo")
+    force: bool = opt.option()
 
 
 @opt.command(_Arguments)

@@ -25,7 +25,7 @@ _LONGEST_VALUE = 60
 class _Arguments(opt.JsonArguments):
     first: Path = opt.argument()
     second: Path = opt.argument()
-    everything: bool = opt.option(f"List more than {_SHOWN} a section.", "--all")
+    everything: bool = opt.option("--all", help=f"List more than {_SHOWN} a section.")
 
 
 @opt.command(_Arguments)

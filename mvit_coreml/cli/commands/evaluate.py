@@ -24,15 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class _LabelArguments:
-    """How the labels of a data set are read."""
+    """How the labels of a data set are read.
 
-    limit: int | None = opt.limit_option("Only this many images, spread evenly over all.")
-    label_column: str | None = opt.option("Column of a CSV that holds the labels.")
-    label_offset: int | None = opt.option(
-        "Add this to labels that are numbers: 1 if they leave out the model's background class.",
-        type=int,
-    )
-    reduce_labels: bool = opt.option("Masks count classes from 1; 0 is left out of the score.")
+    Attributes:
+        limit: Only this many images, spread evenly over all.
+        label_column: Column of a CSV that holds the labels.
+        label_offset: Add this to labels that are numbers: 1 if they leave out the model's
+            background class.
+        reduce_labels: Masks count classes from 1; 0 is left out of the score.
+    """
+
+    limit: int | None = opt.limit_option()
+    label_column: str | None = opt.option()
+    label_offset: int | None = opt.option(type=int)
+    reduce_labels: bool = opt.option()
 
     def read_labels(
         self, dataset: Path, opened: Sequence[OpenTarget], classes: ModelClasses
@@ -59,24 +64,28 @@ class _LabelArguments:
 class _Arguments(
     _LabelArguments, opt.CheckpointArguments, opt.ReportArguments, opt.ResultArguments
 ):
+    """What the command is asked.
+
+    Attributes:
+        against: Evaluate this too, and how often both agree.
+        color_order: Channel order the weights get; both tells which they were trained with.
+        per_class: List every class, and what is confused most.
+        fit: How photos are brought to a checkpoint's input; by default as the package beside it,
+            else pad for segmenters and crop for classifiers.
+        engine: What runs a package; auto is Core ML on a Mac.
+        function: Function of a package that has several.
+        workers: Threads for a package; all cores by default.
+    """
+
     source: str = opt.argument(metavar="PACKAGE|SOURCE")
     dataset: Path = opt.argument()
-    against: str | None = opt.option(
-        "Evaluate this too, and how often both agree.", metavar="PACKAGE|SOURCE"
-    )
-    color_order: ColorOrder | Literal["both"] | None = opt.color_order_option(
-        "Channel order the weights get; both tells which they were trained with.", "both"
-    )
-    per_class: bool = opt.option("List every class, and what is confused most.")
-    fit: Fit | None = opt.fit_option(
-        "How photos are brought to a checkpoint's input; by default as the package beside it, else "
-        "pad for segmenters and crop for classifiers."
-    )
-    engine: Engine = opt.engine_option("What runs a package; auto is Core ML on a Mac.")
-    function: str | None = opt.option("Function of a package that has several.")
-    workers: int | None = opt.option(
-        "Threads for a package; all cores by default.", type=click.IntRange(min=1)
-    )
+    against: str | None = opt.option(metavar="PACKAGE|SOURCE")
+    color_order: ColorOrder | Literal["both"] | None = opt.color_order_option("both")
+    per_class: bool = opt.option()
+    fit: Fit | None = opt.fit_option()
+    engine: Engine = opt.engine_option()
+    function: str | None = opt.option()
+    workers: int | None = opt.option(type=click.IntRange(min=1))
 
 
 @opt.command(_Arguments)

@@ -20,8 +20,14 @@ _LONGEST_VALUE = 100
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.JsonArguments):
+    """What the command is asked.
+
+    Attributes:
+        everything: List every uncompressed weight.
+    """
+
     package: Path = opt.argument()
-    everything: bool = opt.option("List every uncompressed weight.", "--all")
+    everything: bool = opt.option("--all")
 
 
 @opt.command(_Arguments)

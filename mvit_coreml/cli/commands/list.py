@@ -19,8 +19,15 @@ def _values_of(field: str) -> click.Choice[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.JsonArguments):
-    family: str | None = opt.option("Only checkpoints of this family.", type=_values_of("family"))
-    task: str | None = opt.option("Only checkpoints for this task.", type=_values_of("task"))
+    """What the command is asked.
+
+    Attributes:
+        family: Only checkpoints of this family.
+        task: Only checkpoints for this task.
+    """
+
+    family: str | None = opt.option(type=_values_of("family"))
+    task: str | None = opt.option(type=_values_of("task"))
 
 
 @opt.command(_Arguments)

@@ -20,15 +20,19 @@ from mvit_coreml.errors import InputError
 class _Arguments(
     opt.WritingArguments, opt.PaletteArguments, opt.CheckpointArguments, opt.SummaryArguments
 ):
+    """What the command is asked.
+
+    Attributes:
+        destination: Package to write.
+        images: Photos, a folder or one, to fit palettes to and to compare on; by default palettes
+            come of the weights alone, and synthetic pictures are compared on.
+        against: Compare with this checkpoint (hub id, folder or file) instead of with PACKAGE.
+    """
+
     package: Path = opt.argument()
-    destination: Path = opt.option("Package to write.", "-o", "--output", required=True)
-    images: Path | None = opt.option(
-        "Photos, a folder or one, to fit palettes to and to compare on; by default palettes come "
-        "of the weights alone, and synthetic pictures are compared on."
-    )
-    against: str | None = opt.option(
-        "Compare with this checkpoint (hub id, folder or file) instead of with PACKAGE."
-    )
+    destination: Path = opt.option("-o", "--output", required=True)
+    images: Path | None = opt.option()
+    against: str | None = opt.option()
 
 
 @opt.command(_Arguments)

@@ -25,52 +25,49 @@ _SHOWN_OPERATIONS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class SavingArguments:
-    """Where maps and features are saved."""
+    """Where maps and features are saved.
 
-    overlay: str | None = opt.option(
-        "Save the image painted with a segmenter's classes and a legend. OUT is a PNG file; "
-        "for several images a folder, or a file name with {name} in place of the image's.",
-        metavar="OUT",
-    )
-    mask: str | None = opt.option(
-        "Save a segmenter's class indices as a paletted PNG of the image's size, 255 where "
-        "the package did not see it. OUT as for --overlay.",
-        metavar="OUT",
-    )
-    features: Path | None = opt.option(
-        "Save features as DIR/IMAGE.OUTPUT.npy; the folder is created.", metavar="DIR"
-    )
-    force: bool = opt.option("Replace existing files.")
+    Attributes:
+        overlay: Save the image painted with a segmenter's classes and a legend. OUT is a PNG file;
+            for several images a folder, or a file name with {name} in place of the image's.
+        mask: Save a segmenter's class indices as a paletted PNG of the image's size, 255 where the
+            package did not see it. OUT as for --overlay.
+        features: Save features as DIR/IMAGE.OUTPUT.npy; the folder is created.
+        force: Replace existing files.
+    """
+
+    overlay: str | None = opt.option(metavar="OUT")
+    mask: str | None = opt.option(metavar="OUT")
+    features: Path | None = opt.option(metavar="DIR")
+    force: bool = opt.option()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(SavingArguments, opt.JsonArguments):
+    """What the command is asked.
+
+    Attributes:
+        top: Classes to list for each image.
+        engine: What runs the package; auto is Core ML on a Mac and portable elsewhere.
+        function: Function of a package that has several.
+        arithmetic: Of the portable engine: fp32 leaves out the rounding of fp16.
+        headroom: Also list the operations that come nearest to fp16's limits on these images.
+        color_managed: Convert images with another colour profile to sRGB first, as iOS does.
+        image_processor: How images are resized and cropped, for packages that do not say: hub id,
+            folder, or preprocessor_config.json. Values are scaled by the package itself.
+        fit: With --image-processor: how images are brought to the input; crop by default.
+    """
+
     package: Path = opt.argument()
     images: tuple[Path, ...] = opt.argument(nargs=-1, required=True, metavar="IMAGE...")
-    top: int = opt.option(
-        "Classes to list for each image.", type=click.IntRange(min=1), default=5, metavar="K"
-    )
-    engine: Engine = opt.engine_option(
-        "What runs the package; auto is Core ML on a Mac and portable elsewhere."
-    )
-    function: str | None = opt.option("Function of a package that has several.", metavar="NAME")
-    arithmetic: Arithmetic = opt.arithmetic_option(
-        "Of the portable engine: fp32 leaves out the rounding of fp16."
-    )
-    headroom: bool = opt.option(
-        "Also list the operations that come nearest to fp16's limits on these images."
-    )
-    color_managed: bool = opt.option(
-        "Convert images with another colour profile to sRGB first, as iOS does."
-    )
-    image_processor: str | None = opt.option(
-        "How images are resized and cropped, for packages that do not say: hub id, folder, or "
-        "preprocessor_config.json. Values are scaled by the package itself.",
-        metavar="SOURCE|FILE",
-    )
-    fit: Fit | None = opt.fit_option(
-        "With --image-processor: how images are brought to the input; crop by default."
-    )
+    top: int = opt.option(type=click.IntRange(min=1), default=5, metavar="K")
+    engine: Engine = opt.engine_option()
+    function: str | None = opt.option(metavar="NAME")
+    arithmetic: Arithmetic = opt.arithmetic_option()
+    headroom: bool = opt.option()
+    color_managed: bool = opt.option()
+    image_processor: str | None = opt.option(metavar="SOURCE|FILE")
+    fit: Fit | None = opt.fit_option()
 
 
 @opt.command(_Arguments)

@@ -21,49 +21,37 @@ _INTERRUPTED = 130
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.CheckpointArguments, opt.ResultArguments):
+    """What the command is asked.
+
+    Attributes:
+        images: Folder of photos to fit palettes to; without --dataset some of them are held out and
+            judged on. Synthetic pictures by default.
+        dataset: Labelled images to judge on, as evaluate takes them; best others than --images.
+        bits: Bits of the uniform plans. [default: 8,6,4,2; from iOS 18 also 3]
+        steps: Number of mixed plans between the sizes of the uniform ones; by default one at each
+            of those sizes.
+        tune_minutes: Also tune every plan, each for 3 minutes at most or as many as given.
+        coremltools: Measure coremltools' own k-means palettes too (needs scikit-learn).
+        sensitivity: List what each weight's palettes alone do to the answers.
+        destination: Write the figures (tradeoff.json), the plot, and the plan of every package.
+        plot_formats: Of the plot; give it twice for both.
+        force: Replace an existing FOLDER of this command.
+    """
+
     source: str = opt.argument()
-    images: Path | None = opt.option(
-        "Folder of photos to fit palettes to; without --dataset some of them are held out and "
-        "judged on. Synthetic pictures by default."
-    )
-    dataset: Path | None = opt.option(
-        "Labelled images to judge on, as evaluate takes them; best others than --images."
-    )
+    images: Path | None = opt.option()
+    dataset: Path | None = opt.option()
     ios: int = opt.ios_option()
-    bits: tuple[int, ...] | None = opt.numbers_option(
-        "Bits of the uniform plans. [default: 8,6,4,2; from iOS 18 also 3]",
-        "bits",
-        "8,6,4",
-        metavar="B,B,…",
-    )
-    steps: int | None = opt.option(
-        "Number of mixed plans between the sizes of the uniform ones; by default one at each "
-        "of those sizes.",
-        type=click.IntRange(min=0),
-    )
-    tune_minutes: float | None = opt.tune_option(
-        "Also tune every plan, each for 3 minutes at most or as many as given."
-    )
-    coremltools: bool = opt.option(
-        "Measure coremltools' own k-means palettes too (needs scikit-learn).",
-        "--coremltools/--no-coremltools",
-        default=True,
-    )
-    sensitivity: bool = opt.option("List what each weight's palettes alone do to the answers.")
-    destination: Path | None = opt.option(
-        "Write the figures (tradeoff.json), the plot, and the plan of every package.",
-        "-o",
-        "--output",
-        metavar="FOLDER",
-    )
+    bits: tuple[int, ...] | None = opt.numbers_option("bits", "8,6,4", metavar="B,B,…")
+    steps: int | None = opt.option(type=click.IntRange(min=0))
+    tune_minutes: float | None = opt.tune_option()
+    coremltools: bool = opt.option("--coremltools/--no-coremltools", default=True)
+    sensitivity: bool = opt.option()
+    destination: Path | None = opt.option("-o", "--output", metavar="FOLDER")
     plot_formats: tuple[str, ...] = opt.option(
-        "Of the plot; give it twice for both.",
-        "--plot-format",
-        type=click.Choice(["svg", "png"]),
-        multiple=True,
-        default=("svg",),
+        "--plot-format", type=click.Choice(["svg", "png"]), multiple=True, default=("svg",)
     )
-    force: bool = opt.option("Replace an existing FOLDER of this command.")
+    force: bool = opt.option()
 
 
 @opt.command(_Arguments)

@@ -36,28 +36,31 @@ def _read_bounds(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, flo
 
 @dataclass(frozen=True, kw_only=True)
 class _Arguments(opt.CheckpointArguments, opt.ReportArguments, opt.JsonArguments):
+    """What the command is asked.
+
+    Attributes:
+        against: The checkpoint: hub id, folder or file.
+        images: Folder of photos, or one photo.
+        limit: Use this many photos, spread evenly.
+        function: Function of a multifunction package.
+        engine: What runs the package; auto is Core ML on a Mac, both compares the two.
+        arithmetic: fp32 leaves out the rounding of half precision.
+        layers: Show where the error enters.
+        bounds: Bound instead of the default: snr, consistency, top1_agreement, pixel_agreement,
+            structure.
+        color_order: Channel order, if it was overridden on purpose.
+    """
+
     package: Path = opt.argument()
-    against: str = opt.option("The checkpoint: hub id, folder or file.", required=True)
-    images: Path | None = opt.option("Folder of photos, or one photo.")
-    limit: int | None = opt.limit_option("Use this many photos, spread evenly.")
-    function: str | None = opt.option("Function of a multifunction package.")
-    engine: Engine | Literal["both"] = opt.engine_option(
-        "What runs the package; auto is Core ML on a Mac, both compares the two.", "both"
-    )
-    arithmetic: Arithmetic = opt.arithmetic_option(
-        "fp32 leaves out the rounding of half precision."
-    )
-    layers: bool = opt.option("Show where the error enters.")
-    bounds: dict[str, float] = opt.option(
-        "Bound instead of the default: snr, consistency, top1_agreement, pixel_agreement, "
-        "structure.",
-        "--gate",
-        multiple=True,
-        callback=_read_bounds,
-    )
-    color_order: ColorOrder | None = opt.color_order_option(
-        "Channel order, if it was overridden on purpose."
-    )
+    against: str = opt.option(required=True)
+    images: Path | None = opt.option()
+    limit: int | None = opt.limit_option()
+    function: str | None = opt.option()
+    engine: Engine | Literal["both"] = opt.engine_option("both")
+    arithmetic: Arithmetic = opt.arithmetic_option()
+    layers: bool = opt.option()
+    bounds: dict[str, float] = opt.option("--gate", multiple=True, callback=_read_bounds)
+    color_order: ColorOrder | None = opt.color_order_option()
 
 
 @opt.command(_Arguments)
