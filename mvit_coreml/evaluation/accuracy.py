@@ -356,20 +356,16 @@ class MapScorer:
 
     def result(self) -> Evaluation:
         """Return the figures over all images."""
-        accuracies = tuple(
-            Accuracy(
-                target=name,
-                figures={
-                    "mean_iou": bootstrap(counts.reshape(len(counts), -1), _mean_iou),
-                    "pixel_accuracy": bootstrap(counts.sum(axis=2)[:, :2], _ratio),
-                },
-                confusion=confusion,
-                predictions=np.zeros(0, np.int64),
+        accuracies = []
+        for name, counts, confusion in zip(self.names, self.counts, self.confusions, strict=True):
+            figures: dict[Metric, Share] = {
+                "mean_iou": bootstrap(counts.reshape(len(counts), -1), _mean_iou),
+                "pixel_accuracy": bootstrap(counts.sum(axis=2)[:, :2], _ratio),
+            }
+            none = np.zeros(0, np.int64)
+            accuracies.append(
+                Accuracy(target=name, figures=figures, confusion=confusion, predictions=none)
             )
-            for name, counts, confusion in zip(
-                self.names, self.counts, self.confusions, strict=True
-            )
-        )
         agreement = None
         if len(self.names) > 1:
             shares = self.same[:, 0] / self.same[:, 1].clip(min=1)
@@ -378,7 +374,7 @@ class MapScorer:
         return Evaluation(
             dataset=self.dataset.name,
             images=len(self.dataset.images),
-            accuracies=accuracies,
+            accuracies=tuple(accuracies),
             agreement=agreement,
             coverage=self.seen / self.pixels,
         )

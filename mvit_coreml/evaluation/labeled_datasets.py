@@ -46,11 +46,12 @@ class _DatasetImages:
     def limited(self, limit: int | None) -> Self:
         """Return ``limit`` of the images, spread evenly over all."""
         chosen = evenly_spaced(len(self.images), limit)
-        columns = [name for name in ("images", "labels", "masks") if hasattr(self, name)]
-        return replace(
-            self,
-            **{name: tuple(getattr(self, name)[place] for place in chosen) for name in columns},
-        )
+        columns: dict[str, Any] = {
+            name: tuple(vars(self)[name][place] for place in chosen)
+            for name in ("images", "labels", "masks")
+            if name in vars(self)
+        }
+        return replace(self, **columns)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,6 +132,10 @@ class Target(Protocol):
     def name(self) -> str:
         """What to call it in a report."""
 
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Class names in class order, if it knows them."""
+
     def answer(self, images: Iterable[Any]) -> Generator[Answer, None, None]:
         """Answer photos, in order."""
 
@@ -174,6 +178,12 @@ class PackageTarget:
     def name(self) -> str:
         """The package's file name."""
         return self.package.path.name
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Class names of a classifier."""
+        labels = self.function.labels
+        return None if labels is None else tuple(str(label) for label in labels)
 
     def answer(
         self,
