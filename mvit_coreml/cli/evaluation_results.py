@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from mvit_coreml.cli.printing import shorten, table
-from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, Share, trained_color_order
+from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, trained_color_order
 from mvit_coreml.evaluation.class_matching import ModelClasses
+from mvit_coreml.evaluation.metrics import wilson_interval
 from mvit_coreml.evaluation.open_targets import OpenTarget
 from mvit_coreml.reports.text_tables import evaluation_table
 from mvit_coreml.reports.wording import count, interval, percent
@@ -165,13 +166,8 @@ class EvaluationResults:
             if self.segments:
                 row |= {"pixels": total, "iou": float(ious[index])}
             else:
-                share = Share.of(hits, total)
-                row |= {
-                    "images": total,
-                    "accuracy": share.value,
-                    "low": share.low,
-                    "high": share.high,
-                }
+                low, high = wilson_interval(hits, total)
+                row |= {"images": total, "accuracy": hits / total, "low": low, "high": high}
             rows.append(row)
         return rows
 

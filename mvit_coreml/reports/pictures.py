@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,24 +54,7 @@ _REFERENCE = re.compile(r'(?:xlink:)?href="#([^"]*)"|url\(#([^)]*)\)')
 _VIEW_BOX = re.compile(r'viewBox="([^"]*)"')
 _INK_PARTS = ("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor")
 _FAINT_PARTS = ("axes.edgecolor", "xtick.color", "ytick.color", "grid.color")
-_STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    # Bundled with matplotlib: the same metrics everywhere. The page shows a font of the system.
-    "font.family": "DejaVu Sans",
-    "font.size": 11,
-    "text.parse_math": False,
-    "path.simplify": False,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.alpha": 0.35,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.handlelength": 1.0,
-    "legend.handleheight": 1.0,
-    "legend.columnspacing": 1.4,
-    "legend.borderpad": 0.0,
-}
+_STYLE = Path(__file__).with_name("templates") / "plot.mplstyle"
 
 
 def size_chart(bars: Sequence[SizeBar], width: int, name: str) -> Markup:
@@ -156,7 +140,7 @@ def score_scatter(pairs: Sequence[tuple[float, float]], width: int, name: str) -
         name: of the figure, different from all others on the page.
     """
     from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
+    from matplotlib.path import Path as Outline
 
     values = [value for pair in pairs for value in pair]
     with _canvas(width, width, name) as (figure, axes):
@@ -167,7 +151,7 @@ def score_scatter(pairs: Sequence[tuple[float, float]], width: int, name: str) -
         # One path of dots is a tenth of the size of as many markers. A dot is the round end of a
         # line without length.
         ends = [end for pair in pairs for end in (pair, pair)]
-        path = Path(ends, [Path.MOVETO, Path.LINETO] * len(pairs))
+        path = Outline(ends, [Outline.MOVETO, Outline.LINETO] * len(pairs))
         axes.add_patch(PathPatch(path, fill=False, ec=SERIES[0], lw=4, capstyle="round", alpha=0.6))
         axes.set_xlim(limits)
         axes.set_ylim(limits)
@@ -231,13 +215,8 @@ def plot_style(name: str, ink: str, faint: str) -> Iterator[None]:
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
     import matplotlib
 
-    with matplotlib.rc_context():
-        # Whoever runs this may have a style of their own.
-        matplotlib.rcdefaults()
-        parameters: Any = matplotlib.rcParams
-        parameters.update({**_STYLE, "svg.hashsalt": name})
-        parameters.update(dict.fromkeys(_INK_PARTS, ink))
-        parameters.update(dict.fromkeys(_FAINT_PARTS, faint))
+    parameters: Any = dict.fromkeys(_INK_PARTS, ink) | dict.fromkeys(_FAINT_PARTS, faint)
+    with matplotlib.rc_context(parameters | {"svg.hashsalt": name}, _STYLE):
         yield
 
 
