@@ -144,7 +144,8 @@ class JsonArguments:
         if self.as_json:
             echo_json(document)
         else:
-            click.echo("\n".join(lines))
+            for line in lines:
+                click.echo(line)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +192,7 @@ class HubArguments:
     @property
     def loading(self) -> dict[str, Any]:
         """Arguments of ``load_checkpoint``, without those left out."""
-        group = CheckpointArguments if isinstance(self, CheckpointArguments) else HubArguments
-        values = values_for(group, self)
+        values = values_for(CheckpointArguments, self)
         return {name: value for name, value in values.items() if value not in (None, False)}
 
 

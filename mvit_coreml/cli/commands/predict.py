@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import echo_json, table
+from mvit_coreml.cli.printing import table
 from mvit_coreml.errors import InputError, PackageError
 
 if TYPE_CHECKING:
@@ -105,22 +105,19 @@ def command(arguments: _Arguments) -> None:
     for index, answer in enumerate(
         target.answer(results.read(arguments.color_managed), headroom=recorder)
     ):
-        document = results.take(index, answer)
+        taken = results.take(index, answer)
         if not arguments.as_json:
-            click.echo("\n".join(results.lines(document)))
-    ranked = None if recorder is None else recorder.ranked()
-    if arguments.as_json:
-        whole = {
-            "package": str(arguments.package),
-            "function": target.function.name,
-            "engine": predictor.engine,
-            "images": results.documents,
-        }
-        if ranked is not None:
-            whole["headroom"] = [{**vars(one), "headroom": one.headroom} for one in ranked]
-        echo_json(whole)
-    elif ranked is not None:
-        click.echo("\n".join(_headroom_lines(ranked)))
+            click.echo("\n".join(results.lines(taken)))
+    document: dict[str, Any] = {
+        "package": str(arguments.package),
+        "function": target.function.name,
+        "engine": predictor.engine,
+        "images": results.documents,
+    }
+    ranked = [] if recorder is None else recorder.ranked()
+    if recorder is not None:
+        document["headroom"] = [{**vars(one), "headroom": one.headroom} for one in ranked]
+    arguments.show(document, () if recorder is None else _headroom_lines(ranked))
 
 
 def _preparation(predictor: Predictor, source: str | None, fit: Fit | None) -> Preparation:
