@@ -12,7 +12,6 @@ from mvit_coreml.files import json_value
 from mvit_coreml.reports.report import PackageFacts, Report
 from mvit_coreml.reports.text_tables import confusion_classes
 from mvit_coreml.reports.wording import verdict
-from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.report_samples import Ranking, Sample
 
 # Raised when a key changes its meaning.
@@ -39,7 +38,7 @@ def as_document(report: Report) -> dict[str, Any]:
         "status": outcome.status,
         "passed": parity and parity.passed,
         "meaning": outcome.meaning,
-        "parity": parity and _parity(parity),
+        "parity": parity and _without(parity, "recording", "notes"),
         "images": recording and [_sample(report, sample) for sample in recording.samples],
         "package": report.package and _package(report.package),
         "evaluation": report.evaluation and _evaluation(report.evaluation),
@@ -49,9 +48,9 @@ def as_document(report: Report) -> dict[str, Any]:
     return {key: json_value(value) for key, value in document.items()}
 
 
-def _parity(parity: ParityReport) -> dict[str, Any]:
-    left_out = ("recording", "notes")  # they stand elsewhere
-    return {name: value for name, value in vars(parity).items() if name not in left_out}
+def _without(entry: object, *names: str) -> dict[str, Any]:
+    """Return the fields of a dataclass but for some, which stand elsewhere or not at all."""
+    return {name: value for name, value in vars(entry).items() if name not in names}
 
 
 def _sample(report: Report, sample: Sample) -> dict[str, Any]:
@@ -61,13 +60,8 @@ def _sample(report: Report, sample: Sample) -> dict[str, Any]:
             for index, share in classes
         ]
 
-    return {
-        "image": sample.image,
-        "agrees": sample.agrees,
-        "snr": sample.snr,
-        "reference": ranking(sample.reference),
-        "package": ranking(sample.package),
-    }
+    answers = {"reference": ranking(sample.reference), "package": ranking(sample.package)}
+    return _without(sample, "pixels", "maps") | answers
 
 
 def _package(package: PackageFacts) -> dict[str, Any]:
@@ -89,13 +83,8 @@ def _package(package: PackageFacts) -> dict[str, Any]:
 
 
 def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "dataset": evaluation.dataset,
-        "images": evaluation.images,
-        "coverage": evaluation.coverage,
-        "targets": [_accuracy(accuracy) for accuracy in evaluation.accuracies],
-        "agreement": evaluation.agreement,
-    }
+    targets = [_accuracy(accuracy) for accuracy in evaluation.accuracies]
+    return _without(evaluation, "accuracies") | {"targets": targets}
 
 
 def _accuracy(accuracy: Accuracy) -> dict[str, Any]:
