@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +12,30 @@ import package_cache
 import pytest
 from packages import read_tree, small_checkpoint
 
-from mvit_coreml import ConvertOptions, convert
+from mvit_coreml import ConvertedPackage, ConvertOptions, convert
 
 OPTIONS = ConvertOptions(bits=4)
 
 
 @pytest.fixture
-def count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
-    """Start with an empty cache; the list grows with every conversion."""
-    made: list[Path] = []
+def count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    """Start with an empty cache; the list grows with every conversion.
 
-    def counted(checkpoint: Any, options: Any, path: Path, **more: Any) -> Any:
+    The first converts, and the others give the same package again, as conversions do.
+    """
+    made: list[Path] = []
+    results: list[ConvertedPackage] = []
+    kept = tmp_path_factory.mktemp("kept")
+
+    def counted(checkpoint: Any, options: Any, path: Path, **more: Any) -> ConvertedPackage:
         made.append(path)
-        return convert(checkpoint, options, path, **more)
+        if not results:
+            results.append(convert(checkpoint, options, kept / path.name, **more))
+        shutil.copytree(kept, path.parent, dirs_exist_ok=True)
+        plan = results[0].plan
+        return replace(results[0], path=path, plan=plan and path.with_name(plan.name))
 
     monkeypatch.setattr(package_cache, "convert", counted)
     monkeypatch.setattr(package_cache, "_generation", lambda: tmp_path)

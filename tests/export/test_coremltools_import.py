@@ -10,6 +10,7 @@ import pytest
 from packages import small_checkpoint
 
 FRAMEWORKS = ("sklearn", "torchvision", "transformers")
+# What a process prints that converts, uses coremltools' k-means, and looks at its flags.
 CONVERT = """
 import sys
 from mvit_coreml import ConvertOptions, convert, load_checkpoint
@@ -28,10 +29,10 @@ for name, module in sorted(sys.modules.items()):
                 print(name, flag, getattr(module, flag, "missing"))
 """
 KMEANS = """
+import coremltools
 from coremltools.optimize.coreml import (
     OpPalettizerConfig, OptimizationConfig, palettize_weights
 )
-import coremltools
 package = coremltools.models.MLModel(sys.argv[2] + "/x.mlpackage", skip_model_load=True)
 configuration = OptimizationConfig(OpPalettizerConfig(mode="kmeans", nbits=4))
 palettized = palettize_weights(package, configuration)
@@ -39,11 +40,12 @@ print("constexpr_lut_to_dense" in str(palettized._mil_program))
 """
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    small_checkpoint("mobilenet_v2").save_pretrained(folder)
-    return folder
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What that process prints: the frameworks loaded, the success of k-means, the flags."""
+    folder = tmp_path_factory.mktemp("conversion")
+    small_checkpoint("mobilenet_v2").save_pretrained(folder / "source")
+    return run(CONVERT + KMEANS + FLAGS, folder / "source", folder)
 
 
 def run(script: str, *arguments: object) -> list[str]:
@@ -56,22 +58,19 @@ def run(script: str, *arguments: object) -> list[str]:
     return process.stdout.splitlines()
 
 
-def test_a_conversion_loads_no_framework_that_it_does_not_use(source: Path, tmp_path: Path) -> None:
-    assert run(CONVERT, source, tmp_path) == [""]
+def test_a_conversion_loads_no_framework_that_it_does_not_use(printed: list[str]) -> None:
+    assert printed[0] == ""
 
 
-def test_the_flags_of_coremltools_are_what_they_would_have_been(
-    source: Path, tmp_path: Path
-) -> None:
-    _, *found = run(CONVERT + FLAGS, source, tmp_path)
+def test_the_flags_of_coremltools_are_what_they_would_have_been(printed: list[str]) -> None:
     expected = run(FLAGS)
     assert "coremltools._deps _HAS_HF True" in expected
-    assert found == expected
+    assert printed[2:] == expected
 
 
-def test_k_means_of_coremltools_works_afterwards(source: Path, tmp_path: Path) -> None:
+def test_k_means_of_coremltools_works_afterwards(printed: list[str]) -> None:
     pytest.importorskip("sklearn")
-    assert run(CONVERT + KMEANS, source, tmp_path)[-1] == "True"
+    assert printed[1] == "True"
 
 
 def test_frameworks_that_others_import_meanwhile_are_not_kept_from_them(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from package_cache import converted_package
 from packages import LABELS, SavedPackage, converted
 
-from mvit_coreml import ConvertOptions, convert, load_checkpoint
+from mvit_coreml import ConvertOptions, load_checkpoint
 from mvit_coreml.demo import KINDS, demo_checkpoint
 from mvit_coreml.evaluation.read_metadata import LABELS_KEY
 from mvit_coreml.export.metadata import PREPROCESSING_KEY, PREVIEW_PARAMS
@@ -42,13 +41,10 @@ def files() -> dict[str, bytes]:
 
 def _packages() -> dict[str, SavedPackage]:
     found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for kind in KINDS:
-            path = Path(folder) / f"{kind}.mlpackage"
-            convert(
-                load_checkpoint(demo_checkpoint(kind)), ConvertOptions(bits=None), path, check=False
-            )
-            found[kind] = SavedPackage(path)
+    for kind in KINDS:
+        checkpoint = load_checkpoint(demo_checkpoint(kind))
+        made = converted_package(checkpoint, ConvertOptions(bits=None))
+        found[kind] = SavedPackage(made.path)
     found["mobilenet_v2"] = converted("mobilenet_v2")[1]
     found["sizes"] = converted("mobilenet_v2", image_sizes=((96, 128), (64, 64)), ios=18)[1]
     found["logits"] = converted("mobilenet_v2", output="logits", fit="stretch")[1]
