@@ -35,6 +35,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Have everything freed at the end, which extension modules check."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _what_stays_is_set_aside() -> None:
     """Leave to the collector what a file of tests makes, and nothing that was there before."""

@@ -17,6 +17,8 @@ from mvit_coreml import ConvertOptions
 
 SEGMENTER = "semantic-segmentation"
 SIZES = ((64, 64), (96, 64))
+# With palettes.
+SEVERAL_SIZES = {"bits": 4, "ios": 18, "image_sizes": SIZES}
 WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
 # Deployment target to version of the specification.
 SPECIFICATIONS = {16: 7, 17: 8, 18: 9, 26: 10}
@@ -97,7 +99,7 @@ def test_the_first_size_is_the_default_function():
 
 
 def test_several_sizes_of_a_segmenter_answer_maps_of_their_size():
-    _, package = converted("mobilenet_v2", SEGMENTER, ios=18, image_sizes=SIZES)
+    _, package = converted("mobilenet_v2", SEGMENTER, **SEVERAL_SIZES)
     shapes = [
         tuple(f.output[0].type.multiArrayType.shape) for f in package.spec.description.functions
     ]
@@ -117,8 +119,7 @@ for name, (checkpoint, options) in pickle.loads((folder / "cases").read_bytes())
 def test_two_processes_write_the_same_bytes(tmp_path):
     cases = {
         "classifier": ("mobilevit", "image-classification", {"bits": None}),
-        "palettes": ("mobilenet_v2", SEGMENTER, {"bits": 4}),
-        "sizes": ("mobilenet_v2", SEGMENTER, {"bits": None, "ios": 18, "image_sizes": SIZES}),
+        "palettes": ("mobilenet_v2", SEGMENTER, SEVERAL_SIZES),
     }
     asked = {
         name: (small_checkpoint(family, task), ConvertOptions(**options))
@@ -139,7 +140,7 @@ def test_two_processes_write_the_same_bytes(tmp_path):
         if here.plan is not None:
             plan = there.with_suffix(".plan.toml")
             assert plan.read_bytes() == here.plan.read_bytes()
-    assert len(read_tree(tmp_path)) == 11  # three files of each package, a plan, the cases
+    assert len(read_tree(tmp_path)) == 8  # three files of each package, a plan, the cases
 
 
 def test_the_manifest_changes_with_what_is_converted():

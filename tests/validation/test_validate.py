@@ -69,7 +69,7 @@ class Wrapped(nn.Module):
         return scores.softmax(-1) if self.softmax else scores
 
 
-def plain_conversion(module, color="RGB", labels=None):
+def plain_conversion(module, labels=None):
     """Convert as a user of coremltools would, with its default passes and names."""
     ct = load_coremltools()
     path = new_path()
@@ -78,7 +78,7 @@ def plain_conversion(module, color="RGB", labels=None):
         ct.convert(
             traced,
             inputs=[
-                ct.ImageType(name="picture", shape=(1, 3, *SIZE), scale=1 / 255, color_layout=color)
+                ct.ImageType(name="picture", shape=(1, 3, *SIZE), scale=1 / 255, color_layout="RGB")
             ],
             classifier_config=None if labels is None else ct.ClassifierConfig(list(labels)),
             minimum_deployment_target=ct.target.iOS17,
@@ -121,26 +121,21 @@ def test_a_timm_model_passes_and_fails_with_its_channels_in_the_wrong_order(tmp_
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     checkpoint = load_checkpoint(tmp_path)
-    module = Wrapped(model, mean, std, softmax=False)
-    assert validate(
-        plain_conversion(module), checkpoint, options=ValidateOptions(pictures=3)
-    ).passed
-    report = validate(
-        plain_conversion(module, color="BGR"), checkpoint, options=ValidateOptions(pictures=3)
-    )
+    package = plain_conversion(Wrapped(model, mean, std, softmax=False))
+    options = ValidateOptions(pictures=3)
+    assert validate(package, checkpoint, options=options).passed
+    editor = PackageEditor(package)
+    (picture,) = editor.spec.description.input
+    picture.type.imageType.colorSpace = picture.type.imageType.BGR
+    report = validate(editor.save(), checkpoint, options=options)
     (gate,) = report.gates
     assert (gate.name, gate.passed) == ("snr", False)
 
 
 def test_a_model_with_other_classes_is_one_line_of_error(transformers_model):
-    checkpoint, model = transformers_model
-    half = [0.5] * 3
-
-    class Fewer(Wrapped):
-        def forward(self, x):
-            return super().forward(x)[:, :5]
-
-    package = plain_conversion(Fewer(model, half, half, softmax=False))
+    checkpoint, _ = transformers_model
+    five = nn.Sequential(nn.Conv2d(3, 5, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    package = plain_conversion(five)
     with pytest.raises((PackageError, InputError)) as caught:
         validate(package, checkpoint, options=ValidateOptions(pictures=1))
     assert "\n" not in str(caught.value)

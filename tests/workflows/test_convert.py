@@ -127,14 +127,21 @@ def test_another_size_keeps_the_margins_around_the_crop(size, trained, wanted, e
         assert all(a >= b for a, b in zip(placed.resized_size, wanted, strict=True))
 
 
-def test_stages_are_told_in_order(tmp_path):
+@pytest.fixture(scope="module")
+def several_sizes(tmp_path_factory):
+    """A palettized segmenter of two sizes, and the stages of its conversion."""
     stages = []
-    convert(
-        small_checkpoint("mobilenet_v2"),
-        ConvertOptions(bits=4, ios=18, image_sizes=((64, 64), (32, 64))),
-        tmp_path / "x.mlpackage",
+    package = convert(
+        small_checkpoint("mobilenet_v2", SEGMENTER),
+        ConvertOptions(ios=18, image_sizes=((64, 64), (32, 64))),
+        tmp_path_factory.mktemp("sizes") / "x.mlpackage",
         progress=stages.append,
     )
+    return package, stages
+
+
+def test_stages_are_told_in_order(several_sizes):
+    _, stages = several_sizes
     assert stages == [*["trace", "convert", "write"] * 2, "palettize", "validate"]
 
 
@@ -171,13 +178,9 @@ def test_a_package_tells_the_options_it_was_made_with(family, options):
     assert stored == plain
 
 
-def test_palettized_segmenters_of_several_sizes_convert(tmp_path):
+def test_palettized_segmenters_of_several_sizes_convert(several_sizes):
     """Each function has maps of its own size."""
-    package = convert(
-        small_checkpoint("mobilenet_v2", SEGMENTER),
-        ConvertOptions(ios=18, image_sizes=((64, 64), (96, 96))),
-        tmp_path / "x.mlpackage",
-    )
+    package, _ = several_sizes
     assert package.parity.differences == ()
     again = validate(package.path, small_checkpoint("mobilenet_v2", SEGMENTER))
     assert again.differences == ()
