@@ -13,8 +13,7 @@ from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import shape_in_words, shorten, table
 
 if TYPE_CHECKING:
-    from mvit_coreml.inspection.diff import PackageDifferences
-    from mvit_coreml.inspection.function_diff import Change, WeightChange
+    from mvit_coreml.inspection.diff import Change, PackageDifferences, WeightChange
 
 _DIFFERENT = 1
 _SHOWN = 20
@@ -54,7 +53,7 @@ def command(arguments: _Arguments) -> None:
 
 
 def _lines(differences: PackageDifferences, everything: bool) -> Iterator[str]:
-    from mvit_coreml.inspection.function_diff import Section
+    from mvit_coreml.inspection.diff import Section
 
     sizes = [f"{size / 1e6:.2f} MB" for size in differences.sizes]
     paths = [str(differences.first), str(differences.second)]
