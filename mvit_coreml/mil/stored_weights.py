@@ -97,7 +97,10 @@ class Constants:
             return argument.decode()
         operation, index = self._origins[argument.name]
         try:
-            value = self._outputs(operation)[index]
+            if operation.op_type == "const":
+                value = self.decode(operation.inputs["val"][0])
+            else:
+                value = self.decompress(operation, self.parameters(operation))[index]
             declared = operation.outputs[index].type
             if isinstance(value, np.ndarray) and isinstance(declared, TensorType):
                 if not declared.accepts(value.shape):
@@ -138,30 +141,21 @@ class Constants:
             raise PackageError(first_line(error)) from None
         return results if isinstance(results, tuple) else (results,)
 
-    def _outputs(self, operation: Operation) -> tuple[Any, ...]:
-        if operation.op_type == "const":
-            return (self.decode(operation.inputs["val"][0]),)
-        return self.decompress(operation, self.parameters(operation))
-
     def attribute(self, argument: Argument) -> Any:
         """Return a constant argument as Python numbers, texts or nested lists of them."""
         return as_python(self.decode(argument))
 
     def weights(self) -> tuple[Weight, ...]:
         """Return every stored tensor that the operations use, in order of first use."""
-        users: dict[int | str, list[tuple[Operation, str]]] = {}
-        arguments: dict[int | str, Argument] = {}
-        for operation in self.function.operations:
-            if operation.is_constant:
-                continue
+        uses: dict[int | str, tuple[Argument, list[tuple[Operation, str]]]] = {}
+        for operation in self.function.steps:
             # A protobuf map has no order of its own.
             for parameter, values in sorted(operation.inputs.items()):
                 for argument in values:
                     if self.is_constant(argument) and is_weight(self.type_of(argument)):
                         key = argument.name if isinstance(argument, Reference) else id(argument)
-                        arguments[key] = argument
-                        users.setdefault(key, []).append((operation, parameter))
-        return tuple(self._weight(arguments[key], users[key]) for key in users)
+                        uses.setdefault(key, (argument, []))[1].append((operation, parameter))
+        return tuple(self._weight(argument, users) for argument, users in uses.values())
 
     def _weight(self, argument: Argument, users: list[tuple[Operation, str]]) -> Weight:
         operation, parameter = users[0]

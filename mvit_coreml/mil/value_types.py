@@ -31,11 +31,6 @@ class DataType:
         """Whether this is a floating-point type."""
         return self.name.startswith("fp")
 
-    @property
-    def is_signed(self) -> bool:
-        """Whether negative values can be stored."""
-        return self.is_float or self.name.startswith("int")
-
 
 def _types(*rows: tuple[str, int, int, str, int | None]) -> dict[str, DataType]:
     return {row[0]: DataType(row[0], row[1], row[2], np.dtype(row[3]), row[4]) for row in rows}
@@ -161,7 +156,7 @@ def unpack_bits(packed: np.ndarray, data_type: DataType, count: int) -> np.ndarr
     unpacked = np.unpackbits(packed, bitorder="little", count=count * data_type.bits)
     bits = unpacked.reshape(count, data_type.bits)
     values = np.packbits(bits, axis=1, bitorder="little").reshape(count)
-    if not data_type.is_signed:
+    if data_type.numpy.kind == "u":
         return values
     # Shifting the sign bit to the top of the byte and back repeats it over the upper bits.
     empty = 8 - data_type.bits

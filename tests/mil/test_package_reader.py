@@ -119,7 +119,7 @@ def test_narrow_integers_are_packed_as_coremltools_packs_them(
     from coremltools.optimize._utils import pack_elements_into_bits
 
     data_type = DATA_TYPES[name]
-    low = -(2 ** (data_type.bits - 1)) if data_type.is_signed else 0
+    low = -(2 ** (data_type.bits - 1)) if data_type.numpy.kind == "i" else 0
     values = np.random.default_rng(0).integers(low, low + 2**data_type.bits, 37)
     values = values.astype(data_type.numpy)
     packed = pack_elements_into_bits(values, data_type.bits)

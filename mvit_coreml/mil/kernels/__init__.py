@@ -80,12 +80,21 @@ _KERNELS: dict[str, list[Kernel]] = {}
 
 
 def kernel(
-    op_type: str, rounding: Rounding = "widened", since: int = _FIRST_OPSET
+    op_type: str,
+    rounding: Rounding = "widened",
+    since: int = _FIRST_OPSET,
+    attributes_of: Callable[..., Any] | None = None,
 ) -> Callable[[FunctionT], FunctionT]:
-    """Register a function as the implementation of ``op_type`` from opset ``since`` on."""
+    """Register a function as the implementation of ``op_type`` from opset ``since`` on.
+
+    What it takes as ``**`` are the attributes that it shares with ``attributes_of``.
+    """
 
     def register(function: FunctionT) -> FunctionT:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = [*inspect.signature(function).parameters.values()]
+        if attributes_of is not None:
+            shared = inspect.signature(attributes_of).parameters.values()
+            parameters[-1:] = [p for p in shared if p.kind is p.KEYWORD_ONLY]
         tensors = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
         _KERNELS.setdefault(op_type, []).append(
             Kernel(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -78,54 +81,32 @@ def conv_transpose(
     return result if bias is None else result + bias.reshape(-1, *[1] * rank)
 
 
-@kernel("max_pool", "exact")
-def max_pool(
-    x: Tensor,
-    *,
-    kernel_sizes: list[int],
-    strides: list[int] | None = None,
-    pad_type: str = "valid",
-    pad: list[int] | None = None,
-    ceil_mode: bool = False,
-) -> Tensor:
-    """Return the maximum of each window of (N, C, *D); padding never wins."""
-    strides = strides or [1] * len(kernel_sizes)
-    amounts, _ = _window_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    padded = pad_spatial(x, amounts, -math.inf)
-    return _MAXIMUM[len(kernel_sizes) - 1](padded, kernel_sizes, strides)
+@dataclass(frozen=True)
+class _Windows:
+    """The windows of a pooling.
 
-
-@kernel("avg_pool")
-def avg_pool(
-    x: Tensor,
-    *,
-    kernel_sizes: list[int],
-    strides: list[int] | None = None,
-    pad_type: str = "valid",
-    pad: list[int] | None = None,
-    exclude_padding_from_average: bool = False,
-    ceil_mode: bool = False,
-) -> Tensor:
-    """Return the mean of each window of (N, C, *D).
-
-    Padding counts as zeros unless it is excluded. What ``ceil_mode`` adds beyond the padding
-    never counts, as in PyTorch.
+    Attributes:
+        sizes: of a window.
+        strides: from one window to the next.
+        padding: before and after each axis.
+        extra: what ``ceil_mode`` adds behind the padding of each axis.
     """
-    strides = strides or [1] * len(kernel_sizes)
-    amounts, extra = _window_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    pool = _AVERAGE[len(kernel_sizes) - 1]
-    mean = pool(pad_spatial(x, amounts, 0.0), kernel_sizes, strides)
-    if not any(extra) and not exclude_padding_from_average:
-        return mean
-    padding = [(first, last - more) for (first, last), more in zip(amounts, extra, strict=True)]
-    share = 0.0 if exclude_padding_from_average else 1.0
-    counted = pad_spatial(x.new_ones(1, 1, *x.shape[2:]), padding, share)
-    counted = pad_spatial(counted, [(0, more) for more in extra], 0.0)
-    return mean / pool(counted, kernel_sizes, strides)
+
+    sizes: list[int]
+    strides: list[int]
+    padding: list[tuple[int, int]]
+    extra: list[int]
+
+    def pool(
+        self, by_rank: tuple[Callable[..., Tensor], ...], x: Tensor, padding: float, extra: float
+    ) -> Tensor:
+        """Apply torch's pooling of the right rank to ``x``, filled up with two values."""
+        padded = pad_spatial(x, self.padding, padding)
+        padded = pad_spatial(padded, [(0, more) for more in self.extra], extra)
+        return by_rank[len(self.sizes) - 1](padded, self.sizes, self.strides)
 
 
-@kernel("l2_pool")
-def l2_pool(
+def _windows(
     x: Tensor,
     *,
     kernel_sizes: list[int],
@@ -133,29 +114,14 @@ def l2_pool(
     pad_type: str = "valid",
     pad: list[int] | None = None,
     ceil_mode: bool = False,
-) -> Tensor:
-    """Return the root of the sum of squares of each window of (N, C, *D)."""
-    strides = strides or [1] * len(kernel_sizes)
-    amounts, _ = _window_padding(x, kernel_sizes, strides, pad_type, pad, ceil_mode)
-    padded = pad_spatial(x * x, amounts, 0.0)
-    mean = _AVERAGE[len(kernel_sizes) - 1](padded, kernel_sizes, strides)
-    return (mean * math.prod(kernel_sizes)).sqrt()
-
-
-def _window_padding(
-    x: Tensor,
-    kernel_sizes: list[int],
-    strides: list[int],
-    pad_type: str,
-    pad: list[int] | None,
-    ceil_mode: bool,
-) -> tuple[list[tuple[int, int]], list[int]]:
-    """Return the padding before and after each axis, and how much of it ``ceil_mode`` adds."""
-    sizes = x.shape[2:]
-    amounts = pad_amounts(pad_type, pad, list(sizes), kernel_sizes, strides, [1] * len(sizes))
+) -> _Windows:
+    """Lay the windows that a pooling's attributes describe over (N, C, *D)."""
+    sizes = [*x.shape[2:]]
+    strides = strides or [1] * len(sizes)
+    padding = pad_amounts(pad_type, pad, sizes, kernel_sizes, strides, [1] * len(sizes))
     extra = [0] * len(sizes)
     if ceil_mode:
-        for axis, (first, last) in enumerate(amounts):
+        for axis, (first, last) in enumerate(padding):
             total = sizes[axis] + first + last
             stride, window = strides[axis], kernel_sizes[axis]
             count = -(-(total - window) // stride) + 1
@@ -163,8 +129,35 @@ def _window_padding(
             if first + last > 0 and (count - 1) * stride >= sizes[axis] + first:
                 count -= 1
             extra[axis] = max((count - 1) * stride + window - total, 0)
-            amounts[axis] = (first, last + extra[axis])
-    return amounts, extra
+    return _Windows(kernel_sizes, strides, padding, extra)
+
+
+@kernel("max_pool", "exact", attributes_of=_windows)
+def max_pool(x: Tensor, **attributes: Any) -> Tensor:
+    """Return the maximum of each window of (N, C, *D); padding never wins."""
+    return _windows(x, **attributes).pool(_MAXIMUM, x, -math.inf, -math.inf)
+
+
+@kernel("avg_pool", attributes_of=_windows)
+def avg_pool(x: Tensor, *, exclude_padding_from_average: bool = False, **attributes: Any) -> Tensor:
+    """Return the mean of each window of (N, C, *D).
+
+    Padding counts as zeros unless it is excluded. What ``ceil_mode`` adds beyond the padding
+    never counts, as in PyTorch.
+    """
+    windows = _windows(x, **attributes)
+    mean = windows.pool(_AVERAGE, x, 0.0, 0.0)
+    if not any(windows.extra) and not exclude_padding_from_average:
+        return mean
+    counted = x.new_ones(1, 1, *x.shape[2:])
+    return mean / windows.pool(_AVERAGE, counted, 0.0 if exclude_padding_from_average else 1.0, 0.0)
+
+
+@kernel("l2_pool", attributes_of=_windows)
+def l2_pool(x: Tensor, **attributes: Any) -> Tensor:
+    """Return the root of the sum of squares of each window of (N, C, *D)."""
+    windows = _windows(x, **attributes)
+    return (windows.pool(_AVERAGE, x * x, 0.0, 0.0) * math.prod(windows.sizes)).sqrt()
 
 
 def pad_amounts(

@@ -6,6 +6,8 @@ Undefined indices are an error here whether or not the program asks for the chec
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -53,29 +55,11 @@ def slice_by_size(x: Tensor, *, begin: list[int], size: list[int]) -> Tensor:
     return x
 
 
-@kernel("slice_update", "exact", since=18)
-def slice_update(
-    x: Tensor,
-    update: Tensor,
-    *,
-    begin: list[int],
-    end: list[int],
-    stride: list[int] | None = None,
-    begin_mask: list[bool] | None = None,
-    end_mask: list[bool] | None = None,
-    squeeze_mask: list[bool] | None = None,
-) -> Tensor:
+@kernel("slice_update", "exact", since=18, attributes_of=slice_by_index)
+def slice_update(x: Tensor, update: Tensor, **bounds: Any) -> Tensor:
     """Return ``x`` with the slice of the same arguments replaced by ``update``."""
     numbers = torch.arange(x.numel(), device=x.device).reshape(x.shape)
-    places = slice_by_index(
-        numbers,
-        begin=begin,
-        end=end,
-        stride=stride,
-        begin_mask=begin_mask,
-        end_mask=end_mask,
-        squeeze_mask=squeeze_mask,
-    )
+    places = slice_by_index(numbers, **bounds)
     return x.flatten().index_copy(0, places.flatten(), update.flatten()).reshape(x.shape)
 
 
