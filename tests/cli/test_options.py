@@ -10,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from mvit_coreml.cli import COMMANDS, cli
 from mvit_coreml.cli.arguments import (
     OUTPUT_KINDS,
     CheckpointArguments,
@@ -54,6 +55,14 @@ def test_help_lists_a_commands_own_options_first_and_groups_in_their_order():
     names = ("--color-order", "--count", "--labels", "--token", "--report", "--json")
     places = [text.index(name) for name in names]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_has_its_help_from_a_docstring(name: str):
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    options = [one for one in command.params if isinstance(one, click.Option)]
+    assert all(one.help and one.help.endswith((".", "]")) for one in options), options
 
 
 def test_only_what_was_named_says_how_a_checkpoint_is_loaded():
