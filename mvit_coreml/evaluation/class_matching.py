@@ -213,9 +213,9 @@ def _match_synsets(
     names: Sequence[str], classes: ModelClasses, where: str, folders: Sequence[Path]
 ) -> ClassMatch:
     counts = (classes.count, classes.count - 1 if classes.background_first else classes.count)
-    for path in (folder / name for folder in folders for name in _SYNSET_FILES):
-        if not path.is_file():
-            continue
+    listed = (folder / name for folder in folders for name in _SYNSET_FILES)
+    path = next((one for one in listed if one.is_file()), None)
+    if path is not None:
         order = _read_synsets(path)
         if len(order) not in counts:
             raise InputError(
@@ -225,24 +225,19 @@ def _match_synsets(
         if unknown:
             raise InputError(f"{path}: does not list {quoted(unknown)}")
         note = f"synset ids were looked up in {path.name}"
-        return _synset_match(names, order, classes, note)
-    # Without a list, only a complete set tells the rank of each.
-    if len(names) in counts:
+    elif len(names) in counts:
+        # Without a list, only a complete set tells the rank of each.
+        order = sorted(names)
         note = f"the {len(names)} synset ids were numbered in sorted order, as ImageNet's are"
-        return _synset_match(names, sorted(names), classes, note)
-    raise InputError(
-        f"{where}: the {len(names)} classes are synset ids such as {names[0]!r}, which do not "
-        f"tell the index of {classes.count} classes; put ImageNet's synset_words.txt (one 'id "
-        "names' a line, in class order) beside them"
-    )
-
-
-def _synset_match(
-    names: Sequence[str], order: Sequence[str], classes: ModelClasses, note: str
-) -> ClassMatch:
+    else:
+        raise InputError(
+            f"{where}: the {len(names)} classes are synset ids such as {names[0]!r}, which do not "
+            f"tell the index of {classes.count} classes; put ImageNet's synset_words.txt (one 'id "
+            "names' a line, in class order) beside them"
+        )
     first = classes.count - len(order)
-    index_of = {synset: first + rank for rank, synset in enumerate(order)}
-    return ClassMatch(indices={name: index_of[name] for name in names}, notes=(note,))
+    indices = {synset: first + rank for rank, synset in enumerate(order)}
+    return ClassMatch(indices={name: indices[name] for name in names}, notes=(note,))
 
 
 def _read_synsets(path: Path) -> list[str]:
