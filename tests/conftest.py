@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,18 @@ def _what_stays_is_set_aside() -> None:
     """Leave to the collector what a file of tests makes, and nothing that was there before."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="module")
+def conversions_shared() -> Iterator[None]:
+    """Let ``validate`` convert what it compares with once, not for every test."""
+    from package_cache import plain_package
+
+    from mvit_coreml.workflows import validate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validate, "build_plain_package", plain_package)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 from filelock import FileLock
 
 from mvit_coreml import Checkpoint, ConvertedPackage, ConvertOptions, convert
+from mvit_coreml.workflows.package_options import fill_in
 
 ROOT = Path(__file__).resolve().parents[1]
 # Removed by `make clean`.
@@ -52,6 +53,18 @@ def converted_package(checkpoint: Checkpoint, options: ConvertOptions) -> Conver
             made = _read(entry)
             assert made is not None, f"{entry} was written and cannot be read"
     return made
+
+
+@dataclass(frozen=True)
+class PlainPackage:
+    """What ``validate`` reads of a package that it converts to compare with."""
+
+    path: Path
+
+
+def plain_package(checkpoint: Checkpoint, options: ConvertOptions, _: Path) -> PlainPackage:
+    """Stand in for the conversion of ``validate``, with a package from the cache."""
+    return PlainPackage(converted_package(checkpoint, options).path)
 
 
 def _read(entry: Path) -> ConvertedPackage | None:
@@ -90,6 +103,7 @@ def _digest(package: Path, result: bytes) -> str:
 
 
 def _key(checkpoint: Checkpoint, options: ConvertOptions) -> str:
+    options = fill_in(options, checkpoint)
     digest = hashlib.sha256()
     fields = (checkpoint.config, checkpoint.task, checkpoint.image_processor)
     for part in (*fields, checkpoint.provenance, checkpoint.notes, options):

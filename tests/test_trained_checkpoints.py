@@ -73,14 +73,18 @@ def test_saved_again_transformers_gives_the_same_logits(
         assert relative_error(after(pixels).logits, before(pixels).logits) <= 1e-5
 
 
-def test_mobilenet_v2_top1_on_its_images(real_data: Path) -> None:
+@pytest.mark.parametrize(
+    ("step", "top1"), [(4, 0.80), pytest.param(1, 0.84, marks=pytest.mark.slow)]
+)
+def test_mobilenet_v2_top1_on_its_images(step: int, top1: float, real_data: Path) -> None:
+    """The share that transformers has right of every fourth image, and of all."""
     with (real_data / "imagenet" / "evaluation.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+        rows = list(csv.DictReader(stream))[::step]
     checkpoint = load_checkpoint(real_data / "mobilenet_v2_1.0_224")
     images = [real_data / "imagenet" / row["file"] for row in rows]
     best = predict(build_model(checkpoint), checkpoint.image_processor, images).argmax(-1)
     labels = torch.tensor([int(row["label_1001"]) for row in rows])
-    assert float((best == labels).float().mean()) == pytest.approx(0.840, abs=1e-6)
+    assert float((best == labels).float().mean()) == pytest.approx(top1, abs=1e-6)
 
 
 def cifar_top1(data: Path, color_order: Any) -> float:

@@ -184,8 +184,8 @@ def test_class_folders_are_matched_by_label(folder, tmp_path):
 
 
 def test_a_function_of_several_is_run(folder):
-    saved = package(ios=18, image_sizes=((64, 64), (96, 96)))
-    for function in ("size_64x64", "size_96x96"):
+    saved = package("mobilenet_v2", ios=18, image_sizes=((64, 64), (96, 64)))
+    for function in ("size_64x64", "size_96x64"):
         report = evaluate_labels(folder, saved, "--function", function, "--json")
         assert json.loads(report.stdout)["images"] == IMAGES
     assert (

@@ -16,6 +16,8 @@ from mvit_coreml.cli import cli
 FAMILY = "mobilenet_v2"
 KINDS = ("probabilities", "logits", "classes", "features")
 
+pytestmark = pytest.mark.usefixtures("conversions_shared")
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])

@@ -22,6 +22,8 @@ from mvit_coreml.workflows import convert as conversion
 
 PICTURES = demo_images()[0][0].parent
 
+pytestmark = pytest.mark.usefixtures("conversions_shared")
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, [str(argument) for argument in arguments])

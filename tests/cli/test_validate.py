@@ -16,6 +16,8 @@ from PIL import Image
 from mvit_coreml import ConvertOptions, convert, load_checkpoint
 from mvit_coreml.cli import cli
 
+pytestmark = pytest.mark.usefixtures("conversions_shared")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -5,52 +5,19 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import pytest
 from faults.catalogue import BASES, FAULTS, TRAINED
 from faults.editor import PackageEditor
-from faults.planting import checkpoint_of, options_of, sound_package
-from foreign import new_path
+from faults.planting import checkpoint_of, sound_package
 
 from mvit_coreml import MvitCoremlError, ValidateOptions, validate
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
-from mvit_coreml.workflows import validate as stage
 
 PICTURES = 2
 
-
-@pytest.fixture(scope="module", autouse=True)
-def conversions():
-    """Convert each checkpoint once, however many packages are held against it."""
-    made = {}
-    build = stage.build_plain_package
-
-    def build_once(checkpoint, options, folder):
-        # Conversions are reproducible: what has no palettes is a base, where there is one for it.
-        for base in BASES:
-            if checkpoint is checkpoint_of(base) and options == options_of(base):
-                return BuiltOnce(sound_package(base))
-        key = (id(checkpoint), options)
-        if key not in made:
-            made[key] = new_path()
-            shutil.move(build(checkpoint, options, folder).path, made[key])
-        return BuiltOnce(made[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "build_plain_package", build_once)
-        yield
-
-
-@dataclass(frozen=True)
-class BuiltOnce:
-    """What ``validate`` reads of a built package."""
-
-    path: Path
+pytestmark = pytest.mark.usefixtures("conversions_shared")
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from mvit_coreml import (
     palettize_package,
     validate,
 )
+from mvit_coreml.compression.calibration import tuner
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export.atomic_package import finish_package
@@ -49,7 +50,9 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, images: list[Path]) -> Path:
     """A package that convert tuned, with its plan and values beside it."""
     path = tmp_path_factory.mktemp("tuned") / "tuned.mlpackage"
     options = ConvertOptions(bits=4, tune_minutes=0.02)
-    return convert(fitted_checkpoint(), options, path, images=images).path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuner, "_VIEWS", 60)
+        return convert(fitted_checkpoint(), options, path, images=images).path
 
 
 @pytest.mark.parametrize(
@@ -195,7 +198,7 @@ def test_a_palettized_package_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_package_with_several_functions_is_refused(tmp_path: Path) -> None:
-    package, _ = converted("mobilenet_v2", ios=18, image_sizes=((64, 64), (96, 96)))
+    package, _ = converted("mobilenet_v2", ios=18, image_sizes=((64, 64), (96, 64)))
     assert "has 2 functions" in refused(package.path, tmp_path)
 
 
