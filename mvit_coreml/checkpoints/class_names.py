@@ -8,8 +8,8 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from mvit_coreml.errors import CheckpointError
-from mvit_coreml.models.config import Task
+from mvit_coreml.errors import CheckpointError, ConfigError
+from mvit_coreml.models.config import Task, names_by_index
 
 # A file of names, names in order, or names by index.
 LabelSource = str | Path | Sequence[str] | Mapping[int, str]
@@ -82,17 +82,14 @@ def _given_names(labels: LabelSource, count: int) -> dict[int, str]:
         where, labels = str(labels), _read_names(Path(labels))
     named = labels if isinstance(labels, Mapping) else dict(enumerate(labels))
     try:
-        by_index = {int(index): str(name) for index, name in named.items()}
-    except (TypeError, ValueError):
-        raise CheckpointError(f"{where}: class indices must be whole numbers from 0") from None
+        by_index = names_by_index(named, where)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
     if len(by_index) != count:
         raise CheckpointError(
             f"{where}: {len(by_index)} class names for a model of {count} classes"
         )
-    for index in range(count):
-        if index not in by_index:
-            raise CheckpointError(f"{where}: no name for class {index}")
-    return dict(sorted(by_index.items()))
+    return by_index
 
 
 def _read_names(path: Path) -> Sequence[str] | Mapping[int, str]:

@@ -167,8 +167,8 @@ def _fit(config: ModelConfig, reading: Reading) -> dict[str, Tensor]:
     for name, shaped in expected.items():
         if weights[name].shape != shaped.shape:
             raise CheckpointError(
-                f"weight {reading.origins[name]!r} is {_shape(weights[name])}, "
-                f"but the configuration makes it {_shape(shaped)}"
+                f"weight {reading.origins[name]!r} is {tuple(weights[name].shape)}, "
+                f"but the configuration makes it {tuple(shaped.shape)}"
             )
     unused = [reading.origins[name] for name in weights if name not in expected]
     if unused:
@@ -176,10 +176,6 @@ def _fit(config: ModelConfig, reading: Reading) -> dict[str, Tensor]:
             f"{len(unused)} weights have no place in {model}, the first is {unused[0]!r}"
         )
     return {name: weights[name] for name in expected}
-
-
-def _shape(tensor: Tensor) -> str:
-    return "(" + ", ".join(map(str, tensor.shape)) + ")"
 
 
 def _image_processor(

@@ -142,23 +142,18 @@ def _read_torch(path: Path) -> object:
             return torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
-    except pickle.UnpicklingError as error:
-        unsafe = re.search(r"(?:GLOBAL|global:?) (?:GLOBAL )?([\w.]+) ", str(error))
-        if unsafe is None:
-            raise _damaged(path, error) from None
-        raise CheckpointError(
-            f"{path}: refused: reading it would run {unsafe.group(1)}; "
-            "save the state_dict alone, as safetensors"
-        ) from None
     except Exception as error:  # torch's reader fails in many types on damaged input
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: truncated, damaged or no PyTorch weights ({first_line(error)}); "
-        "fetch it again, or save a state_dict"
-    )
+        refused = isinstance(error, pickle.UnpicklingError)
+        unsafe = re.search(r"(?:GLOBAL|global:?) (?:GLOBAL )?([\w.]+) ", str(error))
+        if refused and unsafe:
+            raise CheckpointError(
+                f"{path}: refused: reading it would run {unsafe.group(1)}; "
+                "save the state_dict alone, as safetensors"
+            ) from None
+        raise CheckpointError(
+            f"{path}: truncated, damaged or no PyTorch weights ({first_line(error)}); "
+            "fetch it again, or save a state_dict"
+        ) from None
 
 
 def _unwrap(path: Path, content: object) -> tuple[dict[str, Tensor], tuple[str, ...]]:

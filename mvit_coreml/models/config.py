@@ -157,7 +157,7 @@ class ModelConfig:
                 object.__setattr__(self, spec.name, tuple(value))
         for name, rule in self._rules.items():
             self._require(rule.accepts(getattr(self, name)), name, rule.requirement)
-        object.__setattr__(self, "id2label", _read_id2label(self.id2label))
+        object.__setattr__(self, "id2label", names_by_index(self.id2label, "config: id2label"))
 
     def _require(self, accepted: bool, name: str, requirement: str) -> None:
         if not accepted:
@@ -503,14 +503,19 @@ def _as_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return size if isinstance(size, tuple) else (size, size)
 
 
-def _read_id2label(labels: object) -> dict[int, str]:
-    if not isinstance(labels, Mapping):
-        raise ConfigError(f"config: id2label is {labels!r}; it must map class indices to names")
+def names_by_index(names: object, where: str) -> dict[int, str]:
+    """Read class names by class index, and sort them by it.
+
+    Raises:
+        ConfigError: no mapping, an index that is no whole number, or one that is left out.
+    """
+    if not isinstance(names, Mapping):
+        raise ConfigError(f"{where} is {names!r}; it must map class indices to names")
     try:
-        read = {int(index): str(label) for index, label in labels.items()}
+        read = {int(index): str(name) for index, name in names.items()}
     except (TypeError, ValueError):
-        raise ConfigError("config: id2label has an index that is not a whole number") from None
-    if sorted(read) != list(range(len(read))):
-        missing = next(i for i in range(len(read) + 1) if i not in read)
-        raise ConfigError(f"config: id2label has {len(read)} classes but none with index {missing}")
+        raise ConfigError(f"{where}: class indices must be whole numbers from 0") from None
+    for index in range(len(read)):
+        if index not in read:
+            raise ConfigError(f"{where}: no name for class {index} of {len(read)}")
     return dict(sorted(read.items()))

@@ -5,7 +5,6 @@ Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", 2018, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 from torch import Tensor, nn
@@ -114,16 +113,15 @@ class MobileNetV2Model(Backbone[MobileNetV2Config]):
         return features if self.conv_1x1 is None else self.conv_1x1(features)
 
 
-def _blocks(config: MobileNetV2Config) -> Iterator[tuple[int, int]]:
-    """Yield (output channels, stride) of every block after the stem, which holds the first."""
-    first = True
-    for base, stride, depth in zip(
-        config.stage_channels, STAGE_STRIDES, config.stage_depths, strict=True
-    ):
-        for index in range(depth):
-            if not first:
-                yield config.scaled(base), stride if index == 0 else 1
-            first = False
+def _blocks(config: MobileNetV2Config) -> list[tuple[int, int]]:
+    """Return (output channels, stride) of every block after the stem, which holds the first."""
+    stages = zip(config.stage_channels, STAGE_STRIDES, config.stage_depths, strict=True)
+    blocks = [
+        (config.scaled(channels), stride if index == 0 else 1)
+        for channels, stride, depth in stages
+        for index in range(depth)
+    ]
+    return blocks[1:]
 
 
 class MobileNetV2ForImageClassification(ImageClassifier[MobileNetV2Config]):

@@ -172,11 +172,7 @@ class ImageProcessor:
         a file names ``ImageProcessor``, which only :meth:`from_dict` reads.
         """
         data = dataclasses.asdict(self)
-        data["image_processor_type"] = options.type_that_reads_back(
-            self.image_processor_type,
-            do_normalize=self.do_normalize,
-            do_flip_channel_order=self.do_flip_channel_order,
-        )
+        data["image_processor_type"] = options.type_that_reads_back(data)
         height, width = self.crop_size
         data["crop_size"] = {"height": height, "width": width}
         if isinstance(self.size, int):

@@ -56,21 +56,17 @@ def processor_type_of(name: str) -> str:
     return base
 
 
-def type_that_reads_back(
-    processor_type: str, *, do_normalize: bool, do_flip_channel_order: bool
-) -> str:
+def type_that_reads_back(options: Mapping[str, Any]) -> str:
     """Return the class that makes the same pixels from these options in transformers.
 
     transformers' MobileViT class never normalises, its MobileNetV2 class never flips the channels;
     where both are needed the answer is :data:`GENERAL`, which transformers refuses.
     """
-    if do_normalize and do_flip_channel_order:
-        return GENERAL
-    if do_normalize:
-        return MOBILENET_V2
-    if do_flip_channel_order or processor_type == GENERAL:
+    if options["do_normalize"]:
+        return GENERAL if options["do_flip_channel_order"] else MOBILENET_V2
+    if options["do_flip_channel_order"] or options["image_processor_type"] == GENERAL:
         return MOBILEVIT
-    return processor_type
+    return str(options["image_processor_type"])
 
 
 def read_preprocessor_config(
