@@ -196,7 +196,6 @@ def save_again(program: Any, spec: Any, package: Path) -> Any:
     ct = load_coremltools()
     from coremltools.converters.mil.converter import mil_convert
 
-    several = len(program.functions) > 1
     with quiet(), writing():
         model = mil_convert(
             program,
@@ -208,7 +207,6 @@ def save_again(program: Any, spec: Any, package: Path) -> Any:
             main_pipeline=ct.PassPipeline.EMPTY,
             skip_model_load=True,
             package_dir=str(package),
-            **({"export_multi_functions": True} if several else {}),
         )
     saved = model.get_spec()
     # Which version of coremltools converted it stands here.

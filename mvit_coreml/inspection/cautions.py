@@ -104,10 +104,7 @@ class _Graph:
     def caution(self, kind: Kind, message: str, operations: Iterable[str] = ()) -> Caution:
         """A caution about the function."""
         return Caution(
-            kind=kind,
-            function=self.function.name,
-            message=message,
-            operations=tuple(operations),
+            kind=kind, function=self.function.name, message=message, operations=tuple(operations)
         )
 
     def where(self, condition: Callable[[Operation], bool]) -> list[str]:

@@ -47,9 +47,7 @@ def read_baked_preprocessing(function: Function, constants: Constants) -> BakedP
     Returns:
         ``None`` for a function without an image input.
     """
-    image = next(
-        (feature for feature in function.inputs if isinstance(feature, ImageFeature)), None
-    )
+    image = next((one for one in function.inputs if isinstance(one, ImageFeature)), None)
     if image is None:
         return None
     channels = image.shape[1]

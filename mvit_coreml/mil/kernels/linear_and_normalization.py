@@ -64,9 +64,7 @@ def instance_norm(
     x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, *, epsilon: float = 1e-5
 ) -> Tensor:
     """Normalise each channel of each sample over its spatial axes."""
-    shape = [x.shape[1], *[1] * (x.dim() - 2)]
-    normalised = _standardise(x, list(range(2, x.dim())), epsilon)
-    return _scale_and_shift(normalised, gamma, beta, shape)
+    return torch.instance_norm(x, gamma, beta, None, None, True, 0.0, epsilon, False)
 
 
 @kernel("layer_norm")
@@ -84,7 +82,10 @@ def layer_norm(
     if chosen == list(range(rank - len(chosen), rank)):
         return F.layer_norm(x, x.shape[chosen[0] :], gamma, beta, epsilon)
     shape = [x.shape[axis] if axis in chosen else 1 for axis in range(rank)]
-    return _scale_and_shift(_standardise(x, chosen, epsilon), gamma, beta, shape)
+    variance, mean = torch.var_mean(x, chosen, correction=0, keepdim=True)
+    x = (x - mean) * (variance + epsilon).rsqrt()
+    x = x if gamma is None else x * gamma.reshape(shape)
+    return x if beta is None else x + beta.reshape(shape)
 
 
 @kernel("l2_norm")
@@ -100,18 +101,3 @@ def local_response_norm(
 ) -> Tensor:
     """Divide by a power of the mean square over neighbouring channels."""
     return F.local_response_norm(x, size, alpha, beta, k)
-
-
-def _standardise(x: Tensor, axes: list[int], epsilon: float) -> Tensor:
-    variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
-    return (x - mean) * (variance + epsilon).rsqrt()
-
-
-def _scale_and_shift(
-    x: Tensor, gamma: Tensor | None, beta: Tensor | None, shape: list[int]
-) -> Tensor:
-    if gamma is not None:
-        x = x * gamma.reshape(shape)
-    if beta is not None:
-        x = x + beta.reshape(shape)
-    return x
