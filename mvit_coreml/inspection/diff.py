@@ -212,10 +212,8 @@ def _metadata(a: Package, b: Package) -> Iterator[Change]:
 
 def _flat_metadata(package: Package) -> dict[str, Any]:
     """Return the metadata key by key, JSON inside values taken apart."""
-    fields: dict[str, Any] = {
-        name: value for name, value in vars(package.metadata).items() if name != "user_defined"
-    }
-    for key, text in sorted(package.metadata.user_defined.items()):
+    fields = dict(vars(package.metadata))
+    for key, text in sorted(fields.pop("user_defined").items()):
         fields.update(_flatten(key, _parsed(text)))
     return fields
 
@@ -314,8 +312,8 @@ class _FunctionComparison:
                 section="graph",
                 function=self.first.name,
                 what=f"{other.op_type} {other.name}: {parameter}",
-                first=_single([argument.value for argument in first]),
-                second=_single([argument.value for argument in second]),
+                first=_single([value for _, value in first]),
+                second=_single([value for _, value in second]),
             )
 
     def _inputs_differ(self, one: Operation, other: Operation) -> bool:
@@ -323,22 +321,32 @@ class _FunctionComparison:
         first, second = self.shapes
         return [first.get(n) for n in one.value_names] != [second.get(n) for n in other.value_names]
 
-    def _argument(self, side: int, argument: Argument) -> _Argument:
-        """Return an attribute's value, or what stands for a weight or a computed value."""
+    def _argument(self, side: int, argument: Argument) -> tuple[str, Any]:
+        """Return what an operation takes, as a kind and a value.
+
+        The element type and value of an attribute; ``computed`` and a name; or a word for a weight.
+        """
         constants = self.constants[side]
         if not constants.is_constant(argument):
-            return _Argument(getattr(argument, "name", ""), _COMPUTED)
+            return _COMPUTED, getattr(argument, "name", "")
         declared = constants.type_of(argument)
         if is_weight(declared):
-            return _Argument("a weight", "weight")
+            return "weight", "a weight"
         is_tensor = isinstance(declared, TensorType)
         kind = declared.data_type.name if is_tensor else str(declared)
-        return _Argument(constants.attribute(argument), kind)
+        return kind, constants.attribute(argument)
 
-    def _same(self, first: _Argument, second: _Argument) -> bool:
-        if _COMPUTED in (first.kind, second.kind):
-            return first.kind == second.kind and self._same_value(first.value, second.value)
-        return first.equals(second)
+    def _same(self, first: tuple[str, Any], second: tuple[str, Any]) -> bool:
+        """Whether two arguments are equal, up to the rounding that a change of type brings."""
+        (kind, value), (other_kind, other) = first, second
+        if _COMPUTED in (kind, other_kind):
+            return kind == other_kind and self._same_value(value, other)
+        if value == other or kind == other_kind:
+            return bool(value == other)
+        try:
+            return np.array_equal(np.asarray(value, np.float16), np.asarray(other, np.float16))
+        except (TypeError, ValueError):
+            return False
 
     def _same_value(self, first: str, second: str) -> bool:
         """Whether a value of the first function corresponds to one of the second."""
@@ -391,29 +399,6 @@ class _FunctionComparison:
 
     def _changes(self, what: str, first: Any, second: Any) -> Iterator[Change]:
         return _changed("graph", self.first.name, what, first, second)
-
-
-@dataclass(frozen=True)
-class _Argument:
-    """What an operation takes.
-
-    Attributes:
-        value: an attribute's value, the name of a computed value, or a word for a weight.
-        kind: the attribute's element type, ``computed`` or ``weight``.
-    """
-
-    value: Any
-    kind: str
-
-    def equals(self, other: _Argument) -> bool:
-        """Whether two attributes are equal, up to the rounding that a change of type brings."""
-        if self.value == other.value or self.kind == other.kind:
-            return bool(self.value == other.value)
-        try:
-            one = np.asarray(self.value, np.float16)
-            return np.array_equal(one, np.asarray(other.value, np.float16))
-        except (TypeError, ValueError):
-            return False
 
 
 def _single(values: list[Any]) -> Any:
