@@ -400,18 +400,15 @@ def numbers_option(what: str, example: str, **attributes: Any) -> Any:
     return option(type=read, **attributes)
 
 
-class OrderParameter(click.Choice[str]):
-    """A channel order, in capitals as the functions take it; ``auto`` is ``None``."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Read the text."""
-        chosen = super().convert(value, param, ctx)
-        return {"auto": None, "bgr": "BGR", "rgb": "RGB"}.get(chosen, chosen)
+def _read_order(ctx: Any, param: Any, value: str) -> str | None:
+    """Return a channel order in capitals, as the functions take it; ``auto`` is ``None``."""
+    return {"auto": None, "bgr": "BGR", "rgb": "RGB"}.get(value, value)
 
 
 def color_order_option(*more: str) -> Any:
     """Declare ``--color-order`` with further choices."""
-    return option(type=OrderParameter(["auto", "bgr", "rgb", *more]), default="auto")
+    kinds = click.Choice(["auto", "bgr", "rgb", *more])
+    return option(type=kinds, default="auto", callback=_read_order)
 
 
 def engine_option(*more: str) -> Any:
