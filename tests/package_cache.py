@@ -14,11 +14,12 @@ import pickle
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -53,6 +54,22 @@ def converted_package(checkpoint: Checkpoint, options: ConvertOptions) -> Conver
             made = _read(entry)
             assert made is not None, f"{entry} was written and cannot be read"
     return made
+
+
+def measured(name: str, measure: Callable[[], Any]) -> Any:
+    """Return what was measured with today's sources, which is kept as the packages are.
+
+    Args:
+        name: a digest of everything else that the result depends on.
+        measure: called if it was not measured before.
+    """
+    entry = _generation() / f"{name}.pickle"
+    with FileLock(entry.with_suffix(".lock")):
+        if not entry.is_file():
+            unfinished = entry.with_suffix(".unfinished")
+            unfinished.write_bytes(pickle.dumps(measure()))
+            unfinished.rename(entry)
+        return pickle.loads(entry.read_bytes())
 
 
 @dataclass(frozen=True)
