@@ -31,7 +31,7 @@ test-fast: $(READY)
 test: $(READY)
 	$(PYTEST) -m "not slow" --durations 25 --durations-min 1
 
-# Everything, including every published architecture.
+# Everything, including every published architecture and all photos.
 test-all: $(READY)
 	$(PYTEST)
 

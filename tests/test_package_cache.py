@@ -93,6 +93,24 @@ def test_a_conversion_that_fails_leaves_no_entry(
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
 
 
+def test_a_measurement_is_made_once_and_a_failed_one_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(package_cache, "_generation", lambda: tmp_path)
+    made = []
+
+    def measure() -> int:
+        made.append(len(made))
+        if made == [0]:
+            raise KeyboardInterrupt
+        return made[-1]
+
+    with pytest.raises(KeyboardInterrupt):
+        package_cache.measured("name", measure)
+    assert [package_cache.measured("name", measure) for _ in range(2)] == [1, 1]
+    assert package_cache.measured("other", measure) == 2
+
+
 def test_sources_are_those_of_conversion() -> None:
     names = {path.relative_to(package_cache.ROOT).as_posix() for path in package_cache._sources()}
     assert "mvit_coreml/workflows/convert.py" in names
