@@ -6,11 +6,13 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 
@@ -174,3 +176,39 @@ def constant(spec: Any, operation: Any, parameter: str) -> Any:
 def random_weight(*shape: int, seed: int = 0, dtype: str = "float16") -> np.ndarray:
     """Return normally distributed weights."""
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+class Wrapped(nn.Module):
+    """A model of another library behind its normalization, with softmax or without."""
+
+    def __init__(
+        self, model: nn.Module, mean: Sequence[float], std: Sequence[float], softmax: bool
+    ) -> None:
+        super().__init__()
+        self.model, self.softmax = model, softmax
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(std)[:, None, None])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = self.model((x - self.mean) / self.std)
+        scores: torch.Tensor = found if isinstance(found, torch.Tensor) else found[0]
+        return scores.softmax(-1) if self.softmax else scores
+
+
+def plain_conversion(
+    module: nn.Module, labels: Sequence[str] | None = None, size: tuple[int, int] = (64, 64)
+) -> Path:
+    """Convert as a user of coremltools would, with its default passes and names."""
+    ct = load_coremltools()
+    path = new_path()
+    shape = (1, 3, *size)
+    with quiet():
+        traced = torch.jit.trace(module.eval(), torch.zeros(shape))  # type: ignore[no-untyped-call]
+        ct.convert(
+            traced,
+            inputs=[ct.ImageType(name="picture", shape=shape, scale=1 / 255, color_layout="RGB")],
+            classifier_config=None if labels is None else ct.ClassifierConfig(list(labels)),
+            minimum_deployment_target=ct.target.iOS17,
+            skip_model_load=True,
+        ).save(str(path))
+    return path

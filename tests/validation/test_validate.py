@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from faults.editor import PackageEditor
-from foreign import new_path
+from foreign import Wrapped, plain_conversion
 from packages import LABELS, converted, small_checkpoint
 from PIL import Image
 from safetensors.torch import save_file
@@ -22,7 +22,6 @@ from torch.overrides import TorchFunctionMode
 
 from mvit_coreml import ValidateOptions, build_model, load_checkpoint, prepare_for_export, validate
 from mvit_coreml.errors import InputError, PackageError
-from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
@@ -52,39 +51,6 @@ def tensor(photo):
 
 
 # --- Packages of other tools
-
-
-class Wrapped(nn.Module):
-    """A model of another library behind its normalization, with softmax or without."""
-
-    def __init__(self, model, mean, std, softmax):
-        super().__init__()
-        self.model, self.softmax = model, softmax
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(std)[:, None, None])
-
-    def forward(self, x):
-        found = self.model((x - self.mean) / self.std)
-        scores = found if isinstance(found, torch.Tensor) else found[0]
-        return scores.softmax(-1) if self.softmax else scores
-
-
-def plain_conversion(module, labels=None):
-    """Convert as a user of coremltools would, with its default passes and names."""
-    ct = load_coremltools()
-    path = new_path()
-    with quiet():
-        traced = torch.jit.trace(module.eval(), torch.zeros(1, 3, *SIZE))
-        ct.convert(
-            traced,
-            inputs=[
-                ct.ImageType(name="picture", shape=(1, 3, *SIZE), scale=1 / 255, color_layout="RGB")
-            ],
-            classifier_config=None if labels is None else ct.ClassifierConfig(list(labels)),
-            minimum_deployment_target=ct.target.iOS17,
-            skip_model_load=True,
-        ).save(str(path))
-    return path
 
 
 @pytest.fixture(scope="module")
