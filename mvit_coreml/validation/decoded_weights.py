@@ -41,7 +41,8 @@ Array = NDArray[Any]
 # network. The coarsest palette, of one bit, is 0.6 away from normally distributed weights; weights
 # that have nothing to do with each other are 1 apart and more.
 _FARTHEST = 0.75
-# How much nearer another parameter must be before a stored weight's name is not believed.
+# How much nearer another parameter must be before a stored weight's name is not believed; training
+# can take a weight far from what it was.
 _NAME_COUNTS = 0.5
 # Share of the network's numbers below which the answer would be that of another network.
 _LEAST_MATCHED = 0.5
@@ -294,7 +295,7 @@ def _pairs(
         return []
     distances = _distances([one.values for one in constants], [form.values for form in forms])
     named = np.array([[_named_after(one, form) for form in forms] for one in constants])
-    distances[named] *= _NAME_COUNTS
+    distances[named] = np.minimum(_NAME_COUNTS * distances[named], _FARTHEST)
     uses = [one.uses for one in constants]
     pairs: dict[str, tuple[_Stored, _Form]] = {}
     for flat in np.argsort(distances, axis=None, kind="stable"):
