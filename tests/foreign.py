@@ -14,7 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from mvit_coreml import Checkpoint
+from mvit_coreml.evaluation.read_metadata import image_input, preparation_for, read_preparation
+from mvit_coreml.evaluation.targets import PackageTarget
 from mvit_coreml.export.coremltools_import import load_coremltools, quiet
+from mvit_coreml.mil.predictor import Predictor
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="foreign-")
 _NUMBERS = itertools.count()
@@ -212,3 +216,33 @@ def plain_conversion(
             skip_model_load=True,
         ).save(str(path))
     return path
+
+
+def compressed_again(path: Path, kind: str, config: Callable[[Any], Any]) -> Path:
+    """Compress a package as a user of coremltools would.
+
+    Args:
+        path: the package.
+        kind: ``palettize`` or ``linear_quantize``.
+        config: makes the configuration for every weight out of ``coremltools.optimize.coreml``.
+    """
+    ct = load_coremltools()
+    with quiet():
+        import coremltools.optimize.coreml as cto
+
+        model = ct.models.MLModel(str(path), skip_model_load=True)
+        compress = getattr(cto, f"{kind}_weights")
+        model = compress(model, cto.OptimizationConfig(config(cto)))
+        compressed = new_path()
+        model.save(str(compressed))
+    return compressed
+
+
+def open_target(path: Path, checkpoint: Checkpoint) -> PackageTarget:
+    """Open any tool's package, with photos prepared as its checkpoint wants them."""
+    predictor = Predictor(path, engine="portable")
+    package, function = predictor.package, predictor.function
+    preparation = read_preparation(package, function) or preparation_for(
+        image_input(package, function), checkpoint.image_processor, "crop"
+    )
+    return PackageTarget(predictor, preparation, num_labels=checkpoint.config.num_labels)

@@ -9,17 +9,15 @@ import pytest
 import torch
 import transformers
 from faults.editor import PackageEditor
-from foreign import Wrapped, new_path, plain_conversion
+from foreign import Wrapped, compressed_again, open_target, plain_conversion
 from packages import converted, small_checkpoint
 from standins import enliven
 
 from mvit_coreml import build_model
 from mvit_coreml.evaluation.targets import PackageTarget
-from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.validation.decoded_weights import check_decoded_weights
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
-from mvit_coreml.workflows.validate import ValidateOptions, _open_target
 
 CLASSIFIER, SEGMENTER = "image-classification", "semantic-segmentation"
 # Half precision has 11 bits, 68 dB for one rounding of evenly spread numbers. Some hundred
@@ -37,7 +35,7 @@ def checked(path, checkpoint, pictures=4, function=None, **options):
 
 
 def checked_of_another_tool(path, checkpoint):
-    target = _open_target(path, checkpoint, ValidateOptions())
+    target = open_target(path, checkpoint)
     return check_decoded_weights(target, checkpoint, synthetic_pictures(4, (64, 64)))
 
 
@@ -177,20 +175,6 @@ def transformers_package(tmp_path_factory):
     model = transformers.MobileNetV2ForSemanticSegmentation.from_pretrained(folder).eval()
     half = [0.5] * 3
     return checkpoint, plain_conversion(Wrapped(model, half, half, softmax=True))
-
-
-def compressed_again(path, kind, config):
-    """Compress a package as a user of coremltools would."""
-    ct = load_coremltools()
-    with quiet():
-        import coremltools.optimize.coreml as cto
-
-        model = ct.models.MLModel(str(path), skip_model_load=True)
-        compress = getattr(cto, f"{kind}_weights")
-        model = compress(model, cto.OptimizationConfig(config(cto)))
-        compressed = new_path()
-        model.save(str(compressed))
-    return compressed
 
 
 @pytest.mark.parametrize(
