@@ -1,19 +1,27 @@
-"""What a package is promised to keep (size, SNR, agreement, accuracy), and the search for it.
+"""What a package is promised to keep: size, SNR, answers, accuracy; and whether it does.
 
-Predictions order the candidates; whether one holds is decided by measuring it.
+There always is a promise about the answers. Without photos it is in decibels, as synthetic pictures
+cannot tell how many answers change.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
-from mvit_coreml.errors import GateError, InputError
+from mvit_coreml.errors import InputError
 
-Candidate = TypeVar("Candidate")
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from mvit_coreml.evaluation.agreement import AgreementEstimate
+
+Verdict = Literal["kept", "undecided", "broken"]
+
+# What is promised where nothing is asked for. The decibels are of synthetic pictures: at this bound
+# the least forgiving trained checkpoint at hand keeps 97 % of its answers on photos.
+DEFAULT_AGREEMENT = 0.97
+DEFAULT_MIOU = 0.9
+DEFAULT_SNR = 22.0
 
 # 1 MB is 10^6 bytes; the binary units say so in their names.
 _UNITS = {
@@ -51,20 +59,23 @@ def format_size(size: float) -> str:
     return f"{size:.0f} bytes"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What a package was measured to do; None where it was not asked for.
+    """What a package was measured to do; None where it was not measured.
 
     Attributes:
         size: sum of the sizes of its files, in bytes.
-        snr: signal-to-noise ratio of its raw scores against the reference, in dB.
-        agreement: part of the images on which it agrees with the reference, 0 to 1.
+        snr: signal-to-noise ratio against the reference in dB, the signal being how the raw scores
+            differ between images.
+        agreement: share of answers that are the reference's, on photos.
+        miou: mean intersection over union of a segmenter's maps with the reference's.
         drop: loss of accuracy against the reference on labelled images, in percentage points.
     """
 
-    size: int
+    size: int | None = None
     snr: float | None = None
-    agreement: float | None = None
+    agreement: AgreementEstimate | None = None
+    miou: float | None = None
     drop: float | None = None
 
 
@@ -76,6 +87,7 @@ class Promise:
         target_size: bytes that it may take.
         min_snr: dB that it must reach.
         min_agreement: part of the images, 0 to 1, on which it must agree.
+        min_miou: mean intersection over union, 0 to 1, of a segmenter's maps with the reference's.
         max_drop: percentage points of accuracy that it may lose.
 
     Raises:
@@ -85,6 +97,7 @@ class Promise:
     target_size: int | None = None
     min_snr: float | None = None
     min_agreement: float | None = None
+    min_miou: float | None = None
     max_drop: float | None = None
 
     def __post_init__(self) -> None:
@@ -92,42 +105,72 @@ class Promise:
             raise InputError("nothing is promised; give a size, an SNR, an agreement or a drop")
         if self.target_size is not None and self.target_size < 1:
             raise InputError(f"a target size of {self.target_size} bytes: it must be positive")
-        if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:
-            raise InputError(f"an agreement of {self.min_agreement:g}: it must be from 0 to 1")
+        for share in (self.min_agreement, self.min_miou):
+            if share is not None and not 0 <= share <= 1:
+                raise InputError(f"an agreement of {share:g}: it must be from 0 to 1")
 
     @property
     def asks_quality(self) -> bool:
         """Whether it asks for more than a size."""
-        return any(x is not None for x in (self.min_snr, self.min_agreement, self.max_drop))
+        asked = (self.min_snr, self.min_agreement, self.min_miou, self.max_drop)
+        return any(x is not None for x in asked)
 
-    def fits(self, measured: Measured) -> bool:
-        """Whether a package is small enough."""
-        return self.target_size is None or measured.size <= self.target_size
+    def verdict(self, measured: Measured) -> Verdict:
+        """Say whether a package keeps what is promised of its answers.
 
-    def shortfalls(self, measured: Measured) -> list[str]:
-        """Return where a package's answers fall short, in words; empty if nowhere.
+        ``undecided`` are answers on too few photos: the share that is expected on others is
+        enough, but not with 95 % certainty.
 
         Raises:
             InputError: something promised was not measured.
         """
-        shortfalls = []
-        rows: tuple[tuple[float | None, float | None, int, str], ...] = (
-            (self.min_snr, measured.snr, 1, "{:.1f} dB"),
-            (self.min_agreement, measured.agreement, 1, "{:.1%} agreement"),
-            (self.max_drop, measured.drop, -1, "{:.2f} points of loss"),
+        verdicts: list[Verdict] = []
+        bounds: tuple[tuple[float | None, float | None, int], ...] = (
+            (self.min_snr, measured.snr, 1),
+            (self.min_miou, measured.miou, 1),
+            (self.max_drop, measured.drop, -1),
         )
-        for bound, value, sign, words in rows:
+        for bound, value, sign in bounds:
             if bound is None:
                 continue
             if value is None:
-                way_out = "give labelled images" if sign < 0 else "the model answers no classes"
-                raise InputError(
-                    f"{words.format(bound)} is promised, but cannot be measured: {way_out}"
-                )
+                way_out = "give labelled images" if sign < 0 else "it has no classes to compare"
+                raise InputError(f"{self} is promised, but cannot be measured: {way_out}")
             # Not written the other way round, so that NaN falls short.
-            if not sign * value >= sign * bound:
-                shortfalls.append(words.format(value))
-        return shortfalls
+            verdicts.append("kept" if sign * value >= sign * bound else "broken")
+        if self.min_agreement is not None:
+            if measured.agreement is None:
+                raise InputError(
+                    f"{self} is promised, but cannot be measured: that takes photos (--images) and"
+                    " a model that answers classes; without them promise an SNR (--min-snr)"
+                )
+            verdicts.append(agreement_verdict(measured.agreement, self.min_agreement))
+        return _worst(verdicts)
+
+    def noise_factor(self, measured: Measured) -> float:
+        """Return by how much a package's noise may grow, or must shrink, to just keep this.
+
+        Noise is a power: decibels say it, the share of answers that flip grows with its root.
+        """
+        factors = [_LARGEST_FACTOR]
+        if self.min_snr is not None and measured.snr is not None:
+            factors.append(10 ** ((measured.snr - self.min_snr) / 10))
+        flipped = []
+        if self.min_agreement is not None and measured.agreement is not None:
+            # What is certain, or halfway to it if the photos are too few to tell.
+            estimate = measured.agreement
+            sure = max(estimate.lower_bound, 2 * estimate.expected - 1)
+            flipped.append((1 - self.min_agreement, 1 - sure))
+        if self.min_miou is not None and measured.miou is not None:
+            flipped.append((1 - self.min_miou, 1 - measured.miou))
+        if self.max_drop is not None and measured.drop is not None:
+            flipped.append((self.max_drop, measured.drop))
+        factors += [(max(may, 1e-4) / max(does, 1e-4)) ** 2 for may, does in flipped]
+        return max(min(factors), 1 / _LARGEST_FACTOR)
+
+    def of_answers(self) -> Promise:
+        """Return what is promised besides the size."""
+        return replace(self, target_size=None)
 
     def __str__(self) -> str:
         words = []
@@ -136,75 +179,41 @@ class Promise:
         if self.min_snr is not None:
             words.append(f"at least {self.min_snr:g} dB")
         if self.min_agreement is not None:
-            words.append(f"at least {self.min_agreement:.1%} agreement")
+            words.append(f"at least {self.min_agreement:.1%} of the answers")
+        if self.min_miou is not None:
+            words.append(f"an mIoU of at least {self.min_miou:g}")
         if self.max_drop is not None:
             words.append(f"at most {self.max_drop:g} points of loss")
         return ", ".join(words)
 
 
-@dataclass(frozen=True)
-class Trial(Generic[Result]):
-    """What came of a candidate.
-
-    Attributes:
-        measured: what its package was found to do.
-        result: what the candidate led to.
-    """
-
-    measured: Measured
-    result: Result
+# No step of a search is larger than this, in noise.
+_LARGEST_FACTOR = 100.0
 
 
-def find_smallest(
-    candidates: Sequence[Candidate],
-    attempt: Callable[[Candidate], Trial[Result]],
-    promise: Promise,
-    *,
-    describe: Callable[[Candidate], str] = str,
-) -> Trial[Result]:
-    """Find the smallest package that keeps a promise about answers, with few measurements.
-
-    The candidates are bisected, so their answers should get worse on the way to smaller ones; where
-    they do not, a smaller one that would hold may be passed over, but what is returned always
-    holds.
+def default_promise(*, photos: bool, answers: Literal["class", "map", "features"]) -> Promise:
+    """Return what is promised of a package where nothing is asked for.
 
     Args:
-        candidates: from the largest to the smallest, such as those of
-            :func:`~.allocation.mixed_bits.frontier`.
-        attempt: makes and measures the package of a candidate; called at most once for each.
-        promise: what to keep.
-        describe: a candidate in words, for messages.
-
-    Raises:
-        InputError: there is no candidate.
-        GateError: none keeps the promise; the message says what comes nearest.
+        photos: it is judged on photos rather than on synthetic pictures.
+        answers: what the model gives: a class, a map of classes, or features.
     """
-    if not candidates:
-        raise InputError("there is no plan to choose from")
-    trials: dict[int, Trial[Result]] = {}
+    if not photos or answers == "features":
+        return Promise(min_snr=DEFAULT_SNR)
+    if answers == "map":
+        return Promise(min_agreement=DEFAULT_AGREEMENT, min_miou=DEFAULT_MIOU)
+    return Promise(min_agreement=DEFAULT_AGREEMENT)
 
-    def holds(index: int) -> bool:
-        trials[index] = attempt(candidates[index])
-        return not promise.shortfalls(trials[index].measured)
 
-    best, beyond = -1, len(candidates)  # what holds, and what does not
-    while beyond - best > 1:
-        middle = (best + beyond) // 2
-        if holds(middle):
-            best = middle
-        else:
-            beyond = middle
-    if best < 0:
-        short = ", ".join(promise.shortfalls(trials[0].measured))
-        raise GateError(f"no plan has {promise}: the best ({describe(candidates[0])}) has {short}")
-    # Of those that hold, the search may have met one that is smaller still.
-    smallest = min(
-        (i for i, trial in trials.items() if not promise.shortfalls(trial.measured)),
-        key=lambda i: (trials[i].measured.size, i),
-    )
-    if not promise.fits(trials[smallest].measured):
-        raise GateError(
-            f"no plan has {promise}: the smallest that answers well enough takes"
-            f" {format_size(trials[smallest].measured.size)} ({describe(candidates[smallest])})"
-        )
-    return trials[smallest]
+def agreement_verdict(estimate: AgreementEstimate, share: float) -> Verdict:
+    """Say whether a share of the answers is kept on other photos of the kind."""
+    if estimate.lower_bound >= share:
+        return "kept"
+    if estimate.high < share or (estimate.expected < share and estimate.agreement < share):
+        return "broken"
+    return "undecided"
+
+
+def _worst(verdicts: list[Verdict]) -> Verdict:
+    order: tuple[Verdict, ...] = ("broken", "undecided", "kept")
+    return next(verdict for verdict in order if verdict in (*verdicts, "kept"))

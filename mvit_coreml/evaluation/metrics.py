@@ -22,6 +22,10 @@ class Closeness:
 
     Attributes:
         snr: signal to noise in dB: the reference's power over that of the difference.
+        variation_snr: the same with only what varies as the signal: the reference's power about
+            the mean of each class (of each element, where there are no maps) over all images and
+            positions. What all images share says nothing of how well they are told apart. Of a
+            single vector it is ``snr``.
         psnr: in dB, with the reference's range as the peak.
         max_error: largest absolute difference.
         max_reference: largest absolute value of the reference.
@@ -29,6 +33,7 @@ class Closeness:
     """
 
     snr: float
+    variation_snr: float
     psnr: float
     max_error: float
     max_reference: float
@@ -42,10 +47,19 @@ class ClosenessMeter:
         self._signal = self._noise = self._dot = self._power = 0.0
         self._max_error = self._max_reference = 0.0
         self._low, self._high, self._count = math.inf, -math.inf, 0
+        self._sums: NDArray[np.float64] | float = 0.0
+        self._samples = 0
 
     def add(self, value: Floats, reference: Floats) -> None:
         """Take in one image's output and its reference."""
-        value, reference = value.astype(np.float64).ravel(), reference.astype(np.float64).ravel()
+        # The classes of a map lie before its rows and columns.
+        is_map = reference.ndim >= 3
+        by_class = reference.astype(np.float64).reshape(
+            (reference.shape[-3], -1) if is_map else (-1, 1)
+        )
+        self._sums = self._sums + by_class.sum(1)
+        self._samples += by_class.shape[1]
+        value, reference = value.astype(np.float64).ravel(), by_class.ravel()
         error = value - reference
         self._signal += float(reference @ reference)
         self._noise += float(error @ error) if np.isfinite(error).all() else math.inf
@@ -64,11 +78,19 @@ class ClosenessMeter:
         peak = (self._high - self._low) ** 2 * self._count
         return Closeness(
             snr=decibels(self._signal, self._noise),
+            variation_snr=decibels(self._variation(), self._noise),
             psnr=decibels(peak, self._noise),
             max_error=self._max_error,
             max_reference=self._max_reference,
             cosine=self._cosine(),
         )
+
+    def _variation(self) -> float:
+        """Return the reference's power about the means, as large a sample's would be."""
+        if self._samples < 2:
+            return self._signal
+        shared = float(np.square(self._sums).sum()) / self._samples
+        return max(0.0, self._signal - shared) * self._samples / (self._samples - 1)
 
     def _cosine(self) -> float:
         norms = math.sqrt(self._signal * self._power)

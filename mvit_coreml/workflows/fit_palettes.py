@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 from mvit_coreml.compression.allocation.mixed_bits import (
@@ -22,7 +23,7 @@ from mvit_coreml.compression.allocation.mixed_bits import (
     frontier,
 )
 from mvit_coreml.compression.allocation.package_sizes import PackageSizes
-from mvit_coreml.compression.allocation.sensitivity import Sensitivity, measure_sensitivity
+from mvit_coreml.compression.allocation.sensitivity import Sensitivity, predict_sensitivity
 from mvit_coreml.compression.apply_plan import uniform_reasons
 from mvit_coreml.compression.calibration.differentiable import (
     DifferentiableFunction,
@@ -31,6 +32,7 @@ from mvit_coreml.compression.calibration.differentiable import (
     compare_scores,
     scores,
 )
+from mvit_coreml.compression.calibration.fine_tuning import random_views
 from mvit_coreml.compression.calibration.tuner import (
     Calibration,
     Tuned,
@@ -41,13 +43,23 @@ from mvit_coreml.compression.calibration.tuner import (
 from mvit_coreml.compression.palettizable_weights import function_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import PlanValues, Scalar, make_plan
-from mvit_coreml.compression.promise import Measured, Promise, Trial, find_smallest, format_size
+from mvit_coreml.compression.promise import (
+    Measured,
+    Promise,
+    default_promise,
+    format_size,
+)
 from mvit_coreml.errors import GateError, InputError
+from mvit_coreml.evaluation.agreement import AgreementMeter
+from mvit_coreml.evaluation.metrics import ConfusionMatrix
 from mvit_coreml.evaluation.read_metadata import read_preparation
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.parallel import parallel_map
 from mvit_coreml.preprocessing.image_loading import evenly_spaced
-from mvit_coreml.validation.synthetic_images import synthetic_pictures
+from mvit_coreml.validation.synthetic_images import (
+    calibration_pictures,
+    synthetic_pictures,
+)
 from mvit_coreml.workflows.build_package import Progress, no_progress
 from mvit_coreml.workflows.choose_palettes import Palettes, asked_for, grouped_choices
 from mvit_coreml.workflows.package_options import PaletteOptions
@@ -57,18 +69,28 @@ if TYPE_CHECKING:
 
 # More images than these make it slower and little better.
 _MOST_IMAGES = 512
-# Synthetic pictures to fit to and to judge by, where there are no images. They are others than
-# those that packages are validated on.
-_PICTURES = 96
-_JUDGING_PICTURES = 16
-_PICTURE_SEED = 1
-# Pixels of all images that sensitivity is measured on, and those images at least.
+# Parts of the images that a promise is searched on, and judged on; and their most.
+_SEARCHING, _MOST_SEARCHING = 0.12, 32
+_JUDGING, _MOST_JUDGING = 0.25, 128
+# Views of every image that a promise is searched on, besides itself.
+_VIEWS = 2
+# Pixels of all synthetic pictures to fit to, where there are no images, and those pictures at
+# least and at most; and the pictures to judge by, which are those of packages that are validated.
+_PICTURE_PIXELS = 96 * 256 * 256
+_FEWEST_PICTURES, _MOST_PICTURES = 24, 96
+_JUDGING_PICTURES = 12
+# Pixels of all images that sensitivity is predicted on, and those images at least.
 _SENSITIVITY_PIXELS = 48 * 256 * 256
 _FEWEST_SENSITIVITY_IMAGES = 8
 # Images that the rounding of half precision is measured on.
 _ROUNDING_IMAGES = 8
-# Packages that are considered for a promise about answers.
-_CANDIDATES = 64
+# Without a request, a package is no smaller than with so many bits for every weight: a forgiving
+# network is not to be pressed to the limit of what pictures can show.
+_DEFAULT_BITS = 6
+# How far noise stays below what just keeps a promise, and how much less it is than that of a
+# finished package which fell short.
+_MARGIN = 0.7
+_STRICTER = 4.0
 # What the metadata of a palettized package may take more than that of a plain one.
 _METADATA_BYTES = 160
 
@@ -80,10 +102,11 @@ class FittedPalettes:
     Attributes:
         palettes: the plan and its values.
         held_out: images that had no part in it; ``None`` where synthetic pictures were used.
-        quality: of the answers on held-out images.
+        quality: of the answers on images that a search judged by.
         plain: the same for k-means alone.
         fitted_to: number of images.
         sensitivities: of all weights, where bits were shared out.
+        noise: of the weights' palettes together, as predicted; ``None`` for equal bits.
     """
 
     palettes: Palettes
@@ -92,67 +115,57 @@ class FittedPalettes:
     plain: Quality
     fitted_to: int
     sensitivities: tuple[Sensitivity, ...] = ()
+    noise: float | None = None
 
     def __str__(self) -> str:
         kind = "synthetic pictures" if self.held_out is None else "images"
         return (
-            f"the palettes were fitted to {self.fitted_to} {kind}; on others they have "
-            f"{self.quality}, k-means alone {self.plain}"
+            f"the palettes were fitted to {self.fitted_to} {kind}; on others "
+            f"{self.quality.snr:.1f} dB before rounding, k-means alone {self.plain.snr:.1f} dB"
         )
 
 
 def held_out_images(images: Sequence[Any]) -> list[Any]:
-    """Return those of a number of images that no palette is fitted to.
+    """Return those of a number of images that no palette is fitted to or chosen by.
 
     Raises:
         InputError: they are too few to fit palettes to.
     """
-    kept, _, judging = _split(images)
-    return [kept[index] for index in judging]
+    kept, parts = _split(images)
+    return [kept[index] for index in parts.judging]
 
 
-def _split(images: Sequence[Any]) -> tuple[list[Any], list[int], list[int]]:
-    """Return the images that are used, and the indices of those to fit to and to judge on."""
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """Indices of the images to fit to, to search by, and to judge the finished package on."""
+
+    fitting: list[int]
+    searching: list[int]
+    judging: list[int]
+
+
+def _split(images: Sequence[Any]) -> tuple[list[Any], _Parts]:
+    """Return the images that are used, and how they are shared out."""
     kept = [images[index] for index in evenly_spaced(len(images), _MOST_IMAGES)]
-    return kept, *split_images(len(kept))
+    count = len(kept)
+    searching = min(_MOST_SEARCHING, max(2, round(_SEARCHING * count)))
+    judging = min(_MOST_JUDGING, max(4, round(_JUDGING * count)))
+    fitting, others = split_images(count, searching + judging)
+    chosen = set(evenly_spaced(len(others), searching))
+    return kept, _Parts(
+        fitting=fitting,
+        searching=[index for place, index in enumerate(others) if place in chosen],
+        judging=[index for place, index in enumerate(others) if place not in chosen],
+    )
 
 
-def fit_palettes(
-    package: Path,
-    options: PaletteOptions,
-    images: Sequence[Any] | None,
-    *,
-    source_sha256: str,
-    build: Callable[[Palettes, Path], Path],
-    accuracy: AccuracyDrop | None,
-    folder: Path,
-    progress: Progress,
-) -> FittedPalettes:
-    """Fit the palettes that options ask for.
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Palettes that were tried, and what they were measured to do."""
 
-    Args:
-        package: complete, of this project, without palettes.
-        options: with ``bits``.
-        images: synthetic pictures by default.
-        source_sha256: of the checkpoint's weights.
-        build: makes the package with some palettes in a folder of its own.
-        accuracy: measures the drop that is promised, if one is.
-        folder: for the packages that are tried.
-        progress: told how it gets on.
-
-    Raises:
-        InputError: too few images, or one that cannot be read.
-        GateError: nothing keeps the promise.
-    """
-    fitting = PaletteFitting(package, images, source_sha256=source_sha256, progress=progress)
-    if accuracy is None:
-        return fitting.fit(options)
-
-    def drop(palettes: Palettes) -> float:
-        with tempfile.TemporaryDirectory(dir=folder) as tried:
-            return accuracy.of(build(palettes, Path(tried)))
-
-    return fitting.fit(options, drop=drop)
+    allocation: Allocation
+    tuned: Tuned
+    measured: Measured
 
 
 class PaletteFitting:
@@ -160,9 +173,16 @@ class PaletteFitting:
 
     Args:
         package: complete, of this project, without palettes.
-        images: paths, Pillow images or arrays; synthetic pictures by default.
+        images: synthetic pictures by default.
         source_sha256: of the checkpoint's weights.
         progress: told how it gets on.
+
+    Attributes:
+        infos: the palettizable weights.
+        weights: the same with their elements.
+        tuner: holds the images.
+        held_out: images that the finished package may be judged on; ``None`` without images.
+        sensitivities: as last predicted.
 
     Raises:
         InputError: too few images, or one that cannot be read.
@@ -171,43 +191,47 @@ class PaletteFitting:
     def __init__(
         self,
         package: Path,
-        images: Sequence[Any] | None = None,
+        images: Sequence[Any] | None,
         *,
         source_sha256: str = "",
         progress: Progress = no_progress,
     ) -> None:
         self.package, self.source_sha256, self.progress = package, source_sha256, progress
-        progress("tune", "preparing images")
+        progress("tune")
         self.loaded = load_package(package)
-        self.function = DifferentiableFunction(self.loaded)
-        default = self.loaded.function()
-        self.weights = [(info, stored.decode()) for info, stored in function_weights(default)]
+        self.weights = [
+            (info, stored.decode()) for info, stored in function_weights(self.loaded.function())
+        ]
         self.infos = [info for info, _ in self.weights]
-        # Measured once they are asked for.
+        self.function = DifferentiableFunction(self.loaded)
         self.sensitivities: tuple[Sensitivity, ...] = ()
+        self._known_options: dict[int, list[WeightOptions]] = {}
         self.held_out: tuple[Any, ...] | None = None
+        size = self.function.image.height, self.function.image.width
         if images is None:
-            size = self.function.image.height, self.function.image.width
-            count = _PICTURES + _JUDGING_PICTURES
-            pictures = synthetic_pictures(count, size, _PICTURE_SEED)
-            # In turn, so that all kinds are on both sides.
-            judging = evenly_spaced(count, _JUDGING_PICTURES)
-            fitting = [index for index in range(count) if index not in set(judging)]
-            chosen: list[Any] = list(pictures)
+            count = _PICTURE_PIXELS // (size[0] * size[1])
+            count = max(_FEWEST_PICTURES, min(_MOST_PICTURES, count))
+            fitting = self.function.pixels(calibration_pictures(count, size))
+            searching = self.function.pixels(synthetic_pictures(_JUDGING_PICTURES, size))
+            self._photos = 0
         else:
-            kept, fitting, judging = _split(images)
-            self.held_out = tuple(kept[index] for index in judging)
-            chosen = self._prepared(kept)
-        pixels = self.function.pixels(chosen)
-        self.tuner = Tuner(self.function, Calibration(pixels[fitting], pixels[judging]))
+            kept, parts = _split(images)
+            self.held_out = tuple(kept[index] for index in parts.judging)
+            fitting = self._prepared([kept[index] for index in parts.fitting])
+            photos = self._prepared([kept[index] for index in parts.searching])
+            self._photos = len(photos)
+            searching = torch.cat([photos, random_views(photos, _VIEWS * len(photos), seed=2)])
+        self.tuner = Tuner(self.function, Calibration(fitting, searching))
 
-    def _prepared(self, images: Sequence[Any]) -> list[Any]:
+    def _prepared(self, images: Sequence[Any]) -> Tensor:
         preparation = read_preparation(self.loaded, self.loaded.function())
         if preparation is None:
             raise InputError(
                 f"{self.package}: does not say how photos are prepared; another tool made it"
             )
-        return [fitted.pixels for fitted in parallel_map(preparation, images)]
+        return self.function.pixels(
+            [fitted.pixels for fitted in parallel_map(preparation, images)]
+        )
 
     def fit(
         self,
@@ -222,23 +246,42 @@ class PaletteFitting:
             drop: loss of accuracy of a package with some palettes, in percentage points.
 
         Raises:
-            GateError: nothing keeps the promise.
+            GateError: nothing keeps the promise within the size.
         """
+        noise = None
         if options.bits == "auto":
-            assert options.promise is not None
-            choices, tuned = self._search(options, options.promise, drop)
+            choices, tuned, noise = self._search(options, drop)
+            if options.tune_minutes is not None:
+                deadline = deadline_in(options.tune_minutes)
+                tuned = self.tuner.fine_tune(tuned, deadline, self._report)
         else:
             assert options.bits is not None
             choices = grouped_choices(self.infos, options.bits, options.group_size)
-            tuned = None
-        if tuned is None:
             tuned = self.tuner.tune(choices, options.tune_minutes, self._report)
-        elif options.tune_minutes is not None:
-            tuned = self.tuner.fine_tune(tuned, deadline_in(options.tune_minutes), self._report)
-        return self.result(choices, tuned, _asked(options))
+        return self.result(choices, tuned, _asked(options), noise)
+
+    def stricter(self, fitted: FittedPalettes, options: PaletteOptions) -> FittedPalettes | None:
+        """Fit again with more bits, where a finished package fell short of its promise.
+
+        Args:
+            fitted: what it had, with bits that were shared out.
+            options: as it was fitted with.
+
+        Returns:
+            ``None`` where no palettes are left to give up.
+        """
+        if fitted.noise is None or fitted.noise <= 0:
+            return None
+        candidate = self._allocation(fitted.noise / _STRICTER, options.group_size)
+        tuned = self.tuner.reconstruct(candidate.choices)
+        return self.result(candidate.choices, tuned, _asked(options), candidate.noise)
 
     def result(
-        self, choices: Mapping[str, Choice], tuned: Tuned, asked: Mapping[str, Scalar]
+        self,
+        choices: Mapping[str, Choice],
+        tuned: Tuned,
+        asked: Mapping[str, Scalar],
+        noise: float | None = None,
     ) -> FittedPalettes:
         """Write down what was found."""
         return FittedPalettes(
@@ -248,6 +291,7 @@ class PaletteFitting:
             plain=tuned.plain,
             fitted_to=len(self.tuner.calibration.pixels),
             sensitivities=self.sensitivities,
+            noise=noise,
         )
 
     def palettes(
@@ -276,24 +320,21 @@ class PaletteFitting:
         """Predicts the package's size."""
         return PackageSizes(self.package)
 
-    def _measured(self, group_sizes: Sequence[int]) -> list[Sensitivity]:
-        """Measure what each weight's palettes do, under every choice that saves bytes."""
+    def weight_options(self, group_size: int = 0) -> list[WeightOptions]:
+        """Predict what each weight's choices that save bytes take, and the noise that they add."""
         pixels = self.tuner.calibration.pixels
         area = pixels.shape[2] * pixels.shape[3]
         count = max(_FEWEST_SENSITIVITY_IMAGES, _SENSITIVITY_PIXELS // area)
-        candidates = {
-            info.name: self.sizes.choices_for(info.name, None, group_sizes) for info in self.infos
-        }
-        return measure_sensitivity(
-            self.function,
-            pixels[:count],
-            candidates,
-            progress=lambda done, total: self._report(f"sensitivity of weight {done} of {total}"),
+        group_sizes = (group_size,) if group_size else ()
+        self.sensitivities = tuple(
+            predict_sensitivity(
+                self.function,
+                pixels[:count],
+                {i.name: self.sizes.choices_for(i.name, None, group_sizes) for i in self.infos},
+                self.tuner.fisher,
+                progress=lambda done, total: self._report(f"sensitivity {done} of {total}"),
+            )
         )
-
-    def weight_options(self, group_size: int = 0) -> list[WeightOptions]:
-        """Measure the choices that every weight has: their bytes and their noise."""
-        self.sensitivities = tuple(self._measured((group_size,) if group_size else ()))
         return [
             WeightOptions(
                 weight.name,
@@ -305,30 +346,94 @@ class PaletteFitting:
         ]
 
     def _search(
-        self, options: PaletteOptions, promise: Promise, drop: Callable[[Palettes], float] | None
-    ) -> tuple[dict[str, Choice], Tuned | None]:
-        weight_options = self.weight_options(options.group_size)
-        if not promise.asks_quality:
+        self, options: PaletteOptions, drop: Callable[[Palettes], float] | None
+    ) -> tuple[Mapping[str, Choice], Tuned, float]:
+        """Share out bits for a promise: fit once, and once more where that tells how to."""
+        promise = options.promise
+        weight_options = self._options_of(options.group_size)
+        if promise is not None and not promise.asks_quality:
             assert promise.target_size is not None
-            return self.under(promise.target_size, weight_options), None
+            choices = self.under(promise.target_size, weight_options)
+            return choices, self.tuner.reconstruct(choices, report=self._report), 0.0
+        asked = self.default_promise() if promise is None else promise.of_answers()
 
-        def attempt(candidate: Allocation) -> Trial[tuple[dict[str, Choice], Tuned]]:
+        def attempt(candidate: Allocation) -> _Trial:
             size = self.predicted_bytes(candidate.choices)
             self._report(f"trying {format_size(size)}")
             tuned = self.tuner.reconstruct(candidate.choices)
-            lost = None
-            if drop is not None:
-                lost = drop(self.palettes(candidate.choices, tuned, {}))
-            snr = combined_snr(tuned.quality.snr, self.rounding_snr)
-            self._report(f"{format_size(size)}, held out: {replace(tuned.quality, snr=snr)}")
-            measured = Measured(size, snr, tuned.quality.agreement, lost)
-            return Trial(measured, (candidate.choices, tuned))
+            lost = None if drop is None else drop(self.palettes(candidate.choices, tuned, {}))
+            return _Trial(candidate, tuned, self._measured(tuned, size, lost))
 
-        path = frontier(weight_options)
-        candidates = [path[index] for index in evenly_spaced(len(path), _CANDIDATES)]
-        if candidates[-1] is not path[-1]:
-            candidates.append(path[-1])
-        return find_smallest(candidates, attempt, promise).result
+        trial = attempt(self._first(options.group_size))
+        keeps = asked.verdict(trial.measured) == "kept"
+        factor = _MARGIN * asked.noise_factor(trial.measured)
+        if not keeps or (promise is not None and factor > 1 / _MARGIN):
+            second = self._allocation(factor * trial.allocation.noise, options.group_size)
+            if second.bytes < trial.allocation.bytes or not keeps:
+                again = attempt(second)
+                if not keeps or asked.verdict(again.measured) == "kept":
+                    trial = again
+        self._check_size(promise, trial)
+        return trial.allocation.choices, trial.tuned, trial.allocation.noise
+
+    def default_promise(self) -> Promise:
+        """Return what is promised where nothing is asked for."""
+        answers: Literal["class", "map", "features"] = "features"
+        if self.function.of_classes:
+            answers = "map" if self.tuner.reference.dim() > 2 else "class"
+        return default_promise(photos=bool(self._photos), answers=answers)
+
+    def _check_size(self, promise: Promise | None, trial: _Trial) -> None:
+        """Refuse what answers well enough but is too large."""
+        if promise is None or promise.target_size is None:
+            return
+        size = self.predicted_bytes(trial.allocation.choices)
+        if size > promise.target_size:
+            raise GateError(
+                f"no plan has {promise}: the smallest that answers well enough takes about"
+                f" {format_size(size)} ({trial.allocation})"
+            )
+
+    def _options_of(self, group_size: int) -> list[WeightOptions]:
+        if group_size not in self._known_options:
+            self._known_options[group_size] = self.weight_options(group_size)
+        return self._known_options[group_size]
+
+    def _first(self, group_size: int) -> Allocation:
+        """Return what is tried first: the bytes of equal bits, shared out."""
+        weight_options = self._options_of(group_size)
+        equal = grouped_choices(self.infos, _DEFAULT_BITS, group_size)
+        choices = self.under(self.predicted_bytes(equal), weight_options)
+        noise = {w.name: dict(zip(w.choices, w.noise, strict=True)) for w in weight_options}
+        return Allocation(
+            choices=choices,
+            bytes=sum(self.sizes.weight_bytes(name, choice) for name, choice in choices.items()),
+            noise=sum(noise[name][choice] for name, choice in choices.items()),
+        )
+
+    def _allocation(self, noise: float, group_size: int) -> Allocation:
+        """Return the smallest allocation with no more than a predicted noise."""
+        path = frontier(self._options_of(group_size))
+        return next((a for a in reversed(path) if a.noise <= noise), path[0])
+
+    def _measured(self, tuned: Tuned, size: int, drop: float | None) -> Measured:
+        """Return what palettes do on the images that a promise is searched on."""
+        answers = self.tuner.answers(tuned.weights)
+        estimate = miou = None
+        if self._photos and self.function.of_classes:
+            meter = AgreementMeter()
+            confusion = ConfusionMatrix(answers.shape[1], ignore=-1)
+            pairs = zip(answers.numpy(), self.tuner.reference.numpy(), strict=True)
+            for number, (answer, reference) in enumerate(pairs):
+                meter.add(answer, reference, image=number % self._photos)
+                if answer.ndim > 1:
+                    confusion.add(answer.argmax(0), reference.argmax(0))
+            estimate = meter.result()
+            miou = confusion.mean_iou() if answers.dim() > 2 else None
+        snr = combined_snr(tuned.quality.variation_snr, self.rounding_snr)
+        shown = f"{snr:.1f} dB" if estimate is None else f"{estimate.expected:.1%} of the answers"
+        self._report(f"{format_size(size)}: {shown}")
+        return Measured(size=size, snr=snr, agreement=estimate, miou=miou, drop=drop)
 
     def predicted_bytes(self, choices: Mapping[str, Choice]) -> int:
         """Return the bytes that the finished package will take at most."""
@@ -364,17 +469,16 @@ class PaletteFitting:
         pixels: Tensor = self.tuner.calibration.held_out[:_ROUNDING_IMAGES]
         rounded = DifferentiableFunction(self.loaded, arithmetic="program")
         reference = self.tuner.reference[:_ROUNDING_IMAGES]
-        return compare_scores(scores(rounded, pixels), reference, self.function.of_classes).snr
+        return compare_scores(scores(rounded, pixels), reference, self.function.of_classes).variation_snr
 
 
 def _asked(options: PaletteOptions) -> dict[str, Scalar]:
     asked: dict[str, Scalar] = {}
-    if options.promise is None:
-        assert isinstance(options.bits, int)
+    if isinstance(options.bits, int):
         asked = asked_for(options.bits, options.group_size)
-    else:
+    if options.promise is not None:
         promised = vars(options.promise)
-        asked = {name: value for name, value in promised.items() if value is not None}
+        asked |= {name: value for name, value in promised.items() if value is not None}
     if options.tune_minutes is not None:
         asked["tune_minutes"] = options.tune_minutes
     return asked

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mvit_coreml.compression.palettizable_weights import function_weights
 from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.evaluation.metrics import decibels
 from mvit_coreml.mil.compiler import (
     Arithmetic,
     CompiledFunction,
@@ -352,6 +353,8 @@ class Quality:
 
     Attributes:
         snr: of the raw scores, in dB, all images together.
+        variation_snr: the same with how they differ between images as the signal, see
+            :class:`~mvit_coreml.evaluation.metrics.Closeness`.
         agreement: part of the images, or of the positions of maps, with the same best class;
             ``None`` for features.
         divergence: mean Kullback-Leibler divergence of the class probabilities in nats; for
@@ -359,6 +362,7 @@ class Quality:
     """
 
     snr: float
+    variation_snr: float
     agreement: float | None
     divergence: float
 
@@ -393,14 +397,18 @@ def compare_scores(answers: Tensor, reference: Tensor, of_classes: bool) -> Qual
         reference: what they should be.
         of_classes: whether they are scores of classes.
     """
-    error = (answers - reference).double().square().sum()
-    signal = reference.double().square().sum()
-    ratio = float(error / signal.clamp(min=1e-300))
-    snr = math.inf if ratio == 0 else -10 * math.log10(ratio)
+    error = float((answers - reference).double().square().sum())
+    by_class = reference.double().movedim(1, 0).flatten(1) if of_classes else reference.double().flatten(1).T
+    samples = by_class.shape[-1] if of_classes else len(reference)
+    signal = float(by_class.square().sum())
+    varying = float((by_class - by_class.mean(-1, keepdim=True)).square().sum())
+    variation = varying * samples / (samples - 1) if samples > 1 else signal
+    snr, variation_snr = decibels(signal, error), decibels(variation, error)
     if not of_classes:
-        return Quality(snr, None, ratio)
+        return Quality(snr, variation_snr, None, error / max(signal, 1e-300))
     agreement = float((answers.argmax(1) == reference.argmax(1)).double().mean())
-    return Quality(snr, agreement, float(divergence(answers, reference, of_classes)))
+    divergent = float(divergence(answers, reference, of_classes))
+    return Quality(snr, variation_snr, agreement, divergent)
 
 
 def divergence(answers: Tensor, reference: Tensor, of_classes: bool) -> Tensor:

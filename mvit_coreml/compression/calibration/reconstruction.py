@@ -35,10 +35,27 @@ _IMAGE_PIXELS = 256 * 256
 _ROW_FLOOR = 0.3
 
 
-def fisher_diagonal(
+@dataclass(frozen=True, eq=False)
+class LayerFisher:
+    """How much a layer's outputs matter for the answers.
+
+    Attributes:
+        diagonal: (G, O), the Fisher diagonal: a mean over images and positions; not negative.
+        coherence: how far gradients agree across the positions of a map: the square of their mean
+            over the mean of their squares, times the number of positions. It is 1 where they are
+            independent, and that number where they are equal, as before a global pooling.
+        positions: of the layer's output; 1 for a vector.
+    """
+
+    diagonal: Tensor
+    coherence: float
+    positions: int
+
+
+def fisher_information(
     function: DifferentiableFunction, pixels: Tensor, layers: Sequence[Layer], *, seed: int = 0
-) -> dict[str, Tensor]:
-    """Return the Fisher diagonal: how much each layer's output channels matter for the answers.
+) -> dict[str, LayerFisher]:
+    """Return how much each layer's output channels matter for the answers.
 
     The curvature of the answers' divergence from what they are now, in the outputs of a layer, is
     the Gauss-Newton (or Fisher) matrix JᵀAJ, with A that of the softmax for scores of classes, and
@@ -54,21 +71,30 @@ def fisher_diagonal(
         seed: of the random signs.
 
     Returns:
-        Name of a layer's weight to (G, O), a mean over images and positions; not negative.
+        By the name of a layer's weight.
     """
     area = pixels.shape[2] * pixels.shape[3]
     pixels = pixels[: -(-_IMAGES // max(1, area // _IMAGE_PIXELS))]
     batches = torch.split(pixels, max(1, _PIXELS // area))
-    sums = {layer.weight: torch.zeros(layer.channels) for layer in layers}
+    squares = {layer.weight: torch.zeros(layer.channels) for layer in layers}
+    means, positions = dict(squares), dict.fromkeys(squares, 1)
 
     def gradients(number: int) -> list[Tensor]:
-        return _squared_gradients(function, batches[number], layers, seed + number)
+        return _gradients(function, batches[number], layers, seed + number)
 
-    for squared in parallel_map(gradients, range(len(batches))):
-        for layer, values in zip(layers, squared, strict=True):
-            sums[layer.weight] += values
+    for batch in parallel_map(gradients, range(len(batches))):
+        for layer, gradient in zip(layers, batch, strict=True):
+            name = layer.weight
+            positions[name] = gradient.shape[2]
+            squares[name] = squares[name] + gradient.square().mean(2).sum(0)
+            means[name] = means[name] + gradient.mean(2).square().sum(0)
     return {
-        layer.weight: (sums[layer.weight] / len(pixels)).reshape(layer.groups, -1)
+        layer.weight: LayerFisher(
+            (squares[layer.weight] / len(pixels)).reshape(layer.groups, -1),
+            positions[layer.weight]
+            * float(means[layer.weight].sum() / squares[layer.weight].sum().clamp(min=1e-30)),
+            positions[layer.weight],
+        )
         for layer in layers
     }
 
@@ -78,10 +104,10 @@ def row_weights(diagonal: Tensor) -> Tensor:
     return diagonal / diagonal.mean().clamp(min=1e-30) + _ROW_FLOOR
 
 
-def _squared_gradients(
+def _gradients(
     function: DifferentiableFunction, pixels: Tensor, layers: Sequence[Layer], seed: int
 ) -> list[Tensor]:
-    """Return (C_out,) sums over images of the mean squared gradient over positions."""
+    """Return each layer's gradient of the scores along a random probe, (N, C_out, positions)."""
     at = {layer.index: layer for layer in layers}
     execution = function.start(pixels.clone().requires_grad_())
     outputs = []
@@ -92,12 +118,11 @@ def _squared_gradients(
     scores = execution.values[function.number(function.scores)]
     probe = _probe(scores.detach(), function.of_classes, seed)
     gradients = torch.autograd.grad((scores * probe).sum(), outputs)
-    squared = []
+    by_channel = []
     for layer, gradient in zip(at.values(), gradients, strict=True):
         channel_axis = 2 if layer.is_convolution else gradient.dim() - 1
-        by_channel = gradient.square().movedim(channel_axis, 1).flatten(2)
-        squared.append(by_channel.mean(2).sum(0))
-    return squared
+        by_channel.append(gradient.movedim(channel_axis, 1).flatten(2))
+    return by_channel
 
 
 def _probe(scores: Tensor, of_classes: bool, seed: int) -> Tensor:
@@ -176,7 +201,7 @@ def reconstruct(
     pixels: Tensor,
     choices: Mapping[str, Choice],
     *,
-    fisher: Mapping[str, Tensor] | None = None,
+    fisher: Mapping[str, LayerFisher] | None = None,
     progress: LayerProgress = lambda done, total: None,
 ) -> TunedWeights:
     """Palettize the weights of a function so that its answers on images change little.
@@ -186,7 +211,7 @@ def reconstruct(
         pixels: (N, 3, height, width) of images to calibrate on, see
             :meth:`DifferentiableFunction.pixels`; no labels are needed.
         choices: weight name to bits and groups; others stay uncompressed, and are refitted too.
-        fisher: diagonal in the output channels, from :func:`fisher_diagonal`; measured on
+        fisher: from :func:`fisher_information`; measured on
             the first images by default.
         progress: called with the number of layers done and their total.
 
@@ -195,7 +220,7 @@ def reconstruct(
     """
     layers = find_layers(function)
     if fisher is None:
-        fisher = fisher_diagonal(function, pixels, layers)
+        fisher = fisher_information(function, pixels, layers)
     at = {layer.index: layer for layer in layers}
     done = 0
     with one_thread():
@@ -244,7 +269,7 @@ class _Reconstruction:
         function: DifferentiableFunction,
         pixels: Tensor,
         choices: Mapping[str, Choice],
-        fisher: Mapping[str, Tensor],
+        fisher: Mapping[str, LayerFisher],
     ) -> None:
         self.function, self.choices, self.fisher = function, choices, fisher
         self.schedule = function.schedule()
@@ -304,7 +329,7 @@ class _Reconstruction:
         """Find what a layer computes with from now on."""
         moments, judging, means = self._moments(layer)
         original = layer.matrix(self.function.constants[layer.weight])
-        rows = row_weights(self.fisher[layer.weight])
+        rows = row_weights(self.fisher[layer.weight].diagonal)
         ridge = _best_ridge(original, moments, judging, rows)
         target = _fitted(original, moments + judging, ridge)
         choice = self.choices.get(layer.weight, UNCOMPRESSED)

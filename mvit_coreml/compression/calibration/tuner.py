@@ -20,7 +20,7 @@ from mvit_coreml.compression.calibration.fine_tuning import FineTuner, random_vi
 from mvit_coreml.compression.calibration.linear_layers import find_layers
 from mvit_coreml.compression.calibration.reconstruction import (
     TunedWeights,
-    fisher_diagonal,
+    fisher_information,
     kmeans_palettes,
     reconstruct,
 )
@@ -31,9 +31,6 @@ Report = Callable[[str], None]
 
 # Fewer leave too little to calibrate on once some are held out.
 FEWEST_IMAGES = 16
-# Part of the images that is held out, and their most: more only make the judgement slower.
-_HELD_OUT = 0.2
-_MOST_HELD_OUT = 64
 # Images and views of them that a tuning run reconstructs on.
 _VIEWS = 400
 # Fine-tuning is judged after so many steps, and ends when it has not helped for so many judgements.
@@ -71,11 +68,12 @@ class Tuned:
     is_plain: bool = False
 
 
-def split_images(count: int, seed: int = 0) -> tuple[list[int], list[int]]:
+def split_images(count: int, held_out: int, seed: int = 0) -> tuple[list[int], list[int]]:
     """Choose which of a number of images to calibrate on, and which to hold out.
 
     Args:
         count: number of images.
+        held_out: how many of them to hold out.
         seed: of the draw.
 
     Returns:
@@ -90,7 +88,6 @@ def split_images(count: int, seed: int = 0) -> tuple[list[int], list[int]]:
             " (some hundred are better)"
         )
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
-    held_out = min(_MOST_HELD_OUT, max(4, round(_HELD_OUT * count)))
     return order[held_out:], sorted(order[:held_out])
 
 
@@ -113,12 +110,15 @@ class Tuner:
     ) -> None:
         self.function, self.calibration, self.seed = function, calibration, seed
         self.reference = scores(function, calibration.held_out)
-        self.fisher = fisher_diagonal(function, calibration.pixels, find_layers(function))
+        self.fisher = fisher_information(function, calibration.pixels, find_layers(function))
 
     def judge(self, weights: TunedWeights) -> Quality:
         """Return how close the answers on the held-out images are to the original ones."""
-        answers = scores(self.function, self.calibration.held_out, weights.tensors())
-        return compare_scores(answers, self.reference, self.function.of_classes)
+        return compare_scores(self.answers(weights), self.reference, self.function.of_classes)
+
+    def answers(self, weights: TunedWeights) -> Tensor:
+        """Return the scores of the held-out images with some weights."""
+        return scores(self.function, self.calibration.held_out, weights.tensors())
 
     def reconstruct(
         self, choices: Mapping[str, Choice], *, views: bool = False, report: Report = lambda _: None
