@@ -6,12 +6,14 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mvit_coreml.compression.promise import Promise, Verdict, default_promise
 from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.evaluation.agreement import AgreementEstimate, AgreementMeter
 from mvit_coreml.evaluation.metrics import (
     Closeness,
     ClosenessMeter,
@@ -22,7 +24,7 @@ from mvit_coreml.evaluation.metrics import (
     top_k,
 )
 from mvit_coreml.evaluation.targets import Answer, PackageTarget, ReferenceTarget, Target
-from mvit_coreml.validation.gates import QUALITY_AGREEMENT, QUALITY_SNR, Gate, judge
+from mvit_coreml.validation.gates import SOUND, Gate, judge
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import ClassScorer, MapScorer, Metric, Share
@@ -58,7 +60,7 @@ class ImageResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ParityReport:
-    """Whether a package answers like its checkpoint.
+    """Whether a package is sound, and how many of its checkpoint's answers it keeps.
 
     Attributes:
         package: the package's file name.
@@ -71,8 +73,13 @@ class ParityReport:
         bits: of the palettes, ``None`` without.
         scores: closeness of the scores before softmax or argmax, or of the output itself.
         outputs: closeness by output.
-        agreement: ``top1``, ``top5`` and ``kl`` of a classifier; ``pixels`` and ``miou`` of a
-            segmenter, with the reference's class map as the truth.
+        agreement: on photos, ``top1``, ``top5`` and ``kl`` of a classifier; ``pixels`` and ``miou``
+            of a segmenter, with the reference's class map as the truth, padding left out. Empty on
+            synthetic pictures, which do not tell how many answers change.
+        estimate: how sure the share of equal answers is; ``None`` on synthetic pictures.
+        promise: what is promised of the answers.
+        binding: whether a package that breaks the promise fails; it does not where only a size was
+            asked for.
         worst: the images that fared worst, worst first.
         differences: what the package stores otherwise than it ought to; ``None`` if not compared.
         engines: closeness of Core ML to the portable runtime by output, on request.
@@ -93,6 +100,9 @@ class ParityReport:
     scores: Closeness
     outputs: Mapping[str, Closeness]
     agreement: Mapping[str, float]
+    estimate: AgreementEstimate | None = None
+    promise: Promise
+    binding: bool = True
     worst: tuple[ImageResult, ...]
     differences: tuple[Difference, ...] | None
     engines: Mapping[str, Closeness] | None = None
@@ -107,9 +117,26 @@ class ParityReport:
         return equal_classes(self.agreement)
 
     @property
+    def sound(self) -> bool:
+        """Whether the file computes what is stored in it, as far as that was looked into."""
+        return all(gate.passed for gate in self.gates if gate.name in SOUND)
+
+    @property
+    def faithful(self) -> Verdict:
+        """Whether the package keeps what is promised of its answers."""
+        verdicts = {gate.verdict for gate in self.gates if gate.name not in SOUND}
+        order: tuple[Verdict, ...] = ("broken", "undecided", "kept")
+        return next((verdict for verdict in order if verdict in verdicts), "kept")
+
+    @property
     def passed(self) -> bool:
-        """Whether every gate holds."""
-        return all(gate.passed for gate in self.gates)
+        """Whether nothing speaks against shipping it."""
+        return self.sound and (not self.binding or self.faithful != "broken")
+
+    @property
+    def answers_alike(self) -> bool:
+        """Whether it may be said to answer like its checkpoint: sound, and its promise kept."""
+        return self.sound and self.faithful == "kept"
 
 
 def _file_name(image: Any) -> str:
@@ -127,6 +154,8 @@ def validate_target(
     precision: str,
     bits: int | None,
     differences: Sequence[Difference] | None,
+    promise: Promise | None = None,
+    decoded_snr: float | None = None,
     engines: Mapping[str, Closeness] | None = None,
     layers: Sequence[LayerError] = (),
     bounds: Mapping[str, float] | None = None,
@@ -145,6 +174,9 @@ def validate_target(
         precision: of the package.
         bits: of its palettes.
         differences: result of the structural comparison, ``None`` if there was none.
+        promise: what is promised; one of a size alone leaves the default promise not binding.
+        decoded_snr: SNR in dB of the package against PyTorch with its own weights, ``None`` if
+            they could not be put back.
         engines: closeness of the engines for the report.
         layers: error profile for the report.
         bounds: gates instead of the defaults.
@@ -169,8 +201,15 @@ def validate_target(
         if recorder is not None:
             recorder.add(name, image, compared)
         progress(len(results), len(images))
-    agreement = comparison.agreement()
+    agreement = {} if synthetic else comparison.agreement()
+    estimate = None if synthetic else comparison.estimate()
+    promised = default_promise(photos=not synthetic, answers=comparison.answers)
+    binding = promise is None or promise.asks_quality
+    if promise is not None and promise.asks_quality:
+        promised = promise.of_answers()
     measured = comparison.measured(classes=not synthetic)
+    if decoded_snr is not None:
+        measured["decoded_weights"] = decoded_snr
     if differences is not None:
         measured["structure"] = float(len(differences))
     return ParityReport(
@@ -185,39 +224,23 @@ def validate_target(
         scores=comparison.scores.result(),
         outputs=comparison.output_closeness(),
         agreement=agreement,
+        estimate=estimate,
+        promise=promised,
+        binding=binding,
         worst=tuple(sorted(results, key=lambda result: (result.agrees, result.snr))[:_WORST]),
         differences=None if differences is None else tuple(differences),
         engines=engines,
         layers=tuple(layers),
-        gates=judge(measured, precision, bits, bounds),
-        notes=(*notes, *_quality_notes(measured["snr"], agreement, synthetic=synthetic)),
+        gates=judge(measured, precision, promised, agreement=estimate, overrides=bounds),
+        notes=(*notes, *((_SYNTHETIC_NOTE,) if synthetic else ())),
         recording=None if recorder is None else recorder.result(),
     )
 
 
-def _quality_notes(
-    lowest_snr: float, agreement: Mapping[str, float], *, synthetic: bool
-) -> list[str]:
-    """Say where a package that may be sound is a poor one, and what synthetic pictures show."""
-    if not synthetic:
-        share = equal_classes(agreement)
-        if share is None or share >= QUALITY_AGREEMENT:
-            return []
-        return [
-            f"quality: only {share:.1%} of the answers are the reference's; more bits, "
-            "or fewer weights palettized, would keep more"
-        ]
-    notes = []
-    if lowest_snr < QUALITY_SNR:
-        notes.append(
-            f"quality: {lowest_snr:.1f} dB is little; try more bits, and --images to see how "
-            "many answers change"
-        )
-    notes.append(
-        "no photos were given: synthetic pictures show whether the package computes what the "
-        "checkpoint does, not how often it is right; use --images"
-    )
-    return notes
+_SYNTHETIC_NOTE = (
+    "no photos were given: synthetic pictures do not tell how many answers change, and photos have "
+    "come out 2 to 6 dB lower; give --images"
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -261,6 +284,7 @@ class AnswerComparison:
         self.kl: list[float] = []
         self.consistency: list[float] = []
         self.confusion: ConfusionMatrix | None = None
+        self._estimate = AgreementMeter()
 
     def run(
         self, images: Iterable[Any], expected: Generator[Answer, None, None] | None = None
@@ -317,14 +341,37 @@ class AnswerComparison:
             assert probabilities is not None
             assert truth is not None
             self.kl.append(kl_divergence(probabilities, truth))
+            value, reference = answer.raw_scores, expected.raw_scores
+            if value is None or reference is None:
+                value, reference = scores, true_scores
+            self._estimate.add(value.reshape(-1), reference.reshape(-1))
             return float(self.top1[-1])
         classes, true_classes = answer.class_map(), expected.class_map()
         if classes is None or true_classes is None:
             return 1.0
         if self.confusion is None:
             self.confusion = ConfusionMatrix(len(self.reference.labels or ()), ignore=-1)
+        shown = expected.placement.valid
+        rows = slice(*_scaled(shown.top, shown.bottom, expected.placement.input_size[0], classes, 0))
+        columns = slice(
+            *_scaled(shown.left, shown.right, expected.placement.input_size[1], classes, 1)
+        )
+        classes, true_classes = classes[rows, columns], true_classes[rows, columns]
         self.confusion.add(classes, true_classes)
-        return float((classes == true_classes).mean())
+        share = float((classes == true_classes).mean())
+        self._estimate.add_share(share)
+        return share
+
+    @property
+    def answers(self) -> Literal["class", "map", "features"]:
+        """What kind of answers were compared."""
+        if self.top1:
+            return "class"
+        return "features" if self.confusion is None else "map"
+
+    def estimate(self) -> AgreementEstimate | None:
+        """Return how sure the share of equal answers is, ``None`` without classes."""
+        return None if self.answers == "features" else self._estimate.result()
 
     def output_closeness(self) -> dict[str, Closeness]:
         """Return the closeness of every output over all images."""
@@ -353,15 +400,23 @@ class AnswerComparison:
             classes: whether the share of equal classes is among it.
         """
         features = [self.outputs[r.role] for r in self.target.roles if r.kind == "features"]
-        ratios = [meter.result().snr for meter in (self.scores, *features)]
+        ratios = [meter.result().variation_snr for meter in (self.scores, *features)]
         measured = {"snr": min(ratios)}
         if self.consistency:
             measured["consistency"] = min(self.consistency)
         agreement = self.agreement() if classes else {}
-        for gate, key in (("top1_agreement", "top1"), ("pixel_agreement", "pixels")):
-            if key in agreement:
-                measured[gate] = agreement[key]
+        keys = {"top1_agreement": "top1", "pixel_agreement": "pixels", "miou": "miou"}
+        measured |= {gate: agreement[key] for gate, key in keys.items() if key in agreement}
         return measured
+
+
+def _scaled(
+    start: float, end: float, length: int, classes: Array, axis: int
+) -> tuple[int, int]:
+    """Return which rows or columns of a map lie in a part of the input, at least one."""
+    scale = classes.shape[axis] / length
+    first = min(round(start * scale), classes.shape[axis] - 1)
+    return first, max(first + 1, round(end * scale))
 
 
 def equal_classes(agreement: Mapping[str, float]) -> float | None:
