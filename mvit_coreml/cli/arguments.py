@@ -232,11 +232,13 @@ class PaletteArguments:
 
     Attributes:
         bits: Palettize the weights to this many bits; auto shares bits out to keep a promise.
-            [default: 6, or auto with a promise]
+            [default: auto]
+        kmeans_only: Palettes of k-means alone, not fitted to --images or to synthetic pictures.
         group_size: Output channels that share a look-up table (iOS 18); 0 for one table a weight.
         target_size: Promise: at most this, such as 1.2MB.
-        min_snr: Promise: at least this SNR.
-        min_agreement: Promise: at least this share of the answers are PyTorch's.
+        min_snr: Promise: at least this SNR. [default without --images: 22]
+        min_agreement: Promise: at least this share of the answers (of a segmenter's pixels) are
+            PyTorch's. [default with --images: 0.97]
         max_drop: Promise: at most this loss of accuracy on --dataset.
         dataset: Labelled images for --max-drop: class folders or a CSV.
         tune_minutes: Tune the palettes on --images (or synthetic pictures), for 3 minutes at most
@@ -245,6 +247,7 @@ class PaletteArguments:
     """
 
     bits: str | None = option(type=click.Choice(["none", "auto", "8", "6", "4", "3", "2", "1"]))
+    kmeans_only: bool = option("--no-fit")
     group_size: int = option(type=click.IntRange(min=0), default=0)
     target_size: str | None = option(metavar="SIZE")
     min_snr: float | None = option(type=float, metavar="DB")
@@ -270,16 +273,7 @@ class PaletteArguments:
             if self.bits is not None or others:
                 raise InputError("--plan says everything about the palettes; leave out the others")
             return PaletteOptions(plan=self.plan)
-        bits = self.bits or ("auto" if promised else "6")
-        if promised and bits != "auto":
-            raise InputError(
-                f"--bits {bits} leaves nothing to choose for a promise; use --bits auto"
-            )
-        if bits == "auto" and not promised:
-            raise InputError(
-                "--bits auto needs a promise: --target-size, --min-snr, --min-agreement or "
-                "--max-drop"
-            )
+        bits = self.bits or "auto"
         if (self.max_drop is None) != (self.dataset is None):
             raise InputError("--max-drop and --dataset with labelled images go together")
         if self.target_size is not None:

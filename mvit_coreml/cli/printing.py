@@ -80,16 +80,38 @@ def outcome_rows(
     if parity is None:
         yield "checked", f"no: it was not compared with {original}"
     else:
-        verdict = f"answers like {original}" if parity.passed else "FAILED"
-        kind = "synthetic pictures" if parity.synthetic else "photos"
-        agreement = "".join(f", {name} {value:.3f}" for name, value in parity.agreement.items())
-        yield (
-            "checked",
-            f"{verdict}: SNR {parity.scores.snr:.1f} dB on {parity.images} {kind}{agreement}",
-        )
-    quality = [note for note in (parity.notes if parity else ()) if note.startswith("quality: ")]
-    for note in (*package.notes, *quality):
+        yield "sound", sound_words(parity)
+        yield "keeps", faithful_words(parity, original)
+    for note in (*package.notes, *(parity.notes if parity else ())):
         yield "note", note
+
+
+def sound_words(report: ParityReport) -> str:
+    """Say whether a package computes what is stored in it."""
+    from mvit_coreml.validation.gates import SOUND
+
+    failed = [str(gate) for gate in report.gates if gate.name in SOUND and not gate.passed]
+    if failed:
+        return f"NO: {', '.join(failed)}"
+    decoded = [gate.value for gate in report.gates if gate.name == "decoded_weights"]
+    if not decoded:
+        return "not fully checked: its weights could not be put back into PyTorch"
+    return f"yes: PyTorch with its weights answers the same ({decoded[0]:.1f} dB)"
+
+
+def faithful_words(report: ParityReport, original: str = "the checkpoint") -> str:
+    """Say how much of the original's answers a package keeps, and whether that is enough."""
+    if report.answers_alike:
+        return f"{report.kept()}: answers like {original} ({report.promise} is promised)"
+    if report.faithful == "broken":
+        return f"{report.kept()}: LESS than promised ({report.promise})"
+    if report.faithful == "undecided" and report.estimate is not None:
+        from mvit_coreml.evaluation.agreement import images_needed
+
+        needed = images_needed(report.estimate, report.promise.min_agreement or 0.0)
+        more = "" if needed is None else f"; about {needed} would"
+        return f"{report.kept()}: too few to tell whether it keeps {report.promise}{more}"
+    return f"{report.kept()}"
 
 
 def package_as_json(package: ConvertedPackage | PalettizedPackage) -> dict[str, Any]:
@@ -100,7 +122,13 @@ def package_as_json(package: ConvertedPackage | PalettizedPackage) -> dict[str, 
 
 def parity_as_json(report: ParityReport) -> dict[str, Any]:
     """Return how a package compared for ``--json``, without the images of a report."""
-    document = {"passed": report.passed, **vars(report)}
+    document = {
+        "passed": report.passed,
+        "sound": report.sound,
+        "faithful": report.faithful,
+        "keeps": report.kept(),
+        **vars(report),
+    }
     del document["recording"]
     return document
 

@@ -25,7 +25,7 @@ from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 from mvit_coreml.workflows.convert import ConvertedPackage, convert
 from mvit_coreml.workflows.package_options import ConvertOptions
-from mvit_coreml.workflows.validate import ValidateOptions, gate_message, validate
+from mvit_coreml.workflows.validate import ValidateOptions, shortfall, validate
 
 BITS: Literal[6] = 6
 # Checkpoint to its package; the report is named likewise.
@@ -144,7 +144,7 @@ def _run(
         package.path, checkpoint, data.images, ValidateOptions(layers=None, samples=REPORT_SAMPLES)
     )
     if not parity.passed:
-        raise GateError(f"{package.path}: {gate_message(parity)}")
+        raise GateError(f"{package.path}: {shortfall(parity)}")
     progress(kind, "evaluate")
     evaluation = _evaluate_both_orders(package, data)
     progress(kind, "report")

@@ -37,6 +37,8 @@ def as_document(report: Report) -> dict[str, Any]:
         "title": report.title,
         "status": outcome.status,
         "passed": parity and parity.passed,
+        "sound": parity and parity.sound,
+        "faithful": parity and parity.faithful,
         "meaning": outcome.meaning,
         "parity": parity and _without(parity, "recording", "notes"),
         "images": recording and [_sample(report, sample) for sample in recording.samples],

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mvit_coreml.compression.promise import Verdict
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation
 from mvit_coreml.evaluation.metrics import MAX_DB
 from mvit_coreml.inspection.package_contents import FunctionFacts
@@ -55,7 +56,7 @@ class TextTable:
 
     columns: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
-    marks: Sequence[Literal["good", "bad", ""]] = ()
+    marks: Sequence[Literal["good", "unsure", "bad", ""]] = ()
     rest: str = ""
 
     @property
@@ -96,9 +97,17 @@ def gates_table(parity: ParityReport) -> TextTable:
     """Return every gate with what was measured and what is demanded."""
     return TextTable(
         ("", "gate", ">measured", ">bound"),
-        [("✓" if gate.passed else "✗", *gate_words(gate)) for gate in parity.gates],
-        ["good" if gate.passed else "bad" for gate in parity.gates],
+        [(_MARKS[gate.verdict], *gate_words(gate)) for gate in parity.gates],
+        [_CLASSES[gate.verdict] for gate in parity.gates],
     )
+
+
+_MARKS = {"kept": "✓", "undecided": "?", "broken": "✗"}
+_CLASSES: dict[Verdict, Literal["good", "unsure", "bad"]] = {
+    "kept": "good",
+    "undecided": "unsure",
+    "broken": "bad",
+}
 
 
 def differences_table(parity: ParityReport) -> TextTable:

@@ -13,7 +13,7 @@ from mvit_coreml.validation.gates import Gate
 from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.report_samples import Sample
 
-Status = Literal["PASSED", "FAILED", "MEASURED", "NOT COMPARED"]
+Status = Literal["PASSED", "UNDECIDED", "BELOW PROMISE", "FAILED", "MEASURED", "NOT COMPARED"]
 
 METRICS: dict[Metric, str] = {
     "top1": "top-1",
@@ -34,10 +34,12 @@ FITS = {
     "pad": "fitted into the input and padded (pad)",
 }
 _GATE_NAMES = {
-    "snr": "signal to noise of the scores",
+    "decoded_weights": "answers of PyTorch with the package's own weights",
+    "snr": "signal to noise of what differs between images",
     "consistency": "outputs follow from the scores",
     "top1_agreement": "same top class as PyTorch",
     "pixel_agreement": "pixels of PyTorch's class",
+    "miou": "mean IoU with PyTorch's maps",
     "structure": "parts that differ from the checkpoint",
     # Tolerances of a recipe.
     "min_snr": "signal to noise, as the recipe asks",
@@ -65,8 +67,7 @@ def verdict(report: Report) -> Verdict:
     """Return a report's verdict: that of the gates where there are any."""
     parity, evaluation = report.parity, report.evaluation
     if parity is not None:
-        meaning = _agreement(parity) if parity.passed else _failure(parity)
-        return Verdict(status="PASSED" if parity.passed else "FAILED", meaning=meaning)
+        return Verdict(status=_status(parity), meaning=_meaning(parity))
     if evaluation is not None:
         figures = ", ".join(
             f"{METRICS[next(iter(one.figures))]} {percent(one.main.value)} of {one.target}"
@@ -109,19 +110,26 @@ def _images(parity: ParityReport) -> str:
     return count(parity.images, "synthetic picture" if parity.synthetic else "photo")
 
 
-def _agreement(parity: ParityReport) -> str:
-    images = _images(parity)
-    off = off_by(parity.scores.snr)
-    if not {"top1", "pixels"} & set(parity.agreement):
-        return f"On {images} the features are {off}."
-    if parity.synthetic:
-        return f"On {images} the scores are {off}; what that changes on photos was not measured."
-    if "top1" in parity.agreement:
-        same = round(parity.agreement["top1"] * parity.images)
-        verb = "gets" if same == 1 else "get"
-        return f"{same} of {images} {verb} PyTorch's top class; the scores are {off}."
-    share = percent(parity.agreement["pixels"])
-    return f"{share} of the pixels of {images} get PyTorch's class; the scores are {off}."
+def _status(parity: ParityReport) -> Status:
+    if not parity.passed:
+        return "FAILED"
+    if parity.answers_alike:
+        return "PASSED"
+    return "UNDECIDED" if parity.faithful == "undecided" else "BELOW PROMISE"
+
+
+def _meaning(parity: ParityReport) -> str:
+    """Say what was measured, on what, and what that comes to."""
+    if not parity.passed:
+        return _failure(parity)
+    keeps = f"It keeps {parity.kept()}; the scores are {off_by(parity.scores.snr)}."
+    if parity.answers_alike:
+        promise = f"{parity.promise} is promised"
+        photos = " What that changes on photos was not measured." if parity.synthetic else ""
+        return f"The package answers like its checkpoint ({promise}). {keeps}{photos}"
+    if parity.faithful == "undecided":
+        return f"{keeps} Those are too few photos to tell whether it keeps {parity.promise}."
+    return f"{keeps} That is less than {parity.promise}; only a size was asked for."
 
 
 def _failure(parity: ParityReport) -> str:
@@ -141,7 +149,7 @@ def gate_words(gate: Gate) -> tuple[str, str, str]:
     def number(value: float) -> str:
         if gate.name in _SHARES:
             return percent(value)
-        if gate.name in ("snr", "min_snr"):
+        if gate.name in ("snr", "min_snr", "decoded_weights"):
             return decibels(value)
         return f"{value:.4g} MB" if gate.name == "max_size_mb" else f"{value:.4g}"
 

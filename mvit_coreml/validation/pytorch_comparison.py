@@ -80,6 +80,7 @@ class ParityReport:
         promise: what is promised of the answers.
         binding: whether a package that breaks the promise fails; it does not where only a size was
             asked for.
+        features: closeness of outputs that are features.
         worst: the images that fared worst, worst first.
         differences: what the package stores otherwise than it ought to; ``None`` if not compared.
         engines: closeness of Core ML to the portable runtime by output, on request.
@@ -103,6 +104,7 @@ class ParityReport:
     estimate: AgreementEstimate | None = None
     promise: Promise
     binding: bool = True
+    features: tuple[Closeness, ...] = ()
     worst: tuple[ImageResult, ...]
     differences: tuple[Difference, ...] | None
     engines: Mapping[str, Closeness] | None = None
@@ -132,6 +134,25 @@ class ParityReport:
     def passed(self) -> bool:
         """Whether nothing speaks against shipping it."""
         return self.sound and (not self.binding or self.faithful != "broken")
+
+    def kept(self) -> str:
+        """Say how much of the checkpoint's answers is kept, how sure that is, and on what."""
+        if self.estimate is None:
+            kind = "synthetic pictures" if self.synthetic else "photos"
+            return f"{self.promised_snr:.1f} dB on {self.images} {kind}"
+        share, map_words = self.estimate, ""
+        if "miou" in self.agreement:
+            map_words = f" and an mIoU of {self.agreement['miou']:.3f}"
+        of = "pixels" if "pixels" in self.agreement else "answers"
+        return (
+            f"{share.agreement:.1%} of the {of} ({share.low:.1%} to {share.high:.1%}){map_words} on"
+            f" {self.images} photos"
+        )
+
+    @property
+    def promised_snr(self) -> float:
+        """SNR in dB that a promise is held against: its signal is what differs between images."""
+        return min(value.variation_snr for value in (self.scores, *self.features))
 
     @property
     def answers_alike(self) -> bool:
@@ -227,6 +248,7 @@ def validate_target(
         estimate=estimate,
         promise=promised,
         binding=binding,
+        features=comparison.features(),
         worst=tuple(sorted(results, key=lambda result: (result.agrees, result.snr))[:_WORST]),
         differences=None if differences is None else tuple(differences),
         engines=engines,
@@ -352,15 +374,19 @@ class AnswerComparison:
         if self.confusion is None:
             self.confusion = ConfusionMatrix(len(self.reference.labels or ()), ignore=-1)
         shown = expected.placement.valid
-        rows = slice(*_scaled(shown.top, shown.bottom, expected.placement.input_size[0], classes, 0))
-        columns = slice(
-            *_scaled(shown.left, shown.right, expected.placement.input_size[1], classes, 1)
-        )
+        height, width = expected.placement.input_size
+        rows = _scaled(shown.top, shown.bottom, classes.shape[0] / height, classes.shape[0])
+        columns = _scaled(shown.left, shown.right, classes.shape[1] / width, classes.shape[1])
         classes, true_classes = classes[rows, columns], true_classes[rows, columns]
         self.confusion.add(classes, true_classes)
         share = float((classes == true_classes).mean())
         self._estimate.add_share(share)
         return share
+
+    def features(self) -> tuple[Closeness, ...]:
+        """Return the closeness of the outputs that are features."""
+        roles = [role.role for role in self.target.roles if role.kind == "features"]
+        return tuple(self.outputs[role].result() for role in roles)
 
     @property
     def answers(self) -> Literal["class", "map", "features"]:
@@ -399,8 +425,8 @@ class AnswerComparison:
         Args:
             classes: whether the share of equal classes is among it.
         """
-        features = [self.outputs[r.role] for r in self.target.roles if r.kind == "features"]
-        ratios = [meter.result().variation_snr for meter in (self.scores, *features)]
+        results = (self.scores.result(), *self.features())
+        ratios = [result.variation_snr for result in results]
         measured = {"snr": min(ratios)}
         if self.consistency:
             measured["consistency"] = min(self.consistency)
@@ -410,13 +436,10 @@ class AnswerComparison:
         return measured
 
 
-def _scaled(
-    start: float, end: float, length: int, classes: Array, axis: int
-) -> tuple[int, int]:
-    """Return which rows or columns of a map lie in a part of the input, at least one."""
-    scale = classes.shape[axis] / length
-    first = min(round(start * scale), classes.shape[axis] - 1)
-    return first, max(first + 1, round(end * scale))
+def _scaled(start: float, end: float, scale: float, length: int) -> slice:
+    """Return which rows or columns of a map lie in a part of the input, one at least."""
+    first = min(round(start * scale), length - 1)
+    return slice(first, max(first + 1, round(end * scale)))
 
 
 def equal_classes(agreement: Mapping[str, float]) -> float | None:

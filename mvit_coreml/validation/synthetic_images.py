@@ -55,9 +55,7 @@ def calibration_pictures(count: int, size: tuple[int, int], seed: int = 1) -> li
     return _pictures((_shapes, _leaves, _texture, _leaves), count, size, seed)
 
 
-def _pictures(
-    kinds: Sequence[Kind], count: int, size: tuple[int, int], seed: int
-) -> list[Picture]:
+def _pictures(kinds: Sequence[Kind], count: int, size: tuple[int, int], seed: int) -> list[Picture]:
     pictures = []
     for index in range(count):
         generator = np.random.Generator(np.random.PCG64([seed, index]))

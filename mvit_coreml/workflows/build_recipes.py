@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.compression.promise import Verdict
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export.atomic_package import SUFFIX, check_destination, staging_folder
 from mvit_coreml.reports.report import build_report
@@ -44,7 +45,7 @@ from mvit_coreml.workflows.recipe_file import Recipe, Tolerances
 from mvit_coreml.workflows.validate import (
     PICTURES_AFTER_CONVERSION,
     ValidateOptions,
-    gate_message,
+    shortfall,
     validate,
 )
 
@@ -393,7 +394,7 @@ def _shortfalls(recipe: Recipe, package: ConvertedPackage, checks: Sequence[Chec
     """Say what a package falls short of; ``None`` if of nothing."""
     report = package.parity
     assert report is not None
-    parts = [] if report.passed else [gate_message(report)]
+    parts = [] if report.passed else [shortfall(report)]
     for check in checks:
         if check.name in _TOLERANCE_WORDS and not check.passed:
             value = "not finite" if check.value is None else f"{check.value:.4g}"
@@ -418,6 +419,7 @@ def validate_again(
             color_order=recipe.options.color_order,
             layers=None,
             pictures=PICTURES_AFTER_CONVERSION,
+            promise=recipe.options.promise,
             samples=REPORT_SAMPLES,
         ),
     )
@@ -425,4 +427,5 @@ def validate_again(
 
 def _gate(check: Check) -> Gate:
     value = float("nan") if check.value is None else check.value
-    return Gate(name=check.name, value=value, bound=check.bound, passed=check.passed, advice="")
+    verdict: Verdict = "kept" if check.passed else "broken"
+    return Gate(name=check.name, value=value, bound=check.bound, verdict=verdict)

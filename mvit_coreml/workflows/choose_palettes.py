@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,11 @@ from mvit_coreml.workflows.package_options import PaletteOptions
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import AccuracyDrop
+    from mvit_coreml.validation.pytorch_comparison import ParityReport
+
+
+# Fewer leave too little to calibrate on once some are held out.
+FEWEST_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,16 @@ class ChosenPalettes:
 
     Attributes:
         palettes: the palettes.
-        images: that the package may be judged on, as no palette was fitted to them; ``None`` for
-            synthetic pictures.
+        images: that the package may be judged on, as no palette was fitted to them or chosen by
+            them; ``None`` for synthetic pictures.
         notes: sentences about how they were chosen.
+        remedy: says what would keep a promise that a package with them is found to break.
     """
 
     palettes: Palettes
     images: Sequence[Any] | None
     notes: tuple[str, ...] = ()
+    remedy: Callable[[ParityReport], str] = lambda report: ""
 
 
 def choose_palettes(
@@ -60,8 +67,8 @@ def choose_palettes(
     accuracy: AccuracyDrop | None,
     folder: Path,
     progress: Progress,
-) -> ChosenPalettes:
-    """Choose the palettes that options ask for.
+) -> Iterator[ChosenPalettes]:
+    """Yield the palettes that options ask for, and then, where bits are shared out, ever more bits.
 
     Args:
         package: complete, of this project, without palettes.
@@ -75,26 +82,38 @@ def choose_palettes(
 
     Raises:
         InputError: a plan or images that cannot be used.
-        GateError: nothing keeps the promise.
+        GateError: nothing keeps the promise within its size.
     """
     if options.plan is not None:
-        return ChosenPalettes(palettes=load_palettes(options.plan), images=images)
-    if fits_palettes(options, images):
+        yield ChosenPalettes(palettes=load_palettes(options.plan), images=images)
+        return
+    fitted_to, notes = images, list[str]()
+    if images is not None and len(images) < FEWEST_IMAGES and not options.kmeans_only:
+        fitted_to = None
+        notes.append(
+            f"{len(images)} images are too few to fit palettes to, so synthetic pictures were used;"
+            f" give {FEWEST_IMAGES} or more"
+        )
+    if not options.kmeans_only:
         from mvit_coreml.workflows.fit_palettes import fit_palettes
 
-        fitted = fit_palettes(
+        for fitted in fit_palettes(
             package,
             options,
-            images,
+            fitted_to,
             source_sha256=source_sha256,
             build=build,
             accuracy=accuracy,
             folder=folder,
             progress=progress,
-        )
-        return ChosenPalettes(
-            palettes=fitted.palettes, images=fitted.held_out, notes=(str(fitted),)
-        )
+        ):
+            yield ChosenPalettes(
+                palettes=fitted.palettes,
+                images=images if fitted_to is None else fitted.held_out,
+                notes=(*notes, str(fitted)),
+                remedy=fitted.remedy,
+            )
+        return
     assert isinstance(options.bits, int)
     function = load_package(package).function()
     palettes = uniform_palettes(
@@ -104,22 +123,16 @@ def choose_palettes(
         ios=function.opset,
         source_sha256=source_sha256,
     )
-    return ChosenPalettes(
-        palettes=palettes, images=images, notes=() if images is None else (_too_few(images),)
+    yield ChosenPalettes(
+        palettes=palettes, images=images, remedy=lambda report: "; leave out --no-fit to keep more"
     )
 
 
 def fits_palettes(options: PaletteOptions, images: Sequence[Any] | None) -> bool:
-    """Whether palettes are to be fitted to images, rather than found by k-means alone."""
-    if options.plan is not None or options.bits is None:
+    """Whether palettes are fitted to these images, so that some of them are held out."""
+    if options.plan is not None or options.bits is None or images is None:
         return False
-    if options.bits == "auto" or options.tune_minutes is not None:
-        return True
-    if images is None:
-        return False
-    from mvit_coreml.compression.calibration.tuner import FEWEST_IMAGES
-
-    return len(images) >= FEWEST_IMAGES
+    return not options.kmeans_only and len(images) >= FEWEST_IMAGES
 
 
 def load_palettes(path: str | Path) -> Palettes:
@@ -181,12 +194,3 @@ def asked_for(bits: int, group_size: int = 0) -> dict[str, Scalar]:
     if group_size:
         asked["group_size"] = group_size
     return asked
-
-
-def _too_few(images: Sequence[Any]) -> str:
-    from mvit_coreml.compression.calibration.tuner import FEWEST_IMAGES
-
-    return (
-        f"{len(images)} images are too few to fit palettes to, so they are those of k-means alone; "
-        f"give {FEWEST_IMAGES} or more"
-    )

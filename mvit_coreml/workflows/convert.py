@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from mvit_coreml.workflows.build_package import (
     notes,
     palettize_plain,
 )
-from mvit_coreml.workflows.choose_palettes import choose_palettes
+from mvit_coreml.workflows.choose_palettes import ChosenPalettes, choose_palettes
 from mvit_coreml.workflows.package_options import ConvertOptions, fill_in
-from mvit_coreml.workflows.publish_package import check_destination, publish_package
+from mvit_coreml.workflows.publish_package import Candidate, check_destination, publish_package
 from mvit_coreml.workflows.validate import (
     PICTURES_AFTER_CONVERSION,
     ValidateOptions,
@@ -121,44 +121,55 @@ def convert(
             progress=progress,
             verbose=verbose,
         )
-        package, chosen = plain.path, None
-        if options.bits is not None or options.plan is not None:
-            chosen = choose_palettes(
-                plain.path,
-                options,
-                images,
-                source_sha256=checkpoint.provenance.sha256,
-                build=lambda palettes, folder: palettize_plain(plain, palettes, folder),
-                accuracy=accuracy,
-                folder=staging,
-                progress=progress,
-            )
-            progress("palettize")
-            package = palettize_plain(
-                plain, chosen.palettes, staging / "palettized", verbose=verbose
-            )
+        chosen: ChosenPalettes | None = None
 
-        def compare(finished: Path) -> ParityReport:
+        def candidates() -> Iterator[Candidate]:
+            nonlocal chosen
+            if options.bits is None and options.plan is None:
+                yield Candidate(package=plain.path, images=images)
+                return
+            for number, chosen in enumerate(
+                choose_palettes(
+                    plain.path,
+                    options,
+                    images,
+                    source_sha256=checkpoint.provenance.sha256,
+                    build=lambda palettes, folder: palettize_plain(plain, palettes, folder),
+                    accuracy=accuracy,
+                    folder=staging,
+                    progress=progress,
+                )
+            ):
+                progress("palettize")
+                folder = staging / f"palettized{number}"
+                yield Candidate(
+                    package=palettize_plain(plain, chosen.palettes, folder, verbose=verbose),
+                    palettes=chosen.palettes,
+                    images=chosen.images,
+                    remedy=chosen.remedy,
+                )
+
+        def compare(finished: Path, judged: Sequence[Any] | None) -> ParityReport:
             progress("validate")
             return validate(
                 finished,
                 checkpoint,
-                images if chosen is None else chosen.images,
+                judged,
                 ValidateOptions(
                     color_order=options.color_order,
                     structure=chosen is not None,
                     layers=None if samples else False,
                     pictures=PICTURES_AFTER_CONVERSION,
                     samples=samples,
+                    promise=options.promise,
                 ),
                 expected=finished if chosen is None else plain.path,
             )
 
         published = publish_package(
-            package,
+            candidates(),
             destination,
             options,
-            None if chosen is None else chosen.palettes,
             compare=compare if check else None,
             accuracy=accuracy,
             keep_failed=keep_failed,

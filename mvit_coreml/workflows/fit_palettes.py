@@ -7,8 +7,8 @@ the package that comes of it is judged by :mod:`mvit_coreml.workflows.convert` a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -66,6 +66,7 @@ from mvit_coreml.workflows.package_options import PaletteOptions
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import AccuracyDrop
+    from mvit_coreml.validation.pytorch_comparison import ParityReport
 
 # More images than these make it slower and little better.
 _MOST_IMAGES = 512
@@ -106,7 +107,8 @@ class FittedPalettes:
         plain: the same for k-means alone.
         fitted_to: number of images.
         sensitivities: of all weights, where bits were shared out.
-        noise: of the weights' palettes together, as predicted; ``None`` for equal bits.
+        noise: of the weights' palettes together, as predicted; ``None`` where bits were told.
+        remedy: says what would keep a promise that a package with them is found to break.
     """
 
     palettes: Palettes
@@ -116,6 +118,7 @@ class FittedPalettes:
     fitted_to: int
     sensitivities: tuple[Sensitivity, ...] = ()
     noise: float | None = None
+    remedy: Callable[[ParityReport], str] = field(default=lambda report: "", repr=False)
 
     def __str__(self) -> str:
         kind = "synthetic pictures" if self.held_out is None else "images"
@@ -126,11 +129,7 @@ class FittedPalettes:
 
 
 def held_out_images(images: Sequence[Any]) -> list[Any]:
-    """Return those of a number of images that no palette is fitted to or chosen by.
-
-    Raises:
-        InputError: they are too few to fit palettes to.
-    """
+    """Return those of a number of images that no palette is fitted to or chosen by."""
     kept, parts = _split(images)
     return [kept[index] for index in parts.judging]
 
@@ -168,6 +167,46 @@ class _Trial:
     measured: Measured
 
 
+def fit_palettes(
+    package: Path,
+    options: PaletteOptions,
+    images: Sequence[Any] | None,
+    *,
+    source_sha256: str,
+    build: Callable[[Palettes, Path], Path],
+    accuracy: AccuracyDrop | None,
+    folder: Path,
+    progress: Progress,
+) -> Iterator[FittedPalettes]:
+    """Yield the palettes that options ask for, and then, where bits are shared out, ever more bits.
+
+    Args:
+        package: complete, of this project, without palettes.
+        options: with ``bits``.
+        images: synthetic pictures by default.
+        source_sha256: of the checkpoint's weights.
+        build: makes the package with some palettes in a folder of its own.
+        accuracy: measures the drop that is promised, if one is.
+        folder: for the packages that are tried.
+        progress: told how it gets on.
+
+    Raises:
+        InputError: an image that cannot be read.
+        GateError: nothing keeps the promise within its size.
+    """
+    fitting = PaletteFitting(package, images, source_sha256=source_sha256, progress=progress)
+
+    def drop(palettes: Palettes) -> float:
+        assert accuracy is not None
+        with tempfile.TemporaryDirectory(dir=folder) as tried:
+            return accuracy.of(build(palettes, Path(tried)))
+
+    fitted: FittedPalettes | None = fitting.fit(options, drop=None if accuracy is None else drop)
+    while fitted is not None:
+        yield fitted
+        fitted = fitting.stricter(fitted, options)
+
+
 class PaletteFitting:
     """Fits palettes for one package; what does not depend on the options is done once.
 
@@ -185,7 +224,7 @@ class PaletteFitting:
         sensitivities: as last predicted.
 
     Raises:
-        InputError: too few images, or one that cannot be read.
+        InputError: an image that cannot be read.
     """
 
     def __init__(
@@ -229,9 +268,7 @@ class PaletteFitting:
             raise InputError(
                 f"{self.package}: does not say how photos are prepared; another tool made it"
             )
-        return self.function.pixels(
-            [fitted.pixels for fitted in parallel_map(preparation, images)]
-        )
+        return self.function.pixels([fitted.pixels for fitted in parallel_map(preparation, images)])
 
     def fit(
         self,
@@ -292,7 +329,22 @@ class PaletteFitting:
             fitted_to=len(self.tuner.calibration.pixels),
             sensitivities=self.sensitivities,
             noise=noise,
+            remedy=lambda report: "" if noise is not None else self.remedy(choices, report),
         )
+
+    def remedy(self, choices: Mapping[str, Choice], report: ParityReport) -> str:
+        """Say what would keep the promise that a package with given bits breaks, and its size."""
+        weight_options = self._options_of(0)
+        noise = {w.name: dict(zip(w.choices, w.noise, strict=True)) for w in weight_options}
+        now = sum(noise[name].get(choice, 0.0) for name, choice in choices.items())
+        measured = Measured(
+            snr=report.promised_snr,
+            agreement=report.estimate,
+            miou=report.agreement.get("miou"),
+        )
+        enough = self._allocation(_MARGIN * report.promise.noise_factor(measured) * now, 0)
+        size = format_size(self.predicted_bytes(enough.choices))
+        return f"; --bits auto keeps it in about {size}, bits given to the weights that need them"
 
     def palettes(
         self, choices: Mapping[str, Choice], tuned: Tuned, asked: Mapping[str, Scalar]
@@ -469,7 +521,9 @@ class PaletteFitting:
         pixels: Tensor = self.tuner.calibration.held_out[:_ROUNDING_IMAGES]
         rounded = DifferentiableFunction(self.loaded, arithmetic="program")
         reference = self.tuner.reference[:_ROUNDING_IMAGES]
-        return compare_scores(scores(rounded, pixels), reference, self.function.of_classes).variation_snr
+        return compare_scores(
+            scores(rounded, pixels), reference, self.function.of_classes
+        ).variation_snr
 
 
 def _asked(options: PaletteOptions) -> dict[str, Scalar]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.compression.calibration.tuner import FEWEST_IMAGES
 from mvit_coreml.compression.palettized_weight import BLOCKWISE_IOS, UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import Scalar
 from mvit_coreml.errors import GateError, InputError
@@ -30,6 +29,7 @@ from mvit_coreml.validation.pytorch_comparison import Judge, Judgement
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import build_plain_package, palettize_plain
 from mvit_coreml.workflows.choose_palettes import (
+    FEWEST_IMAGES,
     Palettes,
     asked_for,
     grouped_choices,

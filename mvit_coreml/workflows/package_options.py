@@ -40,18 +40,20 @@ class PaletteOptions:
 
     Attributes:
         bits: 8, 6, 4, 3 (from iOS 18), 2 or 1 for every weight that is worth it; ``auto`` shares
-            bits out to keep ``promise``; ``None`` leaves the weights as they are.
+            bits out to keep the promise; ``None`` leaves the weights as they are.
+        kmeans_only: palettes of k-means alone, fitted neither to images nor to synthetic pictures.
         group_size: output channels that share a look-up table (from iOS 18); 0 for one table a
             weight.
-        promise: what ``auto`` keeps.
+        promise: what the package must keep of the checkpoint's answers, and its size; ``None`` is
+            the default promise, see :func:`~mvit_coreml.compression.promise.default_promise`.
         dataset: folder or CSV with labelled images that the promise's loss of accuracy is
             measured on.
-        tune_minutes: tune for this long at most; ``None`` fits palettes to images, if there are
-            any, without.
+        tune_minutes: tune fitted palettes for this long at most; ``None`` does not.
         plan: file of a plan to carry out instead of all these.
     """
 
-    bits: int | Literal["auto"] | None = 6
+    bits: int | Literal["auto"] | None = "auto"
+    kmeans_only: bool = False
     group_size: int = 0
     promise: Promise | None = None
     dataset: Path | None = None
@@ -62,8 +64,10 @@ class PaletteOptions:
         """Refuse what excludes each other, or what packages for an iOS version cannot hold."""
         if isinstance(self.bits, str) and self.bits != "auto":
             raise InputError(f"bits is {self.bits!r}; it must be a number, 'auto' or None")
-        if (self.bits == "auto") != (self.promise is not None):
-            raise InputError("bits 'auto' and a promise (size, SNR, agreement, drop) go together")
+        if self.kmeans_only and (self.bits == "auto" or self.tune_minutes is not None):
+            raise InputError(
+                "k-means alone (--no-fit) takes a number of bits (--bits 6), and no tuning"
+            )
         promised = self.promise is not None and self.promise.max_drop is not None
         if promised != (self.dataset is not None):
             raise InputError("a promised drop of accuracy and a labelled dataset go together")

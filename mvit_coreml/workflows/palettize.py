@@ -6,12 +6,13 @@ for byte.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.accuracy import AccuracyDrop
 from mvit_coreml.evaluation.read_metadata import Preparation, class_labels, read_preparation
@@ -27,9 +28,9 @@ from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_tar
 from mvit_coreml.validation.structure_comparison import compare_structure, stored_precision
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress, palettize_saved
-from mvit_coreml.workflows.choose_palettes import choose_palettes
+from mvit_coreml.workflows.choose_palettes import ChosenPalettes, choose_palettes
 from mvit_coreml.workflows.package_options import PaletteOptions
-from mvit_coreml.workflows.publish_package import check_destination, publish_package
+from mvit_coreml.workflows.publish_package import Candidate, check_destination, publish_package
 from mvit_coreml.workflows.validate import (
     PICTURES_AFTER_CONVERSION,
     ValidateOptions,
@@ -122,43 +123,56 @@ def palettize_package(
     destination = Path(output)
     check_destination(destination, force, options.plan)
     with staging_folder(destination) as staging:
-        chosen = choose_palettes(
-            original,
-            options,
-            images,
-            source_sha256=source_sha256,
-            build=lambda palettes, folder: palettize_saved(original, palettes, folder),
-            accuracy=accuracy,
-            folder=staging,
-            progress=progress,
-        )
-        progress("palettize")
-        built = palettize_saved(original, chosen.palettes, staging / "built", verbose=verbose)
+        chosen: ChosenPalettes | None = None
 
-        def compare(finished: Path) -> ParityReport:
+        def candidates() -> Iterator[Candidate]:
+            nonlocal chosen
+            for number, chosen in enumerate(
+                choose_palettes(
+                    original,
+                    options,
+                    images,
+                    source_sha256=source_sha256,
+                    build=lambda palettes, folder: palettize_saved(original, palettes, folder),
+                    accuracy=accuracy,
+                    folder=staging,
+                    progress=progress,
+                )
+            ):
+                progress("palettize")
+                folder = staging / f"palettized{number}"
+                yield Candidate(
+                    package=palettize_saved(original, chosen.palettes, folder, verbose=verbose),
+                    palettes=chosen.palettes,
+                    images=chosen.images,
+                    remedy=chosen.remedy,
+                )
+
+        def compare(finished: Path, judged: Sequence[Any] | None) -> ParityReport:
             if against is None:
                 progress("compare")
-                return _compare_with_original(finished, loaded, chosen.images)
+                return _compare_with_original(finished, loaded, judged, options.promise)
             progress("validate")
             validation = ValidateOptions(
                 # It is the original's, whose own validation settled it.
                 color_order="BGR" if preparation.color_order == "BGR" else "RGB",
                 pictures=PICTURES_AFTER_CONVERSION,
+                promise=options.promise,
             )
-            return validate(finished, against, chosen.images, validation)
+            return validate(finished, against, judged, validation)
 
         original_size = package_size(original)
         published = publish_package(
-            built,
+            candidates(),
             destination,
             options,
-            chosen.palettes,
             compare=compare if check else None,
             accuracy=accuracy,
             original="the original" if against is None else "the checkpoint",
             keep_failed=keep_failed,
         )
     assert published.plan is not None
+    assert chosen is not None
     return PalettizedPackage(
         path=destination,
         size=published.size,
@@ -172,7 +186,10 @@ def palettize_package(
 
 
 def _compare_with_original(
-    package: Path, original: Package, images: Sequence[Any] | None
+    package: Path,
+    original: Package,
+    images: Sequence[Any] | None,
+    promise: Promise | None,
 ) -> ParityReport:
     """Judge a palettized package by the answers and the parts of the one it was made from."""
     target = PackageTarget(Predictor(package, engine="portable"))
@@ -186,6 +203,7 @@ def _compare_with_original(
         synthetic=images is None,
         precision=precision,
         bits=bits,
+        promise=promise,
         differences=compare_structure(target.package, original),
     )
 

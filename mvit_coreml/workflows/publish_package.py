@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mvit_coreml.compression.plan import Scalar
 from mvit_coreml.compression.plan_file import values_path, write_plan
+from mvit_coreml.compression.promise import format_size
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.export import atomic_package
 from mvit_coreml.export.atomic_package import package_size, publish_with
 from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.workflows.choose_palettes import Palettes
 from mvit_coreml.workflows.package_options import PaletteOptions
-from mvit_coreml.workflows.validate import gate_message
+from mvit_coreml.workflows.validate import shortfall
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import AccuracyDrop
@@ -63,59 +64,83 @@ class PublishedPackage:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A finished package that may be put in its place.
+
+    Attributes:
+        package: where it lies, in a folder beside its place.
+        palettes: that it has, if any.
+        images: that it may be judged on; ``None`` for synthetic pictures.
+        remedy: says what would keep a promise that it is found to break.
+    """
+
+    package: Path
+    palettes: Palettes | None = None
+    images: Sequence[Any] | None = None
+    remedy: Callable[[ParityReport], str] = lambda report: ""
+
+
 def publish_package(
-    package: Path,
+    candidates: Iterator[Candidate],
     destination: Path,
     options: PaletteOptions,
-    palettes: Palettes | None,
     *,
-    compare: Callable[[Path], ParityReport] | None,
+    compare: Callable[[Path, Sequence[Any] | None], ParityReport] | None,
     accuracy: AccuracyDrop | None = None,
     original: str = "the checkpoint",
     keep_failed: bool = False,
     rejected: Callable[[Path, ParityReport], None] = lambda package, report: None,
 ) -> PublishedPackage:
-    """Judge a finished package, and put it in its place with its plan beside it.
+    """Judge finished packages until one keeps its promise, and put it in its place with its plan.
 
     Args:
-        package: in a folder beside its place.
+        candidates: each with more bits than the one before it; made when its turn comes.
         destination: its place; an older package and its plan are replaced.
         options: with what is promised.
-        palettes: that it has, if any.
-        compare: compares it with what it was made from; ``None`` skips that.
+        compare: compares one with what it was made from, on images; ``None`` skips that.
         accuracy: measures the drop that is promised, if one is.
         original: what to call what it is compared with.
-        keep_failed: put it in place even if it falls short.
+        keep_failed: put the first in place even if it falls short.
         rejected: called with a package that falls short before it is thrown away.
 
     Raises:
-        GateError: it falls short.
+        GateError: all fall short.
         OSError: something could not be written; what was there before is there still.
     """
-    # Reports call it by the name that it will have.
-    folder = package.parent / "finished"
-    folder.mkdir()
-    package = package.rename(folder / destination.name)
-    report: ParityReport | None = None
-    notes: tuple[str, ...] = ()
-    if compare is not None:
-        report = compare(package)
-        shortfall = _shortfall(package, report, options, accuracy, original)
-        if shortfall and not keep_failed:
+    candidate = next(candidates)
+    while True:
+        # Reports call it by the name that it will have.
+        folder = candidate.package.parent / "finished"
+        folder.mkdir()
+        package = candidate.package.rename(folder / destination.name)
+        report = None if compare is None else compare(package, candidate.images)
+        short = "" if report is None else _shortfall(package, report, options, accuracy, original)
+        unsure = report is not None and report.faithful == "undecided"
+        asked = options.promise is not None and options.promise.asks_quality
+        if keep_failed or not (short or (unsure and asked)):
+            break
+        further = None if report is None or not report.sound else next(candidates, None)
+        if further is None and short:
+            assert report is not None
             rejected(package, report)
             raise GateError(
-                f"{destination}: not written, as it {shortfall}; --keep-failed writes it all the"
-                " same"
+                f"{destination}: not written, as it {short}{candidate.remedy(report)};"
+                " --keep-failed writes it all the same"
             )
-        if shortfall and report.passed:
-            notes = (f"it {shortfall}",)
+        if further is None:
+            break
+        candidate = further
     size = package_size(package)
     plan = None
-    if palettes is not None:
+    if candidate.palettes is not None:
         plan = package.with_suffix(PLAN_SUFFIX)
         measured = _measured(size, report)
-        write_plan(palettes.plan.with_measured(**measured), plan, palettes.values)
+        write_plan(
+            candidate.palettes.plan.with_measured(**measured), plan, candidate.palettes.values
+        )
     place = publish_with_plan(package, destination, plan, options.plan)
+    notes = () if report is None or report.passed or not short else (f"it {short}",)
     return PublishedPackage(size=size, parity=report, plan=place, notes=notes)
 
 
@@ -159,29 +184,25 @@ def _shortfall(
 ) -> str:
     """Say why a finished package is not to be put in its place; nothing if it is."""
     if not report.passed:
-        return f"does not answer like {original}: {gate_message(report)}"
+        return shortfall(report, original)
     promise = options.promise
     if promise is None:
         return ""
-    from mvit_coreml.compression.promise import Measured, format_size
-
-    measured = Measured(
-        size=package_size(package),
-        snr=report.scores.snr,
-        agreement=report.equal_classes,
-        drop=None if accuracy is None else accuracy.of(package),
-    )
-    short = promise.shortfalls(measured)
-    if not promise.fits(measured):
-        short.append(format_size(measured.size))
-    return f"has {', '.join(short)} where {promise} are promised" if short else ""
+    size = package_size(package)
+    if promise.target_size is not None and size > promise.target_size:
+        return f"takes {format_size(size)}, where {promise} is promised"
+    if promise.max_drop is not None and accuracy is not None:
+        drop = accuracy.of(package)
+        if not drop <= promise.max_drop:
+            return f"loses {drop:.2f} points of accuracy, where {promise} is promised"
+    return ""
 
 
 def _measured(size: int, report: ParityReport | None) -> dict[str, Scalar]:
     """Return what a plan says about its package."""
     measured: dict[str, Scalar] = {"size": size}
     if report is not None:
-        measured |= {"snr": round(report.scores.snr, 2), "images": report.images}
+        measured |= {"snr": round(report.promised_snr, 2), "images": report.images}
         if not report.synthetic:
             measured |= {name: round(value, 4) for name, value in report.agreement.items()}
     return measured

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.metrics import Closeness
 from mvit_coreml.evaluation.read_metadata import Preparation, image_input, read_preparation
@@ -19,7 +20,10 @@ from mvit_coreml.mil.compiler import Arithmetic
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Engine, Predictor
 from mvit_coreml.mil.program import Package
+from mvit_coreml.preprocessing.image_loading import evenly_spaced
 from mvit_coreml.preprocessing.image_processor import ColorOrder
+from mvit_coreml.validation.decoded_weights import check_decoded_weights
+from mvit_coreml.validation.gates import SOUND
 from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_target
 from mvit_coreml.validation.structure_comparison import (
     Difference,
@@ -34,9 +38,11 @@ if TYPE_CHECKING:
     from mvit_coreml.validation.operation_precision import LayerError
 
 # Synthetic pictures that a fresh package is validated with.
-PICTURES_AFTER_CONVERSION = 6
+PICTURES_AFTER_CONVERSION = 12
 # Images of a layer profile; more change it little.
 _LAYER_IMAGES = 4
+# Images that PyTorch computes on with the package's own weights.
+_DECODED_IMAGES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,7 @@ class ValidateOptions:
         structure: compare part by part, where the package says how it was made.
         layers: add the error of every operation, which needs the same; ``None`` adds it if it can.
         bounds: gates instead of the defaults, see :data:`mvit_coreml.validation.gates.GATES`.
+        promise: what is promised of the answers; by default what always is.
         pictures: number of synthetic pictures.
         samples: number of images to keep with both answers, for a report.
     """
@@ -63,6 +70,7 @@ class ValidateOptions:
     structure: bool = True
     layers: bool | None = False
     bounds: Mapping[str, float] | None = None
+    promise: Promise | None = None
     pictures: int = 12
     samples: int = 0
 
@@ -116,6 +124,8 @@ def validate(
         precision=precision,
         bits=bits,
         differences=differences,
+        promise=options.promise,
+        decoded_snr=_decoded_snr(target, checkpoint, chosen, options),
         engines=engines,
         layers=layers,
         bounds=options.bounds,
@@ -143,6 +153,15 @@ def _open_target(
         )
         preparation = Preparation(processor=processor, fit="crop", color_order="")
     return PackageTarget(predictor, preparation, num_labels=checkpoint.config.num_labels)
+
+
+def _decoded_snr(
+    target: PackageTarget, checkpoint: Checkpoint, images: Sequence[Any], options: ValidateOptions
+) -> float | None:
+    """Compare a package with PyTorch computing with its own weights, in dB."""
+    chosen = [images[index] for index in evenly_spaced(len(images), _DECODED_IMAGES)]
+    decoded = check_decoded_weights(target, checkpoint, chosen, color_order=options.color_order)
+    return None if decoded is None else decoded.snr
 
 
 def _compare_engines(
@@ -215,11 +234,15 @@ def read_options(
     return fill_in(replace(options, color_order=color_order), checkpoint)
 
 
-def gate_message(report: ParityReport) -> str:
-    """Say which gates of a report failed, by how much, and what to try."""
+def shortfall(report: ParityReport, original: str = "the checkpoint") -> str:
+    """Say what speaks against a package: it is not sound, or breaks its promise; else nothing."""
     failed = [gate for gate in report.gates if not gate.passed]
-    parts = [f"{gate} ({gate.advice})" for gate in failed]
-    if report.differences:
-        first = report.differences[0]
-        parts.append(f"first difference: {first.aspect} {first.place} {first.detail}")
-    return "; ".join(parts)
+    unsound = [gate for gate in failed if gate.name in SOUND]
+    if unsound:
+        advice = next((f"; {gate.advice}" for gate in unsound if gate.advice), "")
+        return f"is not sound: {', '.join(map(str, unsound))}{advice}"
+    if failed:
+        overridden = [str(gate) for gate in failed if gate.name not in SOUND]
+        figures = f" ({', '.join(overridden)})" if len(overridden) > 1 else ""
+        return f"keeps {report.kept()}{figures} of {original}, where {report.promise} is promised"
+    return ""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import ProgressLines, table
+from mvit_coreml.cli.printing import ProgressLines, faithful_words, table
 
 if TYPE_CHECKING:
     from mvit_coreml.demo.run_demo import DemoResult
@@ -65,18 +65,14 @@ def _lines(folder: Path, results: list[DemoResult]) -> Iterator[str]:
 
 def _summary(result: DemoResult) -> Iterator[str]:
     package, parity = result.package, result.parity
-    share = parity.equal_classes or 0.0
-    unit = "pixels" if result.kind == "segmenter" else "pictures"
     rows = [
         (
             "size",
-            f"{package.size / 1e6:.2f} MB with {package.options.bits}-bit palettes, "
-            f"{result.plain_size / 1e6:.2f} MB in fp16",
+            f"{package.size / 1e6:.2f} MB with palettes, {result.plain_size / 1e6:.2f} MB in fp16",
         ),
         (
-            "checked",
-            f"answers like its PyTorch checkpoint: SNR {parity.scores.snr:.1f} dB, "
-            f"{share:.1%} of the {unit} get the same class",
+            "keeps",
+            faithful_words(parity, "its PyTorch checkpoint"),
         ),
         (
             "mean IoU" if result.kind == "segmenter" else "top-1",
@@ -126,7 +122,7 @@ def _as_json(result: DemoResult) -> dict[str, Any]:
         "report": result.report,
         "size": result.package.size,
         "fp16_size": result.plain_size,
-        "bits": result.package.options.bits,
+        "bits": result.parity.bits,
         "passed": parity.passed,
         "snr": parity.scores.snr,
         "agreement": parity.agreement,

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import ProgressLines, parity_as_json, table
+from mvit_coreml.cli.printing import (
+    ProgressLines,
+    faithful_words,
+    parity_as_json,
+    sound_words,
+    table,
+)
 from mvit_coreml.errors import GateError, InputError
 
 if TYPE_CHECKING:
@@ -46,8 +52,8 @@ class _Arguments(opt.CheckpointArguments, opt.ReportArguments, opt.JsonArguments
         engine: What runs the package; auto is Core ML on a Mac, both compares the two.
         arithmetic: fp32 leaves out the rounding of half precision.
         layers: Show where the error enters.
-        bounds: Bound instead of the default: snr, consistency, top1_agreement, pixel_agreement,
-            structure.
+        bounds: Bound instead of the default: decoded_weights, consistency, structure of a sound
+            package; snr, top1_agreement, pixel_agreement, miou of a faithful one.
         color_order: Channel order, if it was overridden on purpose.
     """
 
@@ -76,7 +82,7 @@ def command(arguments: _Arguments) -> None:
         mvit-coreml validate My.mlpackage --against ./my-mobilevit --gate snr=25 --layers
         mvit-coreml validate My.mlpackage --against ./my-mobilevit --report parity.html
     """
-    from mvit_coreml.workflows.validate import ValidateOptions, gate_message, validate
+    from mvit_coreml.workflows.validate import ValidateOptions, shortfall, validate
 
     arguments.check_report()
     checkpoint = arguments.load(arguments.against)
@@ -97,19 +103,22 @@ def command(arguments: _Arguments) -> None:
     arguments.save_report(package=arguments.package, parity=parity, checkpoint=checkpoint)
     arguments.show(parity_as_json(parity), _lines(parity, arguments.layers))
     if not parity.passed:
-        raise GateError(f"{arguments.package}: {gate_message(parity)}")
+        raise GateError(f"{arguments.package}: {shortfall(parity)}")
 
 
 def _lines(report: ParityReport, layers: bool) -> Iterator[str]:
     kind = "synthetic pictures" if report.synthetic else "photos"
     bits = f", {report.bits}-bit palettes" if report.bits else ""
-    yield f"{'PASSED' if report.passed else 'FAILED'}: {report.package} against {report.source}"
+    outcome = ("PASSED" if report.answers_alike else "UNDECIDED") if report.passed else "FAILED"
+    yield f"{outcome}: {report.package} against {report.source}"
     yield f"  {report.images} {kind}, {report.precision}{bits}, engine {report.engine}"
     yield table(list(_rows(report, layers)), indent=2)
 
 
 def _rows(report: ParityReport, layers: bool) -> Iterator[tuple[str, str]]:
     scores = report.scores
+    yield "sound", sound_words(report)
+    yield "keeps", faithful_words(report)
     yield (
         "scores",
         f"SNR {scores.snr:.1f} dB, PSNR {scores.psnr:.1f} dB, largest error "
@@ -130,7 +139,8 @@ def _rows(report: ParityReport, layers: bool) -> Iterator[tuple[str, str]]:
     worst = report.worst[0]
     yield "worst", f"{worst.image}: SNR {worst.snr:.1f} dB, agrees {worst.agrees:.3f}"
     for gate in report.gates:
-        yield "gate", f"{gate}: {'holds' if gate.passed else 'FAILS'}"
+        outcome = {"kept": "holds", "undecided": "too few photos to tell", "broken": "FAILS"}
+        yield "gate", f"{gate}: {outcome[gate.verdict]}"
     for difference in (report.differences or ())[:_DIFFERENCES_SHOWN]:
         yield "differs", f"{difference.aspect} {difference.place}: {difference.detail}"
     shown = sorted(report.layers, key=lambda entry: -entry.drop)[:_LAYERS_SHOWN] if layers else ()

@@ -155,7 +155,7 @@ def _effective_moments(
         execution = executions[number]
         with torch.no_grad():
             seen = layer.samples(execution.values[layer.source], positions, number)
-        return seen.unflatten(2, (len(execution), -1))
+        return seen.view(*seen.shape[:2], len(execution), -1)
 
     inputs = torch.cat(list(parallel_map(samples, range(len(executions)))), 2)
     if layer.bias is not None:

@@ -398,7 +398,11 @@ def compare_scores(answers: Tensor, reference: Tensor, of_classes: bool) -> Qual
         of_classes: whether they are scores of classes.
     """
     error = float((answers - reference).double().square().sum())
-    by_class = reference.double().movedim(1, 0).flatten(1) if of_classes else reference.double().flatten(1).T
+    by_class = (
+        reference.double().movedim(1, 0).flatten(1)
+        if of_classes
+        else reference.double().flatten(1).T
+    )
     samples = by_class.shape[-1] if of_classes else len(reference)
     signal = float(by_class.square().sum())
     varying = float((by_class - by_class.mean(-1, keepdim=True)).square().sum())

@@ -25,12 +25,9 @@ from mvit_coreml.compression.calibration.reconstruction import (
     reconstruct,
 )
 from mvit_coreml.compression.palettized_weight import Choice
-from mvit_coreml.errors import InputError
 
 Report = Callable[[str], None]
 
-# Fewer leave too little to calibrate on once some are held out.
-FEWEST_IMAGES = 16
 # Images and views of them that a tuning run reconstructs on.
 _VIEWS = 400
 # Fine-tuning is judged after so many steps, and ends when it has not helped for so many judgements.
@@ -79,14 +76,7 @@ def split_images(count: int, held_out: int, seed: int = 0) -> tuple[list[int], l
     Returns:
         Indices of the former in random order, and of the latter in ascending order.
 
-    Raises:
-        InputError: there are too few.
     """
-    if count < FEWEST_IMAGES:
-        raise InputError(
-            f"{count} images are too few to calibrate palettes on; give {FEWEST_IMAGES} or more"
-            " (some hundred are better)"
-        )
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     return order[held_out:], sorted(order[:held_out])
 
