@@ -29,6 +29,7 @@ _DAMPING = 0.01
 _DAMPING_OVERALL = 1e-4
 # How often indices and tables are improved in turn.
 _ROUNDS = 2
+_PLENTY_OF_BITS = 8
 # Part of the moments' off-diagonal that choosing indices does not count on.
 SHRINKAGE = 0.1
 # What an input counts at least, relative to the mean of all.
@@ -84,7 +85,9 @@ def palettize_layer(
     shrunk = _shrunk(moments, shrinkage)
     start = _clustered(target, shrunk, rows, choice, dtype)
     rounded = torch.float16 if dtype == np.float16 else torch.float32
-    codes = improve_codes(target, shrunk, rows, start, rounded, _ROUNDS)
+    # With so many levels what k-means leaves is next to nothing beside the other weights' error.
+    rounds = 0 if (choice.bits or 0) >= _PLENTY_OF_BITS else _ROUNDS
+    codes = improve_codes(target, shrunk, rows, start, rounded, rounds)
     indices = codes.indices.reshape(layer.shape).numpy().astype(np.uint8)
     return PalettizedWeight(codes.tables.numpy().astype(dtype), indices)
 
@@ -116,6 +119,8 @@ def improve_codes(
     Returns:
         The best codes met, ``start`` included, by the error of the outputs.
     """
+    if not rounds:
+        return start
     order, factor = _feedback(moments)
     best, least = start, output_error(weight - start.decode(), moments, rows)
     tables = start.tables

@@ -70,10 +70,15 @@ class Layer:
         source = source.flatten(0, 1)
         images = len(source)
         places, padding = self._places((source.shape[2], source.shape[3]), limit, seed)
-        padded = pad_spatial(source, padding, 0.0).contiguous().flatten(2)
-        seen = padded[:, :, places.flatten()]
-        seen = seen.reshape(images, self.groups, -1, places.shape[1])
-        return seen.permute(1, 2, 0, 3).reshape(self.groups, seen.shape[2], -1)
+        if any(map(any, padding)):
+            source = pad_spatial(source, padding, 0.0)
+        # With the channels last, as executions hold maps, a position is one piece of memory.
+        by_place = source.permute(0, 2, 3, 1).reshape(images, -1, source.shape[1])
+        seen = by_place.index_select(1, places.flatten())
+        seen = seen.view(images, *places.shape, self.groups, -1)
+        # (N, kh kw, positions, G, C_in / G) as the weight's elements lie
+        seen = seen.permute(3, 4, 1, 0, 2)
+        return seen.reshape(self.groups, -1, images * places.shape[1])
 
     def _places(
         self, size: tuple[int, int], limit: int, seed: int

@@ -387,7 +387,7 @@ class _Reconstruction:
         parts = list(parallel_map(samples, range(len(self.palettized))))
         count = self.samples = sum(now.shape[2] for now, _ in parts)
         means = tuple(
-            sum((part[side].double().sum(2, keepdim=True) for part in parts), torch.zeros(()))
+            sum((part[side].sum(2, keepdim=True, dtype=torch.float64) for part in parts), torch.zeros(()))
             / count
             for side in (0, 1)
         )
