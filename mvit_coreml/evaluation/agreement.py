@@ -149,6 +149,18 @@ class AgreementMeter:
         key = ("answer", len(self._photos)) if image is None else ("photo", image)
         self._photos.setdefault(key, []).append(view)
 
+    def add_share(self, share: float) -> None:
+        """Take in a segmenter's photo by the share, 0 to 1, of its pixels that have equal classes.
+
+        Raises:
+            ValueError: earlier answers were a classifier's.
+        """
+        if self._photos and not self._of_pixels:
+            raise ValueError("scores of a classifier and of a segmenter cannot be mixed")
+        self._of_pixels = True
+        view = _View(1 - share, np.empty(0), np.empty(0))
+        self._photos["answer", len(self._photos)] = [view]
+
     def result(self) -> AgreementEstimate:
         """Return the estimate over everything taken in so far: the same every time.
 

@@ -77,7 +77,7 @@ _JUDGING, _MOST_JUDGING = 0.25, 128
 _VIEWS = 2
 # Pixels of all synthetic pictures to fit to, where there are no images, and those pictures at
 # least and at most; and the pictures to judge by, which are those of packages that are validated.
-_PICTURE_PIXELS = 96 * 256 * 256
+_PICTURE_PIXELS = 64 * 224 * 224
 _FEWEST_PICTURES, _MOST_PICTURES = 24, 96
 _JUDGING_PICTURES = 12
 # Pixels of all images that sensitivity is predicted on, and those images at least.
@@ -88,10 +88,12 @@ _ROUNDING_IMAGES = 8
 # Without a request, a package is no smaller than with so many bits for every weight: a forgiving
 # network is not to be pressed to the limit of what pictures can show.
 _DEFAULT_BITS = 6
-# How far noise stays below what just keeps a promise, and how much less it is than that of a
-# finished package which fell short.
+# How far noise stays below what just keeps a promise after a fit that fell short, and how much less
+# it is than that of a finished package which did.
 _MARGIN = 0.7
 _STRICTER = 4.0
+# How often the bytes between two allocations are halved.
+_BISECTIONS = 5
 # What the metadata of a palettized package may take more than that of a plain one.
 _METADATA_BYTES = 160
 
@@ -400,7 +402,7 @@ class PaletteFitting:
     def _search(
         self, options: PaletteOptions, drop: Callable[[Palettes], float] | None
     ) -> tuple[Mapping[str, Choice], Tuned, float]:
-        """Share out bits for a promise: fit once, and once more where that tells how to."""
+        """Share out bits for a promise: draft, fit, and fit again with more where it fell short."""
         promise = options.promise
         weight_options = self._options_of(options.group_size)
         if promise is not None and not promise.asks_quality:
@@ -409,22 +411,25 @@ class PaletteFitting:
             return choices, self.tuner.reconstruct(choices, report=self._report), 0.0
         asked = self.default_promise() if promise is None else promise.of_answers()
 
-        def attempt(candidate: Allocation) -> _Trial:
+        def attempt(candidate: Allocation, *, draft: bool = False) -> _Trial:
             size = self.predicted_bytes(candidate.choices)
             self._report(f"trying {format_size(size)}")
-            tuned = self.tuner.reconstruct(candidate.choices)
+            tuned = self.tuner.reconstruct(candidate.choices, draft=draft)
             lost = None if drop is None else drop(self.palettes(candidate.choices, tuned, {}))
             return _Trial(candidate, tuned, self._measured(tuned, size, lost))
 
-        trial = attempt(self._first(options.group_size))
-        keeps = asked.verdict(trial.measured) == "kept"
-        factor = _MARGIN * asked.noise_factor(trial.measured)
-        if not keeps or (promise is not None and factor > 1 / _MARGIN):
-            second = self._allocation(factor * trial.allocation.noise, options.group_size)
-            if second.bytes < trial.allocation.bytes or not keeps:
-                again = attempt(second)
-                if not keeps or asked.verdict(again.measured) == "kept":
-                    trial = again
+        candidate = self._first(options.group_size)
+        drafted = attempt(candidate, draft=True)
+        may_grow = asked.noise_factor(drafted.measured)
+        if may_grow < 1 or promise is not None:
+            candidate = self._allocation(may_grow * candidate.noise, options.group_size)
+        trial = attempt(candidate)
+        verdict, may_grow = asked.verdict(trial.measured), asked.noise_factor(trial.measured)
+        # Few photos do not tell for sure; without a request, halfway to it is enough.
+        hopeful = promise is None and verdict == "undecided" and may_grow >= 1
+        if verdict != "kept" and not hopeful:
+            noise = _MARGIN * min(1.0, may_grow) * candidate.noise
+            trial = attempt(self._allocation(noise, options.group_size))
         self._check_size(promise, trial)
         return trial.allocation.choices, trial.tuned, trial.allocation.noise
 
@@ -465,8 +470,21 @@ class PaletteFitting:
 
     def _allocation(self, noise: float, group_size: int) -> Allocation:
         """Return the smallest allocation with no more than a predicted noise."""
-        path = frontier(self._options_of(group_size))
-        return next((a for a in reversed(path) if a.noise <= noise), path[0])
+        weight_options = self._options_of(group_size)
+        path = frontier(weight_options)
+        place = next((i for i in reversed(range(len(path))) if path[i].noise <= noise), 0)
+        best = path[place]
+        if place + 1 == len(path) or place == 0:
+            return best
+        # One step of the path may be large; between its ends are others.
+        low, high = path[place + 1].bytes, best.bytes
+        for _ in range(_BISECTIONS):
+            middle = allocate(weight_options, max_bytes=(low + high) / 2)
+            if middle.noise <= noise:
+                best, high = middle, middle.bytes
+            else:
+                low = (low + high) // 2
+        return best
 
     def _measured(self, tuned: Tuned, size: int, drop: float | None) -> Measured:
         """Return what palettes do on the images that a promise is searched on."""

@@ -19,6 +19,8 @@ from mvit_coreml.compression.calibration.differentiable import (
 from mvit_coreml.compression.calibration.fine_tuning import FineTuner, random_views
 from mvit_coreml.compression.calibration.linear_layers import find_layers
 from mvit_coreml.compression.calibration.reconstruction import (
+    DRAFT_SAMPLES,
+    SAMPLES,
     TunedWeights,
     fisher_information,
     kmeans_palettes,
@@ -30,6 +32,9 @@ Report = Callable[[str], None]
 
 # Images and views of them that a tuning run reconstructs on.
 _VIEWS = 400
+# One in so many images is drafted on, and the fewest.
+_DRAFT = 4
+_FEWEST_DRAFTED = 8
 # Fine-tuning is judged after so many steps, and ends when it has not helped for so many judgements.
 _STEPS = 10
 _PATIENCE = 4
@@ -111,18 +116,26 @@ class Tuner:
         return scores(self.function, self.calibration.held_out, weights.tensors())
 
     def reconstruct(
-        self, choices: Mapping[str, Choice], *, views: bool = False, report: Report = lambda _: None
+        self,
+        choices: Mapping[str, Choice],
+        *,
+        views: bool = False,
+        draft: bool = False,
+        report: Report = lambda _: None,
     ) -> Tuned:
         """Palettize by :func:`~.reconstruction.reconstruct`, or by k-means where that is closer.
 
         Args:
             choices: weight name to bits and groups.
             views: take part in crops of the images too.
+            draft: use a part of the images only, to see quickly where it leads.
             report: called with what is being done.
         """
         plain = TunedWeights(kmeans_palettes(self.function, choices))
         plain_quality = self.judge(plain)
         pixels = self.calibration.pixels
+        if draft:
+            pixels = pixels[: max(_FEWEST_DRAFTED, len(pixels) // _DRAFT)]
         if views:
             further = random_views(pixels, max(0, _VIEWS - len(pixels)), self.seed)
             pixels = self._shuffled(torch.cat([pixels, further]))
@@ -131,6 +144,7 @@ class Tuner:
             pixels,
             choices,
             fisher=self.fisher,
+            samples=DRAFT_SAMPLES if draft else SAMPLES,
             progress=lambda done, total: report(f"layer {done} of {total}"),
         )
         quality = self.judge(reconstructed)
