@@ -91,7 +91,9 @@ _DEFAULT_BITS = 6
 # How far noise stays below what just keeps a promise after a fit that fell short, and how much less
 # it is than that of a finished package which did.
 _MARGIN = 0.7
-_STRICTER = 4.0
+_STRICTER = 2.0
+# What a saved package may come out lower than foreseen, in dB.
+_SLACK = 0.3
 # How often the bytes between two allocations are halved.
 _BISECTIONS = 5
 # What the metadata of a palettized package may take more than that of a plain one.
@@ -500,7 +502,7 @@ class PaletteFitting:
                     confusion.add(answer.argmax(0), reference.argmax(0))
             estimate = meter.result()
             miou = confusion.mean_iou() if answers.dim() > 2 else None
-        snr = combined_snr(tuned.quality.variation_snr, self.rounding_snr)
+        snr = combined_snr(tuned.quality.variation_snr, self.rounding_snr) - _SLACK
         shown = f"{snr:.1f} dB" if estimate is None else f"{estimate.expected:.1%} of the answers"
         self._report(f"{format_size(size)}: {shown}")
         return Measured(size=size, snr=snr, agreement=estimate, miou=miou, drop=drop)

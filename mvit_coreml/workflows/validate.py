@@ -161,7 +161,8 @@ def _decoded_snr(
     """Compare a package with PyTorch computing with its own weights, in dB."""
     chosen = [images[index] for index in evenly_spaced(len(images), _DECODED_IMAGES)]
     decoded = check_decoded_weights(target, checkpoint, chosen, color_order=options.color_order)
-    return None if decoded is None else decoded.snr
+    # What is not matched keeps the checkpoint's values, and shows as an error that is none.
+    return None if decoded is None or decoded.unmatched else decoded.snr
 
 
 def _compare_engines(

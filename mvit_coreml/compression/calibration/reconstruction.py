@@ -156,7 +156,7 @@ _RIDGES = (0.003, 0.015, 0.075, 0.4, 2.0, 10.0)
 _FOLDS = 4
 # Parts of the moments' off-diagonal not to count on, to choose from for layers with less than so
 # many samples for an input.
-_SHRINKAGES = (0.1, 0.3, 0.6, 0.9)
+_SHRINKAGES = (0.6, 0.2, 0.9)
 _SCARCE = 4
 
 
@@ -352,8 +352,9 @@ class _Reconstruction:
                 return _error(decoded, original, judging, rows)
 
             shrinkage = SHRINKAGE
-            if self.samples < _SCARCE * original.shape[2]:
-                shrinkage = min(_SHRINKAGES, key=error)
+            if self.samples < _SCARCE * original.shape[2] and (choice.bits or 0) < 8:
+                tried = _SHRINKAGES if self.most_samples > DRAFT_SAMPLES else _SHRINKAGES[:1]
+                shrinkage = min(tried, key=error) if len(tried) > 1 else tried[0]
             palette = self.palettes[layer.weight] = palettized(moments + judging, shrinkage)
             weight = _decoded(palette)
         self._replace(layer.weight, weight)
