@@ -21,7 +21,7 @@ Verdict = Literal["kept", "undecided", "broken"]
 # the least forgiving trained checkpoint at hand keeps 97 % of its answers on photos.
 DEFAULT_AGREEMENT = 0.97
 DEFAULT_MIOU = 0.9
-DEFAULT_SNR = 23.0
+DEFAULT_SNR = 22.0
 
 # 1 MB is 10^6 bytes; the binary units say so in their names.
 _UNITS = {

@@ -85,12 +85,13 @@ _SENSITIVITY_PIXELS = 48 * 256 * 256
 _FEWEST_SENSITIVITY_IMAGES = 8
 # Images that the rounding of half precision is measured on.
 _ROUNDING_IMAGES = 8
-# Without a request, a package is no smaller than with so many bits for every weight: a forgiving
-# network is not to be pressed to the limit of what pictures can show.
+# Without a request, a package is no smaller than with so many bits for every weight, and none has
+# fewer than the fewest: a forgiving network is not pressed to the limit of what pictures can show.
 _DEFAULT_BITS = 6
+_FEWEST_BITS = 4
 # How far noise stays below what just keeps a promise after a fit that fell short, and how much less
 # it is than that of a finished package which did.
-_MARGIN = 0.7
+_MARGIN = 0.8
 _STRICTER = 2.0
 # What a saved package may come out lower than foreseen, in dB.
 _SLACK = 0.3
@@ -249,13 +250,15 @@ class PaletteFitting:
         self.function = DifferentiableFunction(self.loaded)
         self.sensitivities: tuple[Sensitivity, ...] = ()
         self._known_options: dict[int, list[WeightOptions]] = {}
+        self._fewest_bits = 1
         self.held_out: tuple[Any, ...] | None = None
         size = self.function.image.height, self.function.image.width
         if images is None:
             count = _PICTURE_PIXELS // (size[0] * size[1])
             count = max(_FEWEST_PICTURES, min(_MOST_PICTURES, count))
             fitting = self.function.pixels(calibration_pictures(count, size))
-            searching = self.function.pixels(synthetic_pictures(_JUDGING_PICTURES, size))
+            # As a package's validation prepares them.
+            searching = self._prepared(list(synthetic_pictures(_JUDGING_PICTURES, size)))
             self._photos = 0
         else:
             kept, parts = _split(images)
@@ -386,7 +389,14 @@ class PaletteFitting:
             predict_sensitivity(
                 self.function,
                 pixels[:count],
-                {i.name: self.sizes.choices_for(i.name, None, group_sizes) for i in self.infos},
+                {
+                    info.name: [
+                        choice
+                        for choice in self.sizes.choices_for(info.name, None, group_sizes)
+                        if choice.bits is None or choice.bits >= self._fewest_bits
+                    ]
+                    for info in self.infos
+                },
                 self.tuner.fisher,
                 progress=lambda done, total: self._report(f"sensitivity {done} of {total}"),
             )
@@ -406,6 +416,8 @@ class PaletteFitting:
     ) -> tuple[Mapping[str, Choice], Tuned, float]:
         """Share out bits for a promise: draft, fit, and fit again with more where it fell short."""
         promise = options.promise
+        if promise is None:
+            self._fewest_bits = _FEWEST_BITS
         weight_options = self._options_of(options.group_size)
         if promise is not None and not promise.asks_quality:
             assert promise.target_size is not None
