@@ -436,7 +436,8 @@ class PaletteFitting:
         drafted = attempt(candidate, draft=True)
         may_grow = asked.noise_factor(drafted.measured)
         if may_grow < 1 or promise is not None:
-            candidate = self._allocation(may_grow * candidate.noise, options.group_size)
+            noise = may_grow * candidate.noise * (_MARGIN if may_grow < 1 else 1.0)
+            candidate = self._allocation(noise, options.group_size)
         trial = attempt(candidate)
         verdict, may_grow = asked.verdict(trial.measured), asked.noise_factor(trial.measured)
         # Few photos do not tell for sure; without a request, halfway to it is enough.
