@@ -86,8 +86,12 @@ def small_checkpoint(
 def converted(
     family: str, task: str = "image-classification", **options: Any
 ) -> tuple[ConvertedPackage, SavedPackage]:
-    """Convert a small checkpoint once for all tests; weights are not palettized by default."""
-    chosen = ConvertOptions(**{"bits": None} | options)
+    """Convert a small checkpoint once for all tests.
+
+    Weights are not palettized by default, and with a number of bits by k-means alone.
+    """
+    alone = isinstance(options.get("bits"), int)
+    chosen = ConvertOptions(**{"bits": None, "kmeans_only": alone} | options)
     package = converted_package(small_checkpoint(family, task), chosen)
     return package, SavedPackage(package.path)
 

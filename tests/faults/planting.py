@@ -79,7 +79,9 @@ def checkpoint_of(base: str) -> Checkpoint:
 
 def options_of(base: str) -> ConvertOptions:
     """Return the options that a base is converted with, with every default filled in."""
-    return fill_in(ConvertOptions(**_ALL[base].options), checkpoint_of(base))
+    options = dict(_ALL[base].options)
+    alone = options["bits"] is not None
+    return fill_in(ConvertOptions(**options, kmeans_only=alone), checkpoint_of(base))
 
 
 @cache
