@@ -37,36 +37,31 @@ def write_images(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def measure_once(monkeypatch: pytest.MonkeyPatch, candidates: int = 2) -> None:
-    """Do what takes long once for the same model and images, and try few candidates.
-
-    Args:
-        monkeypatch: undoes it.
-        candidates: packages that are considered for a promise, besides the smallest.
-    """
+def measure_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do what takes long once for the same model and images; ``monkeypatch`` undoes it."""
     monkeypatch.setattr(
-        palette_fitting, "measure_sensitivity", _once(palette_fitting.measure_sensitivity)
+        palette_fitting, "predict_sensitivity", _once(palette_fitting.predict_sensitivity)
     )
     monkeypatch.setattr(tuning, "reconstruct", _once(tuning.reconstruct))
-    monkeypatch.setattr(palette_fitting, "_CANDIDATES", candidates)
 
 
 def _once(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep the results by the function's constants, the pixels, the choices and the processor."""
+    """Keep the results by the constants, the pixels, the choices, the samples and the processor."""
 
-    def call(function: Any, pixels: Any, choices: Any, **options: Any) -> Any:
+    def call(function: Any, pixels: Any, choices: Any, *more: Any, **options: Any) -> Any:
         constants = hashlib.sha256()
         for name, value in function.constants.items():
             constants.update(name.encode() + value.numpy().tobytes())
         seen = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
-        key = (original.__name__, constants.hexdigest(), seen, repr(choices))
+        asked = repr((choices, options.get("samples")))
+        key = (original.__name__, constants.hexdigest(), seen, asked)
         if key not in _known:
             kernels = (
                 torch.backends.cpu.get_cpu_capability(),
                 os.environ.get("ONEDNN_MAX_CPU_ISA"),
             )
             name = hashlib.sha256(repr((*key, *kernels)).encode()).hexdigest()[:32]
-            measure = partial(original, function, pixels, choices, **options)
+            measure = partial(original, function, pixels, choices, *more, **options)
             _known[key] = package_cache.measured(name, measure)
         return _known[key]
 
