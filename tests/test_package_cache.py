@@ -14,7 +14,7 @@ from packages import read_tree, small_checkpoint
 
 from mvit_coreml import ConvertedPackage, ConvertOptions, convert
 
-OPTIONS = ConvertOptions(bits=4)
+OPTIONS = ConvertOptions(bits=4, kmeans_only=True)
 
 
 @pytest.fixture
