@@ -1,9 +1,11 @@
 from .checkpoints.checkpoint import Checkpoint as Checkpoint
 from .checkpoints.load import load_checkpoint as load_checkpoint
 from .compression.promise import Promise as Promise
+from .compression.promise import default_promise as default_promise
 from .errors import GateError as GateError
 from .errors import MvitCoremlError as MvitCoremlError
 from .evaluation.accuracy import evaluate as evaluate
+from .evaluation.agreement import AgreementEstimate as AgreementEstimate
 from .evaluation.class_matching import ModelClasses as ModelClasses
 from .evaluation.labeled_datasets import read_labeled_images as read_labeled_images
 from .evaluation.labeled_datasets import read_masked_images as read_masked_images

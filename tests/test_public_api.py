@@ -9,8 +9,9 @@ import sys
 import pytest
 
 import mvit_coreml
-from mvit_coreml.compression.promise import Promise
+from mvit_coreml.compression.promise import Promise, default_promise
 from mvit_coreml.errors import GateError
+from mvit_coreml.evaluation.agreement import AgreementEstimate
 from mvit_coreml.evaluation.labeled_datasets import read_labeled_images
 from mvit_coreml.evaluation.open_targets import OpenOptions
 
@@ -23,7 +24,10 @@ def test_every_public_name_is_there_and_listed(name):
     assert name in dir(mvit_coreml)
 
 
-@pytest.mark.parametrize("thing", [GateError, OpenOptions, Promise, read_labeled_images])
+@pytest.mark.parametrize(
+    "thing",
+    [AgreementEstimate, GateError, OpenOptions, Promise, default_promise, read_labeled_images],
+)
 def test_what_other_public_names_take_or_raise_is_public_too(thing):
     assert getattr(mvit_coreml, thing.__name__) is thing
 

@@ -39,6 +39,7 @@ def as_document(report: Report) -> dict[str, Any]:
         "passed": parity and parity.passed,
         "sound": parity and parity.sound,
         "faithful": parity and parity.faithful,
+        "keeps": parity and parity.kept(),
         "meaning": outcome.meaning,
         "parity": parity and _without(parity, "recording", "notes"),
         "images": recording and [_sample(report, sample) for sample in recording.samples],

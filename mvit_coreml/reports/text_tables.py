@@ -231,6 +231,9 @@ def agreement_facts(parity: ParityReport) -> Facts:
 
 def worst_table(parity: ParityReport) -> TextTable:
     """Return the images that fared worst."""
+    if not parity.agreement:
+        rows = [(w.image, decibels(w.snr)) for w in parity.worst]
+        return TextTable(("image", ">SNR"), rows)
     classifies = "top1" in parity.agreement
 
     def agreement(share: float) -> str:
@@ -238,8 +241,8 @@ def worst_table(parity: ParityReport) -> TextTable:
             return "same class" if share == 1 else "other class"
         return percent(share)
 
-    rows = [(w.image, agreement(w.agrees), decibels(w.snr)) for w in parity.worst]
-    return TextTable(("image", ">agreement", ">SNR"), rows)
+    shares = [(w.image, agreement(w.agrees), decibels(w.snr)) for w in parity.worst]
+    return TextTable(("image", ">agreement", ">SNR"), shares)
 
 
 def marked_layers(parity: ParityReport) -> list[LayerError]:

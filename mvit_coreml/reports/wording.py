@@ -122,7 +122,8 @@ def _meaning(parity: ParityReport) -> str:
     """Say what was measured, on what, and what that comes to."""
     if not parity.passed:
         return _failure(parity)
-    keeps = f"It keeps {parity.kept()}; the scores are {off_by(parity.scores.snr)}."
+    compared = "features" if parity.features else "scores"
+    keeps = f"It keeps {parity.kept()}; the {compared} are {off_by(parity.scores.snr)}."
     if parity.answers_alike:
         promise = f"{parity.promise} is promised"
         photos = " What that changes on photos was not measured." if parity.synthetic else ""

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from packages import converted, image, small_checkpoint
 
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.evaluation.accuracy import Accuracy, Agreement, Evaluation, Share
+from mvit_coreml.evaluation.agreement import AgreementEstimate
 from mvit_coreml.evaluation.metrics import Closeness, ConfusionMatrix
 from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
 from mvit_coreml.mil.predictor import Predictor
@@ -63,7 +65,14 @@ def segmented() -> Report:
 @pytest.fixture
 def parity() -> ParityReport:
     """Report of a validation with values that are easy to recognise; every gate but one holds."""
-    close = Closeness(snr=23.45, psnr=34.56, max_error=0.789, max_reference=9.87, cosine=0.998877)
+    close = Closeness(
+        snr=23.45,
+        variation_snr=21.76,
+        psnr=34.56,
+        max_error=0.789,
+        max_reference=9.87,
+        cosine=0.998877,
+    )
     sample = Sample(
         image="cat.jpg",
         agrees=0.0,
@@ -84,6 +93,10 @@ def parity() -> ParityReport:
         scores=close,
         outputs={"probabilities": replace(close, snr=26.78)},
         agreement={"top1": 0.875, "top5": 0.9512, "kl": 0.01234},
+        estimate=AgreementEstimate(
+            images=8, agreement=0.875, low=0.529, high=0.978, expected=0.86, lower_bound=0.62
+        ),
+        promise=Promise(min_agreement=0.5),
         worst=(ImageResult(image="cat.jpg", snr=12.34, agrees=0.0),),
         differences=(Difference(aspect="weight", place="main/conv_1", detail="is off"),),
         layers=(
@@ -93,9 +106,9 @@ def parity() -> ParityReport:
             LayerError(operation="relu_2", op_type="relu", snr=22.5, drop=-1.2),
         ),
         gates=(
-            Gate(name="snr", value=23.45, bound=10.0, passed=True, advice=""),
-            Gate(name="top1_agreement", value=0.875, bound=0.5, passed=True, advice=""),
-            Gate(name="structure", value=1, bound=0, passed=False, advice="convert it again"),
+            Gate(name="decoded_weights", value=51.23, bound=35.0, verdict="kept"),
+            Gate(name="top1_agreement", value=0.875, bound=0.5, verdict="kept"),
+            Gate(name="structure", value=1, bound=0, verdict="broken", advice="convert it again"),
         ),
         notes=("a note",),
         recording=Recording(samples=(sample,), score_pairs=((1.0, 1.5), (-2.0, -2.5), (3.0, 3.0))),

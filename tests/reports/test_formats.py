@@ -70,6 +70,11 @@ def test_json_holds_the_figures_unrounded(parity, evaluation):
     report = Report(title="a", parity=parity, evaluation=evaluation, labels=("dog", "cat", "ox"))
     found = as_document(report)
     assert (found["status"], found["passed"]) == ("FAILED", False)
+    assert (found["sound"], found["faithful"]) == (False, "kept")
+    assert found["keeps"] == "87.5% of the answers (52.9% to 97.8%) on 8 photos"
+    assert found["parity"]["promise"]["min_agreement"] == 0.5
+    assert found["parity"]["estimate"]["lower_bound"] == 0.62
+    assert found["parity"]["gates"][2]["verdict"] == "broken"
     assert found["parity"]["scores"]["snr"] == 23.45
     assert found["parity"]["gates"][1]["value"] == 0.875
     assert found["parity"]["layers"][2] == {
@@ -85,6 +90,7 @@ def test_json_has_null_for_what_is_not_there(parity):
     assert as_document(Report(title="a", parity=broken))["parity"]["scores"]["max_error"] is None
     empty = as_document(Report(title="a"))
     assert (empty["status"], empty["passed"], empty["package"]) == ("NOT COMPARED", None, None)
+    assert [empty[key] for key in ("sound", "faithful", "keeps")] == [None, None, None]
 
 
 def test_json_names_no_folder_of_this_machine(classified):

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.reports.html import as_html
 from mvit_coreml.reports.report import Report, build_report
+from mvit_coreml.validation.gates import Gate
 from mvit_coreml.validation.report_samples import Recording
 
 VOID = {"meta", "img", "br", "wbr"}
@@ -134,13 +136,41 @@ def test_the_verdict_comes_first_and_says_what_failed(page):
     assert page.text.index("FAILED") < page.text.index(failed)
     assert "Parts that differ from the checkpoint: 1, must be ≤ 0 (convert it again)." in page.text
     assert page.row(failed) == ["✗", failed, "1", "≤ 0"]
-    assert page.row("signal to noise of the scores")[2:] == ["23.4 dB", "≥ 10.0 dB"]
+    own = "answers of PyTorch with the package's own weights"
+    assert page.row(own) == ["✓", own, "51.2 dB", "≥ 35.0 dB"]
     assert page.row("same top class as PyTorch") == [
         "✓",
         "same top class as PyTorch",
         "87.5%",
         "≥ 50.0%",
     ]
+
+
+@pytest.mark.parametrize(
+    ("status", "looks", "mark"),
+    [
+        ("PASSED", "good", "✓"),
+        ("UNDECIDED", "unsure", "?"),
+        ("BELOW PROMISE", "unsure", "✗"),
+        ("FAILED", "bad", "✗"),
+    ],
+)
+def test_a_verdict_is_green_amber_or_red(parity, status, looks, mark):
+    verdicts = {"PASSED": "kept", "UNDECIDED": "undecided"}
+    gate = replace(parity.gates[1], verdict=verdicts.get(status, "broken"))
+    judged = replace(
+        parity, gates=(parity.gates[0], gate), binding=status != "BELOW PROMISE", differences=()
+    )
+    source = as_html(Report(title="a", parity=judged))
+    page = Page(source)
+    shown_status = {"PASSED": "✓ PASSED", "FAILED": "✗ FAILED"}.get(status, status)
+    assert page.texts["title"] == [f"{status}: a"]
+    assert ("div", "class", f"verdict {looks}") in page.attributes
+    assert shown_status in [text.strip() for text in page.texts["div"]]
+    assert page.row("same top class as PyTorch")[0] == mark
+    assert f".verdict.{looks} {{" in source
+    if status != "BELOW PROMISE":
+        assert ("tr", "class", looks) in page.attributes
 
 
 def test_the_figures_are_those_of_the_validation(page):
@@ -163,6 +193,13 @@ def test_real_figures_are_those_of_the_validation(classified):
     assert f"{100 * parity.agreement['top1']:.1f}%" in page.texts["dd"]
     for sample in parity.recording.samples:
         assert any(name == "alt" and value == sample.image for _, name, value in page.attributes)
+
+
+def test_synthetic_pictures_show_no_classes_that_agree(parity):
+    synthetic = replace(parity, synthetic=True, agreement={}, estimate=None)
+    page = Page(shown(as_html(Report(title="a", parity=synthetic))))
+    assert page.row("cat.jpg") == ["cat.jpg", "12.3 dB"]
+    assert "same top class" not in page.texts["span"]
 
 
 def test_both_answers_stand_beside_the_image(page):
@@ -287,12 +324,20 @@ def test_features_are_not_called_scores(parity):
     features = replace(
         parity,
         outputs={"pooler_output": parity.scores},
+        features=(parity.scores,),
         agreement={},
-        gates=parity.gates[:1],
+        estimate=None,
+        promise=Promise(min_snr=20),
+        gates=(*parity.gates[:1], Gate(name="snr", value=21.76, bound=20.0, verdict="kept")),
         recording=None,
     )
     page = Page(shown(as_html(Report(title="a", parity=features))))
-    assert "On 8 photos the features are off by 6.7% of their size (23.4 dB)." in page.text
+    assert (
+        "It keeps 21.8 dB on 8 photos; the features are off by 6.7% of their size (23.4 dB)."
+        in page.text
+    )
+    name = "signal to noise of what differs between images"
+    assert page.row(name) == ["✓", name, "21.8 dB", "≥ 20.0 dB"]
     assert page.row("pooler_output")[1] == "23.4 dB"
     assert not [row for row in page.rows if row[0].startswith("scores before")]
 
