@@ -80,20 +80,27 @@ def outcome_rows(
     if parity is None:
         yield "checked", f"no: it was not compared with {original}"
     else:
-        yield "sound", sound_words(parity)
+        yield "sound", sound_words(parity, original)
         yield "keeps", faithful_words(parity, original)
     for note in (*package.notes, *(parity.notes if parity else ())):
         yield "note", note
 
 
-def sound_words(report: ParityReport) -> str:
-    """Say whether a package computes what is stored in it."""
+def sound_words(report: ParityReport, original: str = "the checkpoint") -> str:
+    """Say whether a package computes what is stored in it.
+
+    Args:
+        report: how it compared.
+        original: what to call what it was compared with.
+    """
     from mvit_coreml.validation.gates import SOUND
 
     failed = [str(gate) for gate in report.gates if gate.name in SOUND and not gate.passed]
     if failed:
         return f"NO: {', '.join(failed)}"
     decoded = [gate.value for gate in report.gates if gate.name == "decoded_weights"]
+    if not decoded and original != "the checkpoint":
+        return "its parts are the original's; name the checkpoint (--against) to check its numbers"
     if not decoded:
         return "not fully checked: its weights could not be put back into PyTorch"
     return f"yes: PyTorch with its weights answers the same ({decoded[0]:.1f} dB)"

@@ -29,7 +29,8 @@ _ROUNDING = {"fp32": 80.0, "fp16": 35.0}
 # Share of the probabilities or classes that must follow from the package's own scores, whatever its
 # weights; half precision may round two scores to a tie.
 _CONSISTENCY = 0.995
-_PROMISED = {
+# Of those of a faithful one, the field of a promise that each is held against.
+PROMISED = {
     "snr": "min_snr",
     "top1_agreement": "min_agreement",
     "pixel_agreement": "min_agreement",
@@ -94,7 +95,7 @@ def judge(
         "decoded_weights": _ROUNDING["fp16" if precision == "mixed" else precision],
         "consistency": _CONSISTENCY,
         "structure": 0.0,
-        **{name: getattr(promise, field) for name, field in _PROMISED.items()},
+        **{name: getattr(promise, field) for name, field in PROMISED.items()},
         **(overrides or {}),
     }
     if promise.min_agreement is not None and not {"top1_agreement", "pixel_agreement"} & set(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +24,7 @@ from mvit_coreml.evaluation.metrics import (
     top_k,
 )
 from mvit_coreml.evaluation.targets import Answer, PackageTarget, ReferenceTarget, Target
-from mvit_coreml.validation.gates import SOUND, Gate, judge
+from mvit_coreml.validation.gates import PROMISED, SOUND, Gate, judge
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import ClassScorer, MapScorer, Metric, Share
@@ -228,6 +228,9 @@ def validate_target(
     binding = promise is None or promise.asks_quality
     if promise is not None and promise.asks_quality:
         promised = promise.of_answers()
+    named = (bounds or {}).items()
+    asked: dict[str, Any] = {PROMISED[name]: bound for name, bound in named if name in PROMISED}
+    promised = replace(promised, **asked)
     measured = comparison.measured(classes=not synthetic)
     if decoded_snr is not None:
         measured["decoded_weights"] = decoded_snr

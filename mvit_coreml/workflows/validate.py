@@ -241,7 +241,13 @@ def shortfall(report: ParityReport, original: str = "the checkpoint") -> str:
     unsound = [gate for gate in failed if gate.name in SOUND]
     if unsound:
         advice = next((f"; {gate.advice}" for gate in unsound if gate.advice), "")
-        return f"is not sound: {', '.join(map(str, unsound))}{advice}"
+        first = ""
+        if report.differences and any(gate.name == "structure" for gate in unsound):
+            difference = report.differences[0]
+            first = (
+                f"; first difference: {difference.aspect} {difference.place} {difference.detail}"
+            )
+        return f"is not sound: {', '.join(map(str, unsound))}{advice}{first}"
     if failed:
         overridden = [str(gate) for gate in failed if gate.name not in SOUND]
         figures = f" ({', '.join(overridden)})" if len(overridden) > 1 else ""

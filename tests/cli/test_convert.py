@@ -74,20 +74,26 @@ def test_a_conversion_tells_its_stages_and_sums_up(source, tmp_path):
     ]
     size = sum(len(content) for content in read_tree(path).values()) / 1e6
     lines = out.splitlines()
-    (checked,) = [line for line in lines if line.startswith("  checked  ")]
+    sound, keeps = (line for line in lines if line.startswith(("  sound ", "  keeps ")))
+    # Half precision alone is some 40 dB away or more.
     assert re.fullmatch(
-        r"  checked  answers like the checkpoint: SNR \d+\.\d dB on 6 synthetic pictures, .*",
-        checked,
+        r"  sound   yes: PyTorch with its weights answers the same \([4-9]\d\.\d dB\)", sound
     )
-    lines.remove(checked)
-    assert lines == [
+    assert re.fullmatch(
+        r"  keeps   [3-9]\d\.\d dB on 12 synthetic pictures: answers like the checkpoint "
+        r"\(at least 22 dB is promised\)",
+        keeps,
+    )
+    assert [line for line in lines if line not in (sound, keeps)] == [
         str(path),
-        f"  size     {size:.2f} MB, fp16, weights not palettized",
-        "  target   iOS 17",
-        "  input    image, 64x64 pixels, RGB, --fit crop",
-        "  output   classLabel: string",
-        "  output   classLabel_probs: dictionary",
-        "  note     class names that stood twice were made unique: crane (5), maillot (6)",
+        f"  size    {size:.2f} MB, fp16, weights not palettized",
+        "  target  iOS 17",
+        "  input   image, 64x64 pixels, RGB, --fit crop",
+        "  output  classLabel: string",
+        "  output  classLabel_probs: dictionary",
+        "  note    class names that stood twice were made unique: crane (5), maillot (6)",
+        "  note    no photos were given: synthetic pictures do not tell how many answers change, "
+        "and photos have come out 2 to 6 dB lower; give --images",
     ]
 
 

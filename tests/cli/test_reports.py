@@ -20,6 +20,8 @@ from mvit_coreml.cli import cli
 from mvit_coreml.demo import demo_checkpoint, demo_images
 from mvit_coreml.workflows import convert as conversion
 
+# k-means alone, as quickly as can be.
+PLAIN = ("--bits", "6", "--no-fit")
 PICTURES = demo_images()[0][0].parent
 
 pytestmark = pytest.mark.usefixtures("conversions_shared")
@@ -39,7 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reports")
     done = run(
         "convert", demo_checkpoint("classifier"), "-o", folder / "Digits.mlpackage",
-        "--images", PICTURES, "--report", folder / "convert.html", "--token", "hf_secret", "-q",
+        *PLAIN, "--images", PICTURES, "--report", folder / "convert.html", "--token", "hf_secret",
+        "-q",
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     return folder
@@ -111,7 +114,8 @@ def test_a_conversion_that_is_thrown_away_leaves_its_report(tmp_path, monkeypatc
     monkeypatch.setattr(conversion, "validate", strict)
     report = tmp_path / "why.json"
     path = tmp_path / "Never.mlpackage"
-    done = run("convert", demo_checkpoint("classifier"), "-o", path, "--report", report, "-q")
+    arguments = ("-o", path, *PLAIN, "--report", report, "-q")
+    done = run("convert", demo_checkpoint("classifier"), *arguments)
     assert done.exit_code == 3
     assert not path.exists()
     found = read(report)
@@ -124,7 +128,7 @@ def test_without_a_comparison_the_report_says_so(tmp_path):
     report = tmp_path / "report.json"
     done = run(
         "convert", demo_checkpoint("classifier"), "-o", tmp_path / "Digits.mlpackage",
-        "--no-validate", "--report", report, "-q",
+        *PLAIN, "--no-validate", "--report", report, "-q",
     )  # fmt: skip
     assert done.exit_code == 0
     found = read(report)

@@ -52,8 +52,8 @@ class _Arguments(
         license: Licence in the package's metadata.
         description: Description in the package's metadata.
         version: Version in the package's metadata.
-        images: Photos, a folder or one, to fit palettes to and to measure on; by default palettes
-            come of the weights alone, and synthetic pictures are measured on.
+        images: Photos, a folder or one, to fit palettes to and to judge on, each to one of these;
+            by default synthetic pictures.
     """
 
     source: str = opt.argument()
@@ -80,7 +80,8 @@ def command(arguments: _Arguments) -> None:
     """Convert a checkpoint to a Core ML package.
 
     SOURCE is a hub id, a folder or a weight file of Hugging Face transformers, timm or cvnets. The
-    package takes an image and has the channel order and the scaling built in.
+    package takes an image and has the channel order and the scaling built in. It is not written
+    unless it is sound and keeps what is promised of the checkpoint's answers.
 
     Examples:
         mvit-coreml convert apple/mobilevit-small

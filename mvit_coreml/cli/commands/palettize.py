@@ -24,8 +24,8 @@ class _Arguments(
 
     Attributes:
         destination: Package to write.
-        images: Photos, a folder or one, to fit palettes to and to compare on; by default palettes
-            come of the weights alone, and synthetic pictures are compared on.
+        images: Photos, a folder or one, to fit palettes to and to compare on, each to one of these;
+            by default synthetic pictures.
         against: Compare with this checkpoint (hub id, folder or file) instead of with PACKAGE.
     """
 
