@@ -22,6 +22,7 @@ Verdict = Literal["kept", "undecided", "broken"]
 DEFAULT_AGREEMENT = 0.97
 DEFAULT_MIOU = 0.9
 DEFAULT_SNR = 22.0
+DEFAULT_MAP_SNR = 29.0
 
 # 1 MB is 10^6 bytes; the binary units say so in their names.
 _UNITS = {
@@ -199,7 +200,8 @@ def default_promise(*, photos: bool, answers: Literal["class", "map", "features"
         answers: what the model gives: a class, a map of classes, or features.
     """
     if not photos or answers == "features":
-        return Promise(min_snr=DEFAULT_SNR)
+        # The small regions of a map go first, and count as much as large ones in its mean IoU.
+        return Promise(min_snr=DEFAULT_MAP_SNR if answers == "map" else DEFAULT_SNR)
     if answers == "map":
         return Promise(min_agreement=DEFAULT_AGREEMENT, min_miou=DEFAULT_MIOU)
     return Promise(min_agreement=DEFAULT_AGREEMENT)
