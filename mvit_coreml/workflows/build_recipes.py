@@ -27,7 +27,7 @@ from mvit_coreml.validation.gates import Gate
 from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 from mvit_coreml.workflows.build_package import Stage
-from mvit_coreml.workflows.choose_palettes import fits_palettes
+from mvit_coreml.workflows.choose_palettes import fits_palettes, with_promise_of_plan
 from mvit_coreml.workflows.convert import ConvertedPackage, convert
 from mvit_coreml.workflows.fit_palettes import held_out_images
 from mvit_coreml.workflows.package_index import (
@@ -335,7 +335,7 @@ def _entry(recipe: Recipe, package: ConvertedPackage, inputs: RecipeInputs) -> I
     return IndexEntry(
         name=recipe.name,
         source=package.source,
-        passed=all(check.passed for check in checks),
+        passed=report.passed and all(c.passed for c in checks if c.name in _TOLERANCE_WORDS),
         path=package.path.name,
         plan=None if package.plan is None else package.plan.name,
         license_note=recipe.license_note,
@@ -419,7 +419,7 @@ def validate_again(
             color_order=recipe.options.color_order,
             layers=None,
             pictures=PICTURES_AFTER_CONVERSION,
-            promise=recipe.options.promise,
+            promise=with_promise_of_plan(recipe.options, images).promise,
             samples=REPORT_SAMPLES,
         ),
     )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mvit_coreml.compression.apply_plan import uniform_choices, uniform_reasons
 from mvit_coreml.compression.palettizable_weights import WeightInfo, function_weights
 from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, Scalar, make_plan
 from mvit_coreml.compression.plan_file import read_plan, read_values
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows.build_package import Progress
 from mvit_coreml.workflows.package_options import PaletteOptions
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 # Fewer leave too little to calibrate on once some are held out.
 FEWEST_IMAGES = 16
+# Of a promise, what only photos can tell.
+_OF_PHOTOS = ("min_agreement", "min_miou")
+
+_Options = TypeVar("_Options", bound=PaletteOptions)
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,12 @@ def choose_palettes(
         GateError: nothing keeps the promise within its size.
     """
     if options.plan is not None:
-        yield ChosenPalettes(palettes=load_palettes(options.plan), images=images)
+        palettes = load_palettes(options.plan)
+        yield ChosenPalettes(
+            palettes=_asked_anew(palettes, options.promise),
+            images=images,
+            remedy=lambda report: _remedy_of_plan(palettes.plan, images),
+        )
         return
     fitted_to, notes = images, list[str]()
     if images is not None and len(images) < FEWEST_IMAGES and not options.kmeans_only:
@@ -133,6 +143,41 @@ def fits_palettes(options: PaletteOptions, images: Sequence[Any] | None) -> bool
     if options.plan is not None or options.bits is None or images is None:
         return False
     return not options.kmeans_only and len(images) >= FEWEST_IMAGES
+
+
+def with_promise_of_plan(options: _Options, images: Sequence[Any] | None) -> _Options:
+    """Return options that promise what the plan's package was accepted under, unless they do.
+
+    Shares of the answers are promised of photos alone.
+
+    Args:
+        options: with or without a plan.
+        images: that the package will be judged on.
+
+    Raises:
+        InputError: the plan cannot be read.
+    """
+    if options.plan is None or options.promise is not None:
+        return options
+    fields = ("target_size", "min_snr", *(() if images is None else _OF_PHOTOS))
+    asked = read_plan(options.plan).asked
+    promised: dict[str, Any] = {name: asked[name] for name in fields if name in asked}
+    return replace(options, promise=Promise(**promised)) if promised else options
+
+
+def _asked_anew(palettes: Palettes, promise: Promise | None) -> Palettes:
+    """Let a plan say what its package is accepted under now."""
+    if promise is None:
+        return palettes
+    now = {name: value for name, value in vars(promise).items() if value is not None}
+    kept = {k: v for k, v in palettes.plan.asked.items() if k not in vars(promise)}
+    return replace(palettes, plan=replace(palettes.plan, asked=kept | now))
+
+
+def _remedy_of_plan(plan: PalettizationPlan, images: Sequence[Any] | None) -> str:
+    if images is None and any(name in plan.asked for name in _OF_PHOTOS):
+        return "; give photos (--images) to judge it by what its plan promises"
+    return ""
 
 
 def load_palettes(path: str | Path) -> Palettes:

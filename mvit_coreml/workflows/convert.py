@@ -19,7 +19,11 @@ from mvit_coreml.workflows.build_package import (
     notes,
     palettize_plain,
 )
-from mvit_coreml.workflows.choose_palettes import ChosenPalettes, choose_palettes
+from mvit_coreml.workflows.choose_palettes import (
+    ChosenPalettes,
+    choose_palettes,
+    with_promise_of_plan,
+)
 from mvit_coreml.workflows.package_options import ConvertOptions, fill_in
 from mvit_coreml.workflows.publish_package import Candidate, check_destination, publish_package
 from mvit_coreml.workflows.validate import (
@@ -107,6 +111,7 @@ def convert(
     options = fill_in(options or ConvertOptions(), checkpoint)
     destination = Path(output) if output is not None else default_destination(checkpoint)
     check_destination(destination, force, options.plan)
+    options = with_promise_of_plan(options, images)
     accuracy = None
     if options.dataset is not None:
         from mvit_coreml.evaluation.accuracy import AccuracyDrop

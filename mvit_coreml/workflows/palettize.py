@@ -28,7 +28,11 @@ from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_tar
 from mvit_coreml.validation.structure_comparison import compare_structure, stored_precision
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress, palettize_saved
-from mvit_coreml.workflows.choose_palettes import ChosenPalettes, choose_palettes
+from mvit_coreml.workflows.choose_palettes import (
+    ChosenPalettes,
+    choose_palettes,
+    with_promise_of_plan,
+)
 from mvit_coreml.workflows.package_options import PaletteOptions
 from mvit_coreml.workflows.publish_package import Candidate, check_destination, publish_package
 from mvit_coreml.workflows.validate import (
@@ -122,6 +126,7 @@ def palettize_package(
         accuracy = AccuracyDrop(against, options.dataset, preparation.color_order)
     destination = Path(output)
     check_destination(destination, force, options.plan)
+    options = with_promise_of_plan(options, images)
     with staging_folder(destination) as staging:
         chosen: ChosenPalettes | None = None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvit_coreml.compression.plan import Scalar
 from mvit_coreml.compression.plan_file import values_path, write_plan
-from mvit_coreml.compression.promise import format_size
+from mvit_coreml.compression.promise import Promise, format_size
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.export import atomic_package
 from mvit_coreml.export.atomic_package import package_size, publish_with
@@ -101,7 +101,7 @@ def publish_package(
         compare: compares one with what it was made from, on images; ``None`` skips that.
         accuracy: measures the drop that is promised, if one is.
         original: what to call what it is compared with.
-        keep_failed: put the first in place even if it falls short.
+        keep_failed: put the last in place even if all fall short.
         rejected: called with a package that falls short before it is thrown away.
 
     Raises:
@@ -118,10 +118,12 @@ def publish_package(
         short = "" if report is None else _shortfall(package, report, options, accuracy, original)
         unsure = report is not None and report.faithful == "undecided"
         asked = options.promise is not None and options.promise.asks_quality
-        if keep_failed or not (short or (unsure and asked)):
+        if not (short or (unsure and asked)):
             break
-        further = None if report is None or not report.sound else next(candidates, None)
-        if further is None and short:
+        further = None
+        if report is not None and report.sound and not _too_large(package, options.promise):
+            further = next(candidates, None)
+        if further is None and short and not keep_failed:
             assert report is not None
             rejected(package, report)
             raise GateError(
@@ -188,14 +190,19 @@ def _shortfall(
     promise = options.promise
     if promise is None:
         return ""
-    size = package_size(package)
-    if promise.target_size is not None and size > promise.target_size:
-        return f"takes {format_size(size)}, where {promise} is promised"
+    if _too_large(package, promise):
+        return f"takes {format_size(package_size(package))}, where {promise} is promised"
     if promise.max_drop is not None and accuracy is not None:
         drop = accuracy.of(package)
         if not drop <= promise.max_drop:
             return f"loses {drop:.2f} points of accuracy, where {promise} is promised"
     return ""
+
+
+def _too_large(package: Path, promise: Promise | None) -> bool:
+    """Whether more bits would not help."""
+    target = None if promise is None else promise.target_size
+    return target is not None and package_size(package) > target
 
 
 def _measured(size: int, report: ParityReport | None) -> dict[str, Scalar]:

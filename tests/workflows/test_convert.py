@@ -13,6 +13,7 @@ from packages import converted, image, read_tree, small_checkpoint
 
 from mvit_coreml import ConvertOptions, ImageProcessor, MvitCoremlError, convert, validate
 from mvit_coreml.checkpoints.catalogue import CATALOGUE
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError
 from mvit_coreml.models.base import model_class
 from mvit_coreml.workflows import build_package
@@ -20,6 +21,8 @@ from mvit_coreml.workflows.convert import default_destination
 from mvit_coreml.workflows.package_options import input_size
 
 SEGMENTER = "semantic-segmentation"
+# Palettes of k-means alone are quickly found, and what they keep of a random network is no matter.
+ALONE = ConvertOptions(bits=4, kmeans_only=True, promise=Promise(min_snr=-100))
 
 
 @pytest.mark.parametrize(
@@ -77,9 +80,10 @@ def test_the_options_of_a_result_make_the_same_package_again(task, tmp_path):
     assert read_tree(tmp_path / "x.mlpackage") == saved.files()
 
 
-def test_the_defaults_are_six_bits_for_ios_17_in_half_precision():
+def test_the_defaults_are_bits_for_the_promise_and_ios_17_in_half_precision():
     options = ConvertOptions()
-    assert (options.bits, options.ios, options.precision) == (6, 17, "fp16")
+    assert (options.bits, options.ios, options.precision) == ("auto", 17, "fp16")
+    assert (options.kmeans_only, options.promise) == (False, None)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +137,7 @@ def several_sizes(tmp_path_factory):
     stages = []
     package = convert(
         small_checkpoint("mobilenet_v2", SEGMENTER),
-        ConvertOptions(ios=18, image_sizes=((64, 64), (32, 64))),
+        replace(ALONE, bits=6, ios=18, image_sizes=((64, 64), (32, 64))),
         tmp_path_factory.mktemp("sizes") / "x.mlpackage",
         progress=stages.append,
     )
@@ -173,7 +177,7 @@ def test_another_colour_order_is_taken_and_said():
 )
 def test_a_package_tells_the_options_it_was_made_with(family, options):
     package, saved = converted(family, **options)
-    plain = replace(package.options, bits=None, color_order=None)
+    plain = replace(package.options, bits=None, kmeans_only=False, color_order=None)
     stored = ConvertOptions.from_json(saved.user_defined["mvit_coreml.options"])
     assert stored == plain
 
@@ -200,7 +204,7 @@ def test_a_program_is_traced_and_built_once(images, tmp_path, monkeypatch):
     photos = [image(seed=seed) for seed in range(16)] if images else None
     convert(
         small_checkpoint("mobilenet_v2"),
-        ConvertOptions(bits=4),
+        replace(ALONE, kmeans_only=not images),
         tmp_path / "x.mlpackage",
         images=photos,
         samples=2,

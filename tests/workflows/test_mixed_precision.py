@@ -11,6 +11,7 @@ import pytest
 from packages import small_checkpoint
 
 from mvit_coreml import Checkpoint, ConvertOptions, ValidateOptions, convert, validate
+from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError
 from mvit_coreml.mil.package_reader import load_package
 
@@ -64,7 +65,13 @@ def test_the_operations_out_of_range_stay_in_fp32(
     far: Checkpoint, tmp_path: Path, bits: Any
 ) -> None:
     path = tmp_path / "far.mlpackage"
-    package = convert(far, ConvertOptions(precision="mixed", bits=bits), path)
+    options = ConvertOptions(
+        precision="mixed",
+        bits=bits,
+        kmeans_only=bits is not None,
+        promise=None if bits is None else Promise(min_snr=-100),
+    )
+    package = convert(far, options, path)
     # The convolution that gives the large values, and the one that takes them.
     assert fp32_results(path) == ["conv", "conv"]
     assert package.options.fp32_operations is not None
