@@ -148,6 +148,11 @@ class Promise:
             verdicts.append(agreement_verdict(measured.agreement, self.min_agreement))
         return _worst(verdicts)
 
+    def is_likely(self, measured: Measured) -> bool:
+        """Whether it is kept for certain, or what few photos lead to expect is well above it."""
+        verdict = self.verdict(measured)
+        return verdict == "kept" or (verdict == "undecided" and self.noise_factor(measured) >= 1)
+
     def noise_factor(self, measured: Measured) -> float:
         """Return by how much a package's noise may grow, or must shrink, to just keep this.
 

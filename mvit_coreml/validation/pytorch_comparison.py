@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_coreml.compression.promise import Promise, Verdict, default_promise
+from mvit_coreml.compression.promise import Measured, Promise, Verdict, default_promise
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.agreement import AgreementEstimate, AgreementMeter
 from mvit_coreml.evaluation.metrics import (
@@ -153,6 +153,11 @@ class ParityReport:
     def promised_snr(self) -> float:
         """SNR in dB that a promise is held against: its signal is what differs between images."""
         return min(value.variation_snr for value in (self.scores, *self.features))
+
+    def measured(self) -> Measured:
+        """Return what a promise is held against."""
+        miou = self.agreement.get("miou")
+        return Measured(snr=self.promised_snr, agreement=self.estimate, miou=miou)
 
     @property
     def answers_alike(self) -> bool:

@@ -92,7 +92,7 @@ _FEWEST_BITS = 4
 # How far noise stays below what just keeps a promise after a fit that fell short, and how much less
 # it is than that of a finished package which did.
 _MARGIN = 0.8
-_STRICTER = 2.0
+_STRICTER, _STRICTEST = 4.0, 64.0
 # What a saved package may come out lower than foreseen, in dB.
 _SLACK = 0.3
 # How often the bytes between two allocations are halved.
@@ -250,7 +250,7 @@ class PaletteFitting:
         self.function = DifferentiableFunction(self.loaded)
         self.sensitivities: tuple[Sensitivity, ...] = ()
         self._known_options: dict[int, list[WeightOptions]] = {}
-        self._fewest_bits = 1
+        self._fewest_bits, self._stricter = 1, 1.0
         self.held_out: tuple[Any, ...] | None = None
         size = self.function.image.height, self.function.image.width
         if images is None:
@@ -314,9 +314,11 @@ class PaletteFitting:
         Returns:
             ``None`` where no palettes are left to give up.
         """
-        if fitted.noise is None or fitted.noise <= 0:
+        if not fitted.noise:
             return None
-        candidate = self._allocation(fitted.noise / _STRICTER, options.group_size)
+        self._stricter *= _STRICTER
+        noise = fitted.noise / self._stricter if self._stricter < _STRICTEST else 0.0
+        candidate = self._allocation(noise, options.group_size)
         tuned = self.tuner.reconstruct(candidate.choices)
         return self.result(candidate.choices, tuned, _asked(options), candidate.noise)
 
@@ -344,12 +346,8 @@ class PaletteFitting:
         weight_options = self._options_of(0)
         noise = {w.name: dict(zip(w.choices, w.noise, strict=True)) for w in weight_options}
         now = sum(noise[name].get(choice, 0.0) for name, choice in choices.items())
-        measured = Measured(
-            snr=report.promised_snr,
-            agreement=report.estimate,
-            miou=report.agreement.get("miou"),
-        )
-        enough = self._allocation(_MARGIN * report.promise.noise_factor(measured) * now, 0)
+        factor = report.promise.noise_factor(report.measured())
+        enough = self._allocation(_MARGIN * factor * now, 0)
         size = format_size(self.predicted_bytes(enough.choices))
         return f"; --bits auto keeps it in about {size}, bits given to the weights that need them"
 
@@ -439,10 +437,8 @@ class PaletteFitting:
             noise = may_grow * candidate.noise * (_MARGIN if may_grow < 1 else 1.0)
             candidate = self._allocation(noise, options.group_size)
         trial = attempt(candidate)
-        verdict, may_grow = asked.verdict(trial.measured), asked.noise_factor(trial.measured)
-        # Few photos do not tell for sure; without a request, halfway to it is enough.
-        hopeful = promise is None and verdict == "undecided" and may_grow >= 1
-        if verdict != "kept" and not hopeful:
+        if not asked.is_likely(trial.measured):
+            may_grow = asked.noise_factor(trial.measured)
             noise = _MARGIN * min(1.0, may_grow) * candidate.noise
             trial = attempt(self._allocation(noise, options.group_size))
         self._check_size(promise, trial)
