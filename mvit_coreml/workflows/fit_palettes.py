@@ -92,7 +92,7 @@ _FEWEST_BITS = 4
 # How far noise stays below what just keeps a promise after a fit that fell short, and how much less
 # it is than that of a finished package which did.
 _MARGIN = 0.8
-_STRICTER, _STRICTEST = 4.0, 64.0
+_STRICTER, _STRICTEST = 4.0, 16.0
 # What a saved package may come out lower than foreseen, in dB.
 _SLACK = 0.3
 # How often the bytes between two allocations are halved.

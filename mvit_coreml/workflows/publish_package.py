@@ -116,9 +116,12 @@ def publish_package(
         package = candidate.package.rename(folder / destination.name)
         report = None if compare is None else compare(package, candidate.images)
         short = "" if report is None else _shortfall(package, report, options, accuracy, original)
-        unsure = report is not None and report.faithful == "undecided"
-        asked = options.promise is not None and options.promise.asks_quality
-        if not (short or (unsure and asked)):
+        unlikely = (
+            report is not None
+            and report.faithful == "undecided"
+            and report.promise.noise_factor(report.measured()) < 1
+        )
+        if not (short or unlikely):
             break
         further = None
         if report is not None and report.sound and not _too_large(package, options.promise):
