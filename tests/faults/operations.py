@@ -13,19 +13,22 @@ def _(package):
     package.set(package.ops("layer_norm")[0], "epsilon", 1e-6)
 
 
-@fault("classifier", "outputs", "softmax over the wrong axis", "0 for -1")
+@fault("classifier", "consistency", "softmax over the wrong axis", "0 for -1")
 def _(package):
     package.set(package.ops("softmax")[0], "axis", 0)
 
 
 @fault(
-    "separable transformer", "outputs", "softmax of an attention over the wrong axis", "-2 for -1"
+    "separable transformer",
+    "decoded_weights",
+    "softmax of an attention over the wrong axis",
+    "-2 for -1",
 )
 def _(package):
     package.set(package.ops("softmax")[0], "axis", -2)
 
 
-@fault("segmenter", "outputs", "class map off by one", "every pixel")
+@fault("segmenter", "snr", "class map off by one", "every pixel")
 def _(package):
     argmax = package.ops("reduce_argmax")[0]
     cast = next(
@@ -93,7 +96,7 @@ def _(package):
     package.ops("relu6")[0].inputs["x"].CopyFrom(cast.inputs["dtype"])
 
 
-@fault("classifier", "outputs", "padding of a convolution on the other side", "1 pixel")
+@fault("classifier", "decoded_weights", "padding of a convolution on the other side", "1 pixel")
 def _(package):
     package.set(package.ops("conv")[0], "pad", 1, 0, 1, 0)
 
@@ -108,25 +111,27 @@ def _(package):
     package.ops("silu")[-1].type = "relu"
 
 
-@fault("transformer", "outputs", "a residual connection from another value", "the first of 21")
+@fault(
+    "transformer", "decoded_weights", "a residual connection from another value", "the first of 21"
+)
 def _(package):
     package.reconnect(package.ops("add")[0], "x")
 
 
-@fault("transformer", "outputs", "query and key exchanged", "one head block of 9")
+@fault("transformer", "decoded_weights", "query and key exchanged", "one head block of 9")
 def _(package):
     matmul = package.ops("matmul")[0]
     x, y = matmul.inputs["x"].arguments[0], matmul.inputs["y"].arguments[0]
     x.name, y.name = y.name, x.name
 
 
-@fault("transformer", "outputs", "parts of a concatenation exchanged", "1 of 3")
+@fault("transformer", "decoded_weights", "parts of a concatenation exchanged", "1 of 3")
 def _(package):
     one, other = package.ops("concat")[0].inputs["values"].arguments
     one.name, other.name = other.name, one.name
 
 
-@fault("transformer", "outputs", "patches and channels exchanged", "1 of 6 transposes")
+@fault("transformer", "decoded_weights", "patches and channels exchanged", "1 of 6 transposes")
 def _(package):
     package.set(package.ops("transpose")[0], "perm", 1, 3, 2, 0)
 

@@ -14,7 +14,9 @@ _PREVIEW = "com.apple.coreml.model.preview.params"
 # --- The image input
 
 
-@fault("classifier", "outputs", "colour order swapped in the image type", "RGB declared as BGR")
+@fault(
+    "classifier", "decoded_weights", "colour order swapped in the image type", "RGB declared as BGR"
+)
 def _(package):
     package.spec.description.input[0].type.imageType.colorSpace = 30
 
@@ -24,7 +26,7 @@ def _(package):
     package.spec.description.input[0].type.imageType.colorSpace = 20
 
 
-@fault("classifier", "outputs", "scale of the input wrong", "2 times")
+@fault("classifier", "decoded_weights", "scale of the input wrong", "2 times")
 def _(package):
     package.change(package.ops("mul")[0], "y", lambda scale: scale * 2)
 
@@ -34,22 +36,27 @@ def _(package):
     package.change(package.ops("mul")[0], "y", lambda scale: scale * 255 / 256)
 
 
-@fault("classifier", "outputs", "scale of the input missing", "1 operation")
+@fault("classifier", "decoded_weights", "scale of the input missing", "1 operation")
 def _(package):
     package.bypass(package.ops("mul")[0])
 
 
-@fault("classifier", "outputs", "bias of the input dropped", "1 operation")
+@fault("classifier", "decoded_weights", "bias of the input dropped", "1 operation")
 def _(package):
     package.bypass(package.ops("add")[0])
 
 
-@fault("normalizing classifier", "outputs", "bias of the input in the wrong order", "RGB for BGR")
+@fault(
+    "normalizing classifier",
+    "decoded_weights",
+    "bias of the input in the wrong order",
+    "RGB for BGR",
+)
 def _(package):
     package.change(package.ops("add")[0], "y", lambda bias: bias[:, ::-1])
 
 
-@altered("normalizing classifier", "outputs", "mean and std swapped", "at conversion")
+@altered("normalizing classifier", "decoded_weights", "mean and std swapped", "at conversion")
 def _(checkpoint):
     processor = checkpoint.image_processor
     swapped = processor.replace(image_mean=processor.image_std, image_std=processor.image_mean)

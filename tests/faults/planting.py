@@ -13,16 +13,26 @@ from faults.editor import PackageEditor
 from package_cache import converted_package
 from packages import small_checkpoint
 
-from mvit_coreml import Checkpoint, ConvertOptions, load_checkpoint
+from mvit_coreml import Checkpoint, ConvertOptions, Promise, load_checkpoint
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows.package_options import fill_in
 
 SEGMENTER = "semantic-segmentation"
-# outputs: the answers alone give the fault away, without the structural comparison; error: the
-# package cannot even be run; the others are aspects of the structural comparison.
+# decoded_weights, consistency, snr: this gate finds the fault by the answers alone, without the
+# structural comparison; error: the package cannot even be run; the others are aspects of the
+# structural comparison.
 Catcher = Literal[
-    "outputs", "error", "interface", "graph", "attribute", "weight", "label", "metadata"
+    "decoded_weights",
+    "consistency",
+    "snr",
+    "error",
+    "interface",
+    "graph",
+    "attribute",
+    "weight",
+    "label",
+    "metadata",
 ]
 Plant = Callable[[PackageEditor], None]
 Alter = Callable[[Checkpoint], Checkpoint]
@@ -82,6 +92,11 @@ def options_of(base: str) -> ConvertOptions:
     options = dict(_ALL[base].options)
     alone = options["bits"] is not None
     return fill_in(ConvertOptions(**options, kmeans_only=alone), checkpoint_of(base))
+
+
+def promise_of(base: str) -> Promise | None:
+    """Return what a base keeps: the default promise, or nothing where it has coarse palettes."""
+    return None if options_of(base).bits is None else Promise(min_snr=-100)
 
 
 @cache

@@ -51,12 +51,12 @@ def _equal_shaped(package, operations, parameter):
     raise AssertionError("no two weights of equal shape")
 
 
-@fault("classifier", "outputs", "two weights of equal shape exchanged", "2 of 53")
+@fault("classifier", "decoded_weights", "two weights of equal shape exchanged", "2 of 53")
 def _(package):
     _swap(package, *_equal_shaped(package, package.convs(kernel=1), "weight"), "weight")
 
 
-@fault("transformer", "outputs", "a weight transposed", "1 square matrix of 16 x 16")
+@fault("transformer", "decoded_weights", "a weight transposed", "1 square matrix of 16 x 16")
 def _(package):
     conv = next(
         conv
@@ -66,7 +66,7 @@ def _(package):
     package.change(conv, "weight", lambda weight: weight.swapaxes(0, 1))
 
 
-@fault("classifier", "outputs", "an output channel zeroed", "1 of 8 in the first convolution")
+@fault("classifier", "snr", "an output channel zeroed", "1 of 8 in the first convolution")
 def _(package):
     package.change(
         package.ops("conv")[0], "weight", lambda weight: np.r_[weight[:-1], 0 * weight[-1:]]
@@ -83,7 +83,7 @@ def _(package):
     package.change(package.ops("linear")[0], "weight", lambda w: _bits_up(w, w.argmax(), 16))
 
 
-@fault("classifier", "outputs", "a number of a weight is NaN", "1 of 8960")
+@fault("classifier", "decoded_weights", "a number of a weight is NaN", "1 of 8960")
 def _(package):
     package.change(package.ops("linear")[0], "weight", lambda weight: changed(weight, 9, np.nan))
 
@@ -122,7 +122,7 @@ def _other_weights() -> bytes:
     return (path / WEIGHTS).read_bytes()
 
 
-@fault("classifier", "outputs", "weight.bin is another checkpoint's", "same architecture")
+@fault("classifier", "snr", "weight.bin is another checkpoint's", "same architecture")
 def _(package):
     assert len(_other_weights()) == len(package.weights)
     package.weights[:] = _other_weights()
@@ -167,7 +167,7 @@ def _first_attention(package):
     return shapes.index((48,))
 
 
-@fault("transformer", "outputs", "scale of attention missing", "query 2 times: 4 values a head")
+@fault("transformer", "snr", "scale of attention missing", "query 2 times: 4 values a head")
 def _(package):
     _query_scaled(package, 2.0)
 
