@@ -139,7 +139,8 @@ def _rows(report: ParityReport, layers: bool) -> Iterator[tuple[str, str]]:
         shares = (f"{name} {value:.4f}" for name, value in report.agreement.items())
         yield "agreement", ", ".join(shares)
     worst = report.worst[0]
-    yield "worst", f"{worst.image}: SNR {worst.snr:.1f} dB, agrees {worst.agrees:.3f}"
+    agrees = f", agrees {worst.agrees:.3f}" if report.agreement else ""
+    yield "worst", f"{worst.image}: SNR {worst.snr:.1f} dB{agrees}"
     for gate in report.gates:
         outcome = {"kept": "holds", "undecided": "too few photos to tell", "broken": "FAILS"}
         yield "gate", f"{gate}: {outcome[gate.verdict]}"
