@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from mvit_coreml.validation.synthetic_images import synthetic_pictures
+from mvit_coreml.validation.synthetic_images import calibration_pictures, synthetic_pictures
 
 pytestmark = pytest.mark.fast
 
@@ -45,3 +46,25 @@ def test_extremes_reach_black_white_and_full_colours(pictures):
     every = np.concatenate([picture.reshape(-1, 3) for picture in pictures[5::6]])
     found = {tuple(color) for color in np.unique(every, axis=0).tolist()}
     assert found == {(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255)}
+
+
+def test_pictures_to_fit_to_are_others_than_those_that_are_validated_on():
+    fitted = calibration_pictures(12, SIZE)
+    assert {(picture.shape, picture.dtype.name) for picture in fitted} == {((*SIZE, 3), "uint8")}
+    assert np.array_equal(calibration_pictures(5, SIZE), fitted[:5])
+    every = [*fitted, *synthetic_pictures(24, SIZE)]
+    assert len({picture.tobytes() for picture in every}) == len(every)
+
+
+def test_leaves_have_edges_and_flat_parts_as_photos_do():
+    """Differences of neighbours in photos are heavy-tailed; those of noise are normal."""
+
+    def kurtosis(picture):
+        differences = np.diff(picture.mean(-1), axis=1)
+        return scipy.stats.kurtosis(differences, axis=None, fisher=False)
+
+    fitted = calibration_pictures(24, (96, 96))
+    leaves, textures = fitted[1::2], fitted[2::4]
+    # Three is the normal distribution's.
+    assert np.median([kurtosis(picture) for picture in textures]) < 4
+    assert np.median([kurtosis(picture) for picture in leaves]) > 6
