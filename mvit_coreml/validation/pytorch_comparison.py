@@ -144,9 +144,10 @@ class ParityReport:
         if "miou" in self.agreement:
             map_words = f" and an mIoU of {self.agreement['miou']:.3f}"
         of = "pixels" if "pixels" in self.agreement else "answers"
+        decibels = "" if self.promise.min_snr is None else f" and {self.promised_snr:.1f} dB"
         return (
-            f"{share.agreement:.1%} of the {of} ({share.low:.1%} to {share.high:.1%}){map_words} on"
-            f" {self.images} photos"
+            f"{share.agreement:.1%} of the {of} ({share.low:.1%} to {share.high:.1%}){map_words}"
+            f"{decibels} on {self.images} photos"
         )
 
     @property
