@@ -19,7 +19,6 @@ from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
     from mvit_coreml.checkpoints.checkpoint import Checkpoint
-    from mvit_coreml.compression.promise import Promise
     from mvit_coreml.workflows.package_options import PaletteOptions
 
 PATH = click.Path(path_type=Path)
@@ -244,7 +243,7 @@ class PaletteArguments:
         dataset: Labelled images for --max-drop: class folders or a CSV.
         tune_minutes: Tune the palettes on --images (or synthetic pictures), for 3 minutes at most
             or as many as given.
-        plan: Carry out this palettization plan (plan.toml), with its promise.
+        plan: Carry out this palettization plan (plan.toml), with the promise it was made for.
     """
 
     bits: str | None = option(type=click.Choice(["none", "auto", "8", "6", "4", "3", "2", "1"]))
@@ -273,7 +272,7 @@ class PaletteArguments:
             others = promised or self.dataset or self.tune_minutes or self.group_size
             if self.bits is not None or others:
                 raise InputError("--plan says everything about the palettes; leave out the others")
-            return PaletteOptions(plan=self.plan, promise=self._promise_of(self.plan))
+            return PaletteOptions(plan=self.plan)
         bits = self.bits or "auto"
         if (self.max_drop is None) != (self.dataset is None):
             raise InputError("--max-drop and --dataset with labelled images go together")
@@ -284,20 +283,6 @@ class PaletteArguments:
         return PaletteOptions(
             **values_for(PaletteOptions, self) | {"bits": width, "promise": promise}
         )
-
-    def _promise_of(self, plan: Path) -> Promise | None:
-        """Return what the package that a plan was written beside was promised to keep.
-
-        That is all that can be told without labelled images, or without photos if none are given.
-        """
-        from mvit_coreml.compression.plan_file import read_plan
-        from mvit_coreml.compression.promise import Promise
-
-        photos = getattr(self, "images", None) is not None
-        asked = read_plan(plan).asked
-        names = ("target_size", "min_snr", *(("min_agreement", "min_miou") if photos else ()))
-        fields: dict[str, Any] = {name: asked[name] for name in names if name in asked}
-        return Promise(**fields) if fields else None
 
 
 @dataclass(frozen=True, kw_only=True)
