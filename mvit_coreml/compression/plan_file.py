@@ -36,6 +36,7 @@ from mvit_coreml.errors import InputError, MvitCoremlError
 from mvit_coreml.files import read_toml, write_atomically
 
 FORMAT = 1
+PLAN_SUFFIX = ".plan.toml"
 VALUES_SUFFIX = ".safetensors"
 
 _HEADER = """\
@@ -57,6 +58,11 @@ _OPTIONAL = {"values_sha256": str, "constants": str, "asked": dict, "measured": 
 _WEIGHT_REQUIRED = {"name": str, "shape": list, "bits": (int, str), "sha256": str}
 _WEIGHT_OPTIONAL = {"group_size": int, "values": str, "reason": str}
 _WORDS = {int: "a whole number", str: "a text in quotes", list: "a list", dict: "a table"}
+
+
+def plan_beside(package: Path) -> Path:
+    """Return where the plan of a package's palettes lies: beside it."""
+    return package.with_suffix(PLAN_SUFFIX)
 
 
 def values_path(path: Path) -> Path:

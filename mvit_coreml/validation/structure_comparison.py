@@ -12,13 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
+
+from mvit_coreml.compression.apply_plan import PALETTIZED_SUFFIX
+from mvit_coreml.compression.plan import PlanValues
 from mvit_coreml.errors import PackageError
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
-from mvit_coreml.mil.program import Argument, Function, NamedValue, Package
+from mvit_coreml.mil.program import Argument, Function, NamedValue, Package, Reference
 from mvit_coreml.mil.stored_weights import Constants, is_weight, palette_bits, read_palette
 from mvit_coreml.validation.weight_comparison import Values, compare_constants, short
 
-Aspect = Literal["interface", "graph", "attribute", "weight", "label", "metadata", "digest"]
+Aspect = Literal["interface", "graph", "attribute", "weight", "label", "metadata", "digest", "plan"]
 
 # Keys of the metadata that depend on the checkpoint and the options, not on who converts or when.
 _COMPARED_KEYS = (
@@ -62,6 +66,32 @@ def compare_structure(package: Package, expected: Package) -> list[Difference]:
         expected: what its checkpoint converts to.
     """
     return list(_differences(package, expected))
+
+
+def compare_with_plan(package: Package, values: PlanValues) -> list[Difference]:
+    """Compare a package's palettes and constants with what they were fitted to be, bit for bit.
+
+    What was fitted is not what the checkpoint holds, so that comparison has to allow much.
+
+    Args:
+        package: the package in question.
+        values: of its plan.
+    """
+    expected = {
+        **{name + PALETTIZED_SUFFIX: value.decode() for name, value in values.palettes.items()},
+        **values.constants,
+    }
+    differences = []
+    for function in package.functions.values():
+        constants = Constants(function)
+        stored = {output.name for step in function.operations for output in step.outputs}
+        for name in sorted(stored & expected.keys()):
+            actual = constants.decode(Reference(name))
+            if not np.array_equal(actual, expected[name]):
+                detail = "is not what the package's plan says it was fitted to be"
+                place = f"{function.name}/{name}"
+                differences.append(Difference(aspect="plan", place=place, detail=detail))
+    return differences
 
 
 def _differences(package: Package, expected: Package) -> Iterator[Difference]:

@@ -154,12 +154,12 @@ def convert(
                     remedy=chosen.remedy,
                 )
 
-        def compare(finished: Path, judged: Sequence[Any] | None) -> ParityReport:
+        def compare(finished: Path, candidate: Candidate) -> ParityReport:
             progress("validate")
             return validate(
                 finished,
                 checkpoint,
-                judged,
+                candidate.images,
                 ValidateOptions(
                     color_order=options.color_order,
                     structure=chosen is not None,
@@ -169,6 +169,7 @@ def convert(
                     promise=options.promise,
                 ),
                 expected=finished if chosen is None else plain.path,
+                values=candidate.values,
             )
 
         published = publish_package(

@@ -153,10 +153,10 @@ def palettize_package(
                     remedy=chosen.remedy,
                 )
 
-        def compare(finished: Path, judged: Sequence[Any] | None) -> ParityReport:
+        def compare(finished: Path, candidate: Candidate) -> ParityReport:
             if against is None:
                 progress("compare")
-                return _compare_with_original(finished, loaded, judged, options.promise)
+                return _compare_with_original(finished, loaded, candidate.images, options.promise)
             progress("validate")
             validation = ValidateOptions(
                 # It is the original's, whose own validation settled it.
@@ -164,7 +164,9 @@ def palettize_package(
                 pictures=PICTURES_AFTER_CONVERSION,
                 promise=options.promise,
             )
-            return validate(finished, against, judged, validation)
+            return validate(
+                finished, against, candidate.images, validation, values=candidate.values
+            )
 
         original_size = package_size(original)
         published = publish_package(

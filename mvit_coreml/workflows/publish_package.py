@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mvit_coreml.compression.plan import Scalar
-from mvit_coreml.compression.plan_file import values_path, write_plan
+from mvit_coreml.compression.plan import PlanValues, Scalar
+from mvit_coreml.compression.plan_file import plan_beside, values_path, write_plan
 from mvit_coreml.compression.promise import Promise, format_size
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.export import atomic_package
@@ -20,8 +20,6 @@ from mvit_coreml.workflows.validate import shortfall
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import AccuracyDrop
-
-PLAN_SUFFIX = ".plan.toml"
 
 
 def check_destination(path: Path, force: bool, plan: Path | None = None) -> None:
@@ -36,7 +34,7 @@ def check_destination(path: Path, force: bool, plan: Path | None = None) -> None
         InputError: naming what is in the way.
     """
     atomic_package.check_destination(path, force)
-    place = path.with_suffix(PLAN_SUFFIX)
+    place = plan_beside(path)
     if force or _is_same(plan, place):
         return
     for file in (place, values_path(place)):
@@ -80,13 +78,18 @@ class Candidate:
     images: Sequence[Any] | None = None
     remedy: Callable[[ParityReport], str] = lambda report: ""
 
+    @property
+    def values(self) -> PlanValues | None:
+        """What its palettes and constants were fitted to be."""
+        return None if self.palettes is None else self.palettes.values
+
 
 def publish_package(
     candidates: Iterator[Candidate],
     destination: Path,
     options: PaletteOptions,
     *,
-    compare: Callable[[Path, Sequence[Any] | None], ParityReport] | None,
+    compare: Callable[[Path, Candidate], ParityReport] | None,
     accuracy: AccuracyDrop | None = None,
     original: str = "the checkpoint",
     keep_failed: bool = False,
@@ -98,7 +101,8 @@ def publish_package(
         candidates: each with more bits than the one before it; made when its turn comes.
         destination: its place; an older package and its plan are replaced.
         options: with what is promised.
-        compare: compares one with what it was made from, on images; ``None`` skips that.
+        compare: compares one, by the name that it will have, with what it was made from; ``None``
+            skips that.
         accuracy: measures the drop that is promised, if one is.
         original: what to call what it is compared with.
         keep_failed: put the last in place even if all fall short.
@@ -114,7 +118,7 @@ def publish_package(
         folder = candidate.package.parent / "finished"
         folder.mkdir()
         package = candidate.package.rename(folder / destination.name)
-        report = None if compare is None else compare(package, candidate.images)
+        report = None if compare is None else compare(package, candidate)
         short = "" if report is None else _shortfall(package, report, options, accuracy, original)
         unlikely = (
             report is not None
@@ -139,7 +143,7 @@ def publish_package(
     size = package_size(package)
     plan = None
     if candidate.palettes is not None:
-        plan = package.with_suffix(PLAN_SUFFIX)
+        plan = plan_beside(package)
         measured = _measured(size, report)
         write_plan(
             candidate.palettes.plan.with_measured(**measured), plan, candidate.palettes.values
@@ -164,7 +168,7 @@ def publish_with_plan(
     Returns:
         Where the plan is, ``None`` without one.
     """
-    place = destination.with_suffix(PLAN_SUFFIX)
+    place = plan_beside(destination)
     files: dict[Path, Path | None] = {}
     if not _is_same(carried_out, place):
         values = None if plan is None else values_path(plan)

@@ -11,12 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from mvit_coreml.compression.plan_file import PLAN_SUFFIX
 from mvit_coreml.compression.promise import Promise, parse_size
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OutputKind
 from mvit_coreml.files import read_toml
 from mvit_coreml.workflows.package_options import ConvertOptions
-from mvit_coreml.workflows.publish_package import PLAN_SUFFIX
 
 SUFFIX = ".toml"
 

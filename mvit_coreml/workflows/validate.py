@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.compression.plan import PlanValues
+from mvit_coreml.compression.plan_file import plan_beside, read_plan, read_values
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.metrics import Closeness
@@ -28,6 +30,7 @@ from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_tar
 from mvit_coreml.validation.structure_comparison import (
     Difference,
     compare_structure,
+    compare_with_plan,
     stored_precision,
 )
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
@@ -82,6 +85,7 @@ def validate(
     options: ValidateOptions | None = None,
     *,
     expected: Path | None = None,
+    values: PlanValues | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ParityReport:
     """Judge a saved package against the checkpoint it came from.
@@ -97,6 +101,8 @@ def validate(
         options: what is validated, and how strictly.
         expected: the package without palettes that the checkpoint converts to, if the caller has
             it; it is converted anew otherwise.
+        values: what its palettes and constants were fitted to be; by default those of the plan that
+            lies beside it, if one does.
         progress: called with the number of images done and their total.
 
     Raises:
@@ -115,6 +121,9 @@ def validate(
     else:
         with _expected_package(target.package, checkpoint, options) as (conversion, notes):
             differences, layers = _compare_parts(target, chosen, options, conversion)
+    if differences is not None:
+        fitted = _fitted_values(target.package) if values is None else values
+        differences = [*differences, *compare_with_plan(target.package, fitted)]
     precision, bits = stored_precision(target.function)
     return validate_target(
         target,
@@ -153,6 +162,16 @@ def _open_target(
         )
         preparation = Preparation(processor=processor, fit="crop", color_order="")
     return PackageTarget(predictor, preparation, num_labels=checkpoint.config.num_labels)
+
+
+def _fitted_values(package: Package) -> PlanValues:
+    """Read what a package's palettes were fitted to be from the plan beside it, if one lies there.
+
+    Raises:
+        InputError: the plan, or its values, cannot be read.
+    """
+    place = plan_beside(package.path)
+    return read_values(read_plan(place)) if place.exists() else PlanValues()
 
 
 def _decoded_snr(

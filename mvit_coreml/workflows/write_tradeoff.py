@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mvit_coreml.compression.plan_file import write_plan
+from mvit_coreml.compression.plan_file import PLAN_SUFFIX, write_plan
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.atomic_package import publish, staging_folder
 from mvit_coreml.files import json_value
@@ -23,7 +23,6 @@ from mvit_coreml.workflows.measure_tradeoff import Tradeoff, TradeoffPoint
 # Raised when a key changes its meaning.
 VERSION = 1
 DOCUMENT = "tradeoff.json"
-PLAN_SUFFIX = ".plan.toml"
 PLOT_SUFFIXES = (".svg", ".png")
 
 _INK, _FAINT = "#24292f", "#8c959f"
