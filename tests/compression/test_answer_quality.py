@@ -16,6 +16,7 @@ from mvit_coreml.compression.calibration.differentiable import (
     divergence,
     scores,
 )
+from mvit_coreml.evaluation.metrics import MAX_DB, ClosenessMeter
 
 pytestmark = pytest.mark.fast
 
@@ -48,6 +49,41 @@ def test_scores_of_classes_are_compared_by_hand(shape: tuple[int, ...]) -> None:
     assert quality.divergence == pytest.approx(kl, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("shape", "of_classes", "about"),
+    [
+        ((40, 6), True, (0,)),
+        # A class of a map varies between positions and images.
+        ((3, 6, 5, 4), True, (0, 2, 3)),
+        # One map is enough for that.
+        ((1, 6, 5, 4), True, (0, 2, 3)),
+        ((40, 6), False, (0,)),
+    ],
+)
+def test_what_all_images_share_is_no_signal_of_the_variation(
+    shape: tuple[int, ...], of_classes: bool, about: tuple[int, ...]
+) -> None:
+    shared = 20 * np.arange(6).reshape((1, 6) + (1,) * (len(shape) - 2))
+    reference = drawn(*shape) + shared
+    noise = 0.3 * drawn(*shape, seed=1)
+    found = compare_scores(tensor(reference + noise), tensor(reference), of_classes)
+    # The sample variance of every class, against the noise of as many values.
+    variation = reference.var(about, ddof=1).mean() / (noise**2).mean()
+    assert found.variation_snr == pytest.approx(10 * np.log10(variation), abs=1e-2)
+    assert found.snr > found.variation_snr + 10
+    # What validation reports of the same answers.
+    meter = ClosenessMeter()
+    for one, other in zip(reference + noise, reference, strict=True):
+        meter.add(one, other)
+    assert found.variation_snr == pytest.approx(meter.result().variation_snr, abs=1e-2)
+
+
+def test_a_single_vector_varies_by_all_of_it() -> None:
+    found = compare_scores(torch.tensor([[3.0, 4.5]]), torch.tensor([[3.0, 4.0]]), of_classes=True)
+    # 25 against 0.25.
+    assert found.snr == found.variation_snr == pytest.approx(20)
+
+
 def test_features_are_compared_by_their_relative_error() -> None:
     reference = drawn(4, 6, 3)
     found = reference + drawn(4, 6, 3, seed=1)
@@ -63,9 +99,9 @@ def test_features_are_compared_by_their_relative_error() -> None:
 @pytest.mark.parametrize("of_classes", [True, False])
 def test_equal_scores_have_no_noise(of_classes: bool) -> None:
     found = compare_scores(tensor(drawn(4, 3)), tensor(drawn(4, 3)), of_classes)
-    assert found == Quality(math.inf, 1.0 if of_classes else None, 0.0)
+    assert found == Quality(MAX_DB, MAX_DB, 1.0 if of_classes else None, 0.0)
     silent = compare_scores(torch.ones(2, 3), torch.zeros(2, 3), of_classes=False)
-    assert silent.snr < -1000
+    assert silent.snr == silent.variation_snr == -MAX_DB
 
 
 def test_the_gradient_of_the_divergence_is_the_difference_of_probabilities() -> None:
@@ -78,8 +114,8 @@ def test_the_gradient_of_the_divergence_is_the_difference_of_probabilities() -> 
 
 
 def test_quality_reads_as_agreement_and_decibels() -> None:
-    assert str(Quality(12.34, 0.875, 0.1)) == "87.5% agreement, 12.3 dB"
-    assert str(Quality(12.34, None, 0.1)) == "12.3 dB"
+    assert str(Quality(12.34, 5.0, 0.875, 0.1)) == "87.5% agreement, 12.3 dB"
+    assert str(Quality(12.34, 5.0, None, 0.1)) == "12.3 dB"
 
 
 def test_scores_of_many_images_come_in_order_and_without_gradients() -> None:

@@ -1,16 +1,19 @@
-"""The estimated Fisher diagonal of channels is the Gauss-Newton diagonal, on average."""
+"""The estimated Fisher diagonal is the Gauss-Newton one on average; gradients agree or not."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from functions import function_of, parameter_names, pictures, small, small_map
+from functions import SIZE, function_of, lively, parameter_names, pictures, small, small_map
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
 from mvit_coreml.compression.calibration import reconstruction as module
 from mvit_coreml.compression.calibration.linear_layers import find_layers
-from mvit_coreml.compression.calibration.reconstruction import fisher_diagonal
+from mvit_coreml.compression.calibration.reconstruction import (
+    LayerFisher,
+    fisher_information,
+)
 
 
 def curvature(scores: Tensor, of_classes: bool) -> Tensor:
@@ -64,15 +67,15 @@ def test_the_estimate_is_the_gauss_newton_diagonal_on_average(kind: str, output:
     assert function.of_classes == (output == "logits")
     layers = find_layers(function)
     pixels = function.pixels(pictures(3))
-    found = [fisher_diagonal(function, pixels, layers, seed=seed) for seed in range(120)]
+    found = [fisher_information(function, pixels, layers, seed=seed) for seed in range(120)]
     stored = parameter_names(function, module)
     for part, layer in zip(module._modules, layers, strict=True):
         name = stored[f"{part}.weight"]
         assert name == layer.weight
-        draws = torch.stack([one[name].flatten() for one in found])
+        draws = torch.stack([one[name].diagonal.flatten() for one in found])
         assert bool((draws >= 0).all())
         wanted = exact(module, part, pixels, function.of_classes)
-        assert found[0][name].shape == (layer.groups, len(wanted) // layer.groups)
+        assert found[0][name].diagonal.shape == (layer.groups, len(wanted) // layer.groups)
         uncertainty = draws.std(0) / len(draws) ** 0.5
         assert bool(((draws.mean(0) - wanted).abs() <= 4.5 * uncertainty + 1e-5 * wanted).all())
         assert float((draws.mean(0) - wanted).norm() / wanted.norm()) < 0.1
@@ -84,13 +87,17 @@ def test_with_one_feature_the_estimate_is_exact_in_any_number_of_batches(
     function = function_of(small(1), "features")
     layers = find_layers(function)
     pixels = function.pixels(pictures(5))
-    whole = fisher_diagonal(function, pixels, layers)
+    whole = fisher_information(function, pixels, layers)
     monkeypatch.setattr(module, "_PIXELS", 2 * pixels.shape[2] * pixels.shape[3])
-    split = fisher_diagonal(function, pixels, layers, seed=7)
+    split = fisher_information(function, pixels, layers, seed=7)
     for part, layer in zip(small(1)._modules, layers, strict=True):
         wanted = exact(small(1), part, pixels, of_classes=False)
         for found in (whole, split):
-            torch.testing.assert_close(found[layer.weight].flatten(), wanted, rtol=1e-3, atol=1e-7)
+            diagonal = found[layer.weight].diagonal.flatten()
+            torch.testing.assert_close(diagonal, wanted, rtol=1e-3, atol=1e-7)
+        assert split[layer.weight].coherence == pytest.approx(
+            whole[layer.weight].coherence, rel=1e-3
+        )
 
 
 def test_the_seed_alone_decides() -> None:
@@ -98,7 +105,78 @@ def test_the_seed_alone_decides() -> None:
     layers = find_layers(function)
     pixels = function.pixels(pictures(3))
     first, again, other = (
-        fisher_diagonal(function, pixels, layers, seed=seed)["stem_weight"] for seed in (1, 1, 2)
+        fisher_information(function, pixels, layers, seed=seed)["stem_weight"].diagonal
+        for seed in (1, 1, 2)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+class Pooled(nn.Module):
+    """A convolution whose map is averaged, each position with the weight it is given."""
+
+    def __init__(self, places: Tensor) -> None:
+        super().__init__()
+        self.only = nn.Conv2d(3, 4, 1)
+        self.register_buffer("places", places)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map (N, 3, H, W) to (N, 4)."""
+        return (self.only(pixels / 255) * self.places).mean((2, 3))
+
+
+def only_layer(module: nn.Module, output: str = "logits", count: int = 5) -> LayerFisher:
+    function = function_of(module.eval(), output)
+    (layer,) = find_layers(function)
+    return fisher_information(function, function.pixels(pictures(count)), [layer])[layer.weight]
+
+
+@pytest.mark.parametrize("output", ["logits", "features"])
+def test_gradients_that_are_equal_at_all_positions_are_wholly_coherent(output: str) -> None:
+    found = only_layer(lively(Pooled(torch.ones(1, 1, *SIZE))), output)
+    assert found.positions == SIZE[0] * SIZE[1]
+    assert found.coherence == pytest.approx(found.positions, rel=1e-3)
+
+
+@pytest.mark.parametrize("output", ["logits", "features"])
+def test_gradients_that_cancel_are_not_coherent_at_all(output: str) -> None:
+    signs = torch.ones(1, 1, *SIZE)
+    signs[..., 1::2] = -1
+    assert only_layer(lively(Pooled(signs)), output).coherence == pytest.approx(0, abs=1e-3)
+
+
+def test_gradients_at_some_of_the_positions_are_coherent_as_far_as_they_reach() -> None:
+    places = torch.zeros(1, 1, *SIZE)
+    places[..., :4, :5] = 1
+    # At 20 of 120: their mean is 1/6, so is the mean of their squares, and 120 (1/6)² / (1/6) = 20.
+    assert only_layer(lively(Pooled(places))).coherence == pytest.approx(20, rel=1e-3)
+
+
+class Answering(nn.Module):
+    """A convolution whose map is the answer, at every position for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.only = nn.Conv2d(3, 4, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map (N, 3, H, W) to (N, 4, H, W)."""
+        return self.only(pixels / 255)
+
+
+def test_gradients_that_are_independent_have_a_coherence_of_one_on_average() -> None:
+    # Of 40 images and 4 channels: the mean of 120 independent signs has a square of 1/120 on
+    # average, with a relative standard deviation of sqrt(2), which 160 draws make 0.11.
+    found = only_layer(lively(Answering()), "features", count=40)
+    assert found.positions == SIZE[0] * SIZE[1]
+    assert found.coherence == pytest.approx(1, abs=0.45)
+    torch.testing.assert_close(found.diagonal, torch.ones(1, 4))
+
+
+def test_a_vector_has_one_position() -> None:
+    function = function_of(small())
+    layers = find_layers(function)
+    name = parameter_names(function, small())["head.weight"]
+    found = fisher_information(function, function.pixels(pictures(3)), layers)[name]
+    assert found.positions == 1
+    assert found.coherence == pytest.approx(1, rel=1e-5)

@@ -18,7 +18,7 @@ from mvit_coreml.compression.calibration.reconstruction import TunedWeights
 from mvit_coreml.compression.calibration.tuner import Calibration, Tuned, Tuner, split_images
 from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
-from mvit_coreml.errors import InputError
+from mvit_coreml.evaluation.metrics import MAX_DB
 
 pytestmark = pytest.mark.fast
 
@@ -53,25 +53,15 @@ def divergence(tuner: Tuner, tensors: dict[str, Tensor]) -> float:
     return float((p * (before.log_softmax(1) - after.log_softmax(1))).sum(1).mean())
 
 
-@pytest.mark.parametrize(
-    ("count", "held_out"), [(16, 4), (20, 4), (100, 20), (300, 60), (400, 64), (5000, 64)]
-)
-def test_a_fifth_of_the_images_but_never_more_than_64_are_held_out(
-    count: int, held_out: int
-) -> None:
-    fitting, judging = split_images(count)
+@pytest.mark.parametrize(("count", "held_out"), [(16, 4), (100, 37), (5000, 200), (4, 0)])
+def test_as_many_images_as_asked_for_are_held_out_at_random(count: int, held_out: int) -> None:
+    fitting, judging = split_images(count, held_out)
     assert len(judging) == held_out
     assert sorted([*fitting, *judging]) == list(range(count))
     assert judging == sorted(judging)
     assert fitting != sorted(fitting)
-    assert split_images(count) == (fitting, judging)
-    assert split_images(count, seed=1) != (fitting, judging)
-
-
-@pytest.mark.parametrize("count", [0, 15])
-def test_too_few_images_are_refused(count: int) -> None:
-    with pytest.raises(InputError, match=f"{count} images are too few .*; give 16 or more"):
-        split_images(count)
+    assert split_images(count, held_out) == (fitting, judging)
+    assert split_images(count, held_out, seed=1) != (fitting, judging)
 
 
 def test_reconstruction_is_judged_on_the_held_out_images(tuner: Tuner, tuned: Tuned) -> None:
@@ -131,6 +121,34 @@ def test_views_take_part_when_asked_for(tuner: Tuner, monkeypatch: pytest.Monkey
     assert not held_out & images
 
 
+def test_a_draft_sees_a_quarter_of_the_images_and_fewer_samples(
+    tuner: Tuner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Tensor, int]] = []
+
+    def watched(function: Any, pixels: Tensor, *given: Any, **options: Any) -> TunedWeights:
+        seen.append((pixels, options["samples"]))
+        return TunedWeights()
+
+    monkeypatch.setattr(tuning, "reconstruct", watched)
+    few = function_of(small())
+    many = Tuner(few, Calibration(few.pixels(pictures(48)), tuner.calibration.held_out))
+    for each in (tuner, many):
+        each.reconstruct(CHOICES, draft=True)
+        each.reconstruct(CHOICES)
+    # Eight at least.
+    assert [len(pixels) for pixels, _ in seen] == [8, 24, 12, 48]
+    for (drafted, fewer), (whole, samples) in zip(seen[::2], seen[1::2], strict=True):
+        assert torch.equal(drafted, whole[: len(drafted)])
+        assert fewer < samples
+
+
+def test_a_draft_is_judged_like_any_other(tuner: Tuner) -> None:
+    found = tuner.reconstruct(CHOICES, draft=True)
+    wanted = divergence(tuner, found.weights.tensors())
+    assert found.quality.divergence == pytest.approx(wanted, rel=1e-3)
+
+
 class Scripted:
     """Stands for the fine-tuner: each state is a number, which names its divergence."""
 
@@ -159,7 +177,7 @@ def script(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scrip
 
         def judge(weights: TunedWeights) -> Quality:
             judgement = int(weights.constants["steps"][0]) // 10 - 1
-            return Quality(10.0, 0.5, divergences[judgement])
+            return Quality(10.0, 9.0, 0.5, divergences[judgement])
 
         monkeypatch.setattr(tuning, "FineTuner", stand_in)
         monkeypatch.setattr(tuner, "judge", judge)
@@ -173,7 +191,7 @@ def kept(tuned: Tuned) -> int:
 
 
 def begun(tuned: Tuned) -> Tuned:
-    return Tuned(tuned.weights, tuned.plain, Quality(10.0, 0.5, 1.0))
+    return Tuned(tuned.weights, tuned.plain, Quality(10.0, 9.0, 0.5, 1.0))
 
 
 def test_fine_tuning_keeps_the_best_state_and_ends_when_it_no_longer_helps(
@@ -242,7 +260,7 @@ def test_where_nothing_is_lost_nothing_is_fine_tuned(
     weights: str, tuner: Tuner, tuned: Tuned, script: Callable[..., Scripted]
 ) -> None:
     stand_in = script([0.0] * 9)
-    perfect = Quality(math.inf, 1.0, 0.0)
+    perfect = Quality(MAX_DB, MAX_DB, 1.0, 0.0)
     start = (
         Tuned(TunedWeights(), tuned.plain, tuned.quality)
         if weights == "none"

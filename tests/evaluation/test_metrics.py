@@ -50,11 +50,48 @@ def test_signal_to_noise(value, reference, expected):
 
 def test_images_add_up_as_if_they_were_one():
     generator = np.random.default_rng(0)
-    references = generator.normal(size=(3, 5)).astype(np.float32)
-    values = references + 0.01 * generator.normal(size=(3, 5)).astype(np.float32)
+    references = generator.normal(size=(3, 5, 4, 6)).astype(np.float32)
+    values = references + 0.01 * generator.normal(size=references.shape).astype(np.float32)
+    # Maps of five classes, side by side in one.
+    whole = (np.concatenate(values, 1), np.concatenate(references, 1))
     assert vars(closeness(*zip(values, references, strict=True))) == pytest.approx(
-        vars(closeness((values, references)))
+        vars(closeness(whole))
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "about"),
+    # Vectors by element; maps (C, H, W) by class, over rows and columns too; and one map alone.
+    [((30, 5), (0,)), ((4, 5, 6, 7), (0, 2, 3)), ((1, 5, 6, 7), (0, 2, 3))],
+)
+def test_variation_is_the_sample_variance_of_each_class(shape, about):
+    generator = np.random.default_rng(0)
+    shared = 10 * np.arange(5).reshape((1, 5) + (1,) * (len(shape) - 2))
+    references = generator.normal(size=shape) + shared
+    noise = 0.1 * generator.normal(size=shape)
+    found = closeness(*zip(references + noise, references, strict=True))
+    ratio = references.var(about, ddof=1).mean() / (noise**2).mean()
+    assert found.variation_snr == pytest.approx(10 * math.log10(ratio), abs=1e-3)
+    # What all images share is worth 60 times as much as what varies.
+    assert found.snr - found.variation_snr == pytest.approx(
+        10 * math.log10((references**2).mean() / references.var(about, ddof=1).mean()), abs=1e-3
+    )
+    assert found.snr > found.variation_snr + 15
+
+
+def test_answers_that_are_the_same_for_all_images_have_no_variation():
+    found = closeness(([3, 4.5], [3, 4]), ([3, 4], [3, 4]))
+    # 50 against 0.25.
+    assert found.snr == pytest.approx(10 * math.log10(200))
+    assert found.variation_snr == -MAX_DB
+    # Equal ones, though, are equal.
+    assert closeness(([3, 4], [3, 4]), ([3, 4], [3, 4])).variation_snr == MAX_DB
+
+
+def test_a_single_vector_varies_by_all_of_it():
+    found = closeness(([3, 4.5], [3, 4]))
+    # 25 against 0.25.
+    assert found.variation_snr == found.snr == pytest.approx(20)
 
 
 def test_figures_of_one_answer():

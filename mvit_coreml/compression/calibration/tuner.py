@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from mvit_coreml.compression.calibration.reconstruction import (
     reconstruct,
 )
 from mvit_coreml.compression.palettized_weight import Choice
+from mvit_coreml.evaluation.metrics import MAX_DB
 
 Report = Callable[[str], None]
 
@@ -167,7 +167,7 @@ class Tuner:
         """
         best, without = tuned, 0
         # Without a difference nothing is left to fine-tune.
-        if not tuned.weights.palettes or math.isinf(tuned.quality.snr):
+        if not tuned.weights.palettes or tuned.quality.snr >= MAX_DB:
             return tuned
         try:
             further = random_views(
