@@ -158,7 +158,9 @@ def _enter(kind: str, package: str) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["convert", str(demo / "classifier"), "-o", f"{folder}/Classifier.mlpackage"]
-        if kind == "fitted":
+        if kind == "plain":
+            arguments += ["--bits", "6", "--no-fit", "--min-snr", "10"]
+        else:
             arguments += ["--images", str(_write_images(Path(folder)))]
         stdout, sys.stdout = sys.stdout, sys.stderr
         cli(arguments, standalone_mode=False)

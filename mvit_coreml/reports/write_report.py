@@ -51,11 +51,11 @@ def check_report_path(path: str | Path) -> None:
 def _content(report: Report, suffix: str) -> str:
     # Each format loads what the others do without.
     if suffix == ".html":
-        from mvit_coreml.reports.html import as_html
+        from mvit_coreml.reports.html_and_markdown import as_html
 
         return as_html(report)
     if suffix == ".md":
-        from mvit_coreml.reports.markdown import as_markdown
+        from mvit_coreml.reports.html_and_markdown import as_markdown
 
         return as_markdown(report)
     from mvit_coreml.reports.json_report import as_json

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 
 from mvit_coreml.errors import InputError
+from mvit_coreml.reports.html_and_markdown import as_markdown
 from mvit_coreml.reports.json_report import as_document
-from mvit_coreml.reports.markdown import as_markdown
 from mvit_coreml.reports.report import Report
 from mvit_coreml.reports.write_report import check_report_path, write_report
 

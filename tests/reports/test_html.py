@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mvit_coreml.compression.promise import Promise
-from mvit_coreml.reports.html import as_html
+from mvit_coreml.reports.html_and_markdown import as_html
 from mvit_coreml.reports.report import Report, build_report
 from mvit_coreml.validation.gates import Gate
 from mvit_coreml.validation.report_samples import Recording
