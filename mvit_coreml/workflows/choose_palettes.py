@@ -134,7 +134,9 @@ def choose_palettes(
         source_sha256=source_sha256,
     )
     yield ChosenPalettes(
-        palettes=palettes, images=images, remedy=lambda report: "; leave out --no-fit to keep more"
+        palettes=_asked_anew(palettes, options.promise),
+        images=images,
+        remedy=lambda report: "; leave out --no-fit to keep more",
     )
 
 

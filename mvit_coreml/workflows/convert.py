@@ -151,6 +151,7 @@ def convert(
                     package=palettize_plain(plain, chosen.palettes, folder, verbose=verbose),
                     palettes=chosen.palettes,
                     images=chosen.images,
+                    notes=chosen.notes,
                     remedy=chosen.remedy,
                 )
 
@@ -193,7 +194,6 @@ def convert(
         notes=(
             *checkpoint.notes,
             *notes(checkpoint, plain.options, plain.renamed, plain.unsafe),
-            *(() if chosen is None else chosen.notes),
             *published.notes,
         ),
         parity=published.parity,

@@ -28,11 +28,7 @@ from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_tar
 from mvit_coreml.validation.structure_comparison import compare_structure, stored_precision
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress, palettize_saved
-from mvit_coreml.workflows.choose_palettes import (
-    ChosenPalettes,
-    choose_palettes,
-    with_promise_of_plan,
-)
+from mvit_coreml.workflows.choose_palettes import choose_palettes, with_promise_of_plan
 from mvit_coreml.workflows.package_options import PaletteOptions
 from mvit_coreml.workflows.publish_package import Candidate, check_destination, publish_package
 from mvit_coreml.workflows.validate import (
@@ -128,10 +124,8 @@ def palettize_package(
     check_destination(destination, force, options.plan)
     options = with_promise_of_plan(options, images)
     with staging_folder(destination) as staging:
-        chosen: ChosenPalettes | None = None
 
         def candidates() -> Iterator[Candidate]:
-            nonlocal chosen
             for number, chosen in enumerate(
                 choose_palettes(
                     original,
@@ -150,6 +144,7 @@ def palettize_package(
                     package=palettize_saved(original, chosen.palettes, folder, verbose=verbose),
                     palettes=chosen.palettes,
                     images=chosen.images,
+                    notes=chosen.notes,
                     remedy=chosen.remedy,
                 )
 
@@ -179,14 +174,13 @@ def palettize_package(
             keep_failed=keep_failed,
         )
     assert published.plan is not None
-    assert chosen is not None
     return PalettizedPackage(
         path=destination,
         size=published.size,
         original=original,
         original_size=original_size,
         options=options,
-        notes=(*chosen.notes, *published.notes),
+        notes=published.notes,
         parity=published.parity,
         plan=published.plan,
     )

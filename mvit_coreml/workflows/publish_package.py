@@ -21,6 +21,9 @@ from mvit_coreml.workflows.validate import shortfall
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import AccuracyDrop
 
+# Few photos may leave it undecided however many bits there are: no more packages are made for it.
+_MOST_HOPEFUL = 2
+
 
 def check_destination(path: Path, force: bool, plan: Path | None = None) -> None:
     """Refuse a destination whose package or plan cannot be written, before any work is done.
@@ -53,7 +56,7 @@ class PublishedPackage:
         size: sum of the sizes of its files, in bytes.
         parity: how it compared, ``None`` if that was not asked for.
         plan: file with how its weights were palettized, ``None`` if they were not.
-        notes: sentences about what it falls short of.
+        notes: sentences about how its palettes were chosen, and what it falls short of.
     """
 
     size: int
@@ -70,12 +73,14 @@ class Candidate:
         package: where it lies, in a folder beside its place.
         palettes: that it has, if any.
         images: that it may be judged on; ``None`` for synthetic pictures.
+        notes: sentences about how its palettes were chosen.
         remedy: says what would keep a promise that it is found to break.
     """
 
     package: Path
     palettes: Palettes | None = None
     images: Sequence[Any] | None = None
+    notes: tuple[str, ...] = ()
     remedy: Callable[[ParityReport], str] = lambda report: ""
 
     @property
@@ -113,6 +118,8 @@ def publish_package(
         OSError: something could not be written; what was there before is there still.
     """
     candidate = next(candidates)
+    # What keeps the promise as far as few photos tell, until one with more bits surely does.
+    hopeful: list[tuple[Candidate, Path, ParityReport]] = []
     while True:
         # Reports call it by the name that it will have.
         folder = candidate.package.parent / "finished"
@@ -125,21 +132,26 @@ def publish_package(
             and report.faithful == "undecided"
             and report.promise.noise_factor(report.measured()) < 1
         )
-        if not (short or unlikely):
+        if report is None or not (short or unlikely):
             break
+        if not short:
+            hopeful.append((candidate, package, report))
         further = None
-        if report is not None and report.sound and not _too_large(package, options.promise):
+        too_large = _too_large(package, options.promise)
+        if report.sound and not too_large and len(hopeful) < _MOST_HOPEFUL:
             further = next(candidates, None)
-        if further is None and short and not keep_failed:
-            assert report is not None
+        if further is not None:
+            candidate = further
+            continue
+        if short and hopeful:
+            (candidate, package, report), short = hopeful[-1], ""
+        if short and not keep_failed:
             rejected(package, report)
             raise GateError(
                 f"{destination}: not written, as it {short}{candidate.remedy(report)};"
                 " --keep-failed writes it all the same"
             )
-        if further is None:
-            break
-        candidate = further
+        break
     size = package_size(package)
     plan = None
     if candidate.palettes is not None:
@@ -149,7 +161,7 @@ def publish_package(
             candidate.palettes.plan.with_measured(**measured), plan, candidate.palettes.values
         )
     place = publish_with_plan(package, destination, plan, options.plan)
-    notes = () if report is None or report.passed or not short else (f"it {short}",)
+    notes = (*candidate.notes, *((f"it {short}",) if short else ()))
     return PublishedPackage(size=size, parity=report, plan=place, notes=notes)
 
 

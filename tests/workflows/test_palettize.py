@@ -124,11 +124,11 @@ def test_the_result_validates_against_the_checkpoint(
 def test_without_a_checkpoint_the_package_itself_is_compared_with(
     plain: Path, tmp_path: Path
 ) -> None:
-    found = palettize_package(plain, alone(8), tmp_path / "x.mlpackage").parity
+    found = palettize_package(plain, alone(4), tmp_path / "x.mlpackage").parity
     truth = validate(
         tmp_path / "x.mlpackage",
         fitted_checkpoint(),
-        options=ValidateOptions(pictures=6, structure=False),
+        options=ValidateOptions(structure=False),
     )
     assert found is not None
     assert found.source == "plain.mlpackage"
