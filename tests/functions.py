@@ -58,6 +58,19 @@ class SmallMap(nn.Module):
         return x
 
 
+class Pooled(nn.Module):
+    """A convolution whose map is averaged, each position with the weight it is given."""
+
+    def __init__(self, places: Tensor, bias: bool = True) -> None:
+        super().__init__()
+        self.only = nn.Conv2d(3, 4, 1, bias=bias)
+        self.register_buffer("places", places)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map (N, 3, H, W) from 0 to 255 to (N, 4)."""
+        return (self.only(pixels / 255) * self.places).mean((2, 3))
+
+
 class SharedParameters(nn.Module):
     """A convolution used twice, and two whose bias is the same."""
 

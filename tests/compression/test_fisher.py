@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from functions import SIZE, function_of, lively, parameter_names, pictures, small, small_map
+from functions import SIZE, Pooled, function_of, lively, parameter_names, pictures, small, small_map
 from torch import Tensor, nn
 from torch.autograd.functional import jacobian
 
@@ -110,19 +110,6 @@ def test_the_seed_alone_decides() -> None:
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-
-
-class Pooled(nn.Module):
-    """A convolution whose map is averaged, each position with the weight it is given."""
-
-    def __init__(self, places: Tensor) -> None:
-        super().__init__()
-        self.only = nn.Conv2d(3, 4, 1)
-        self.register_buffer("places", places)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map (N, 3, H, W) to (N, 4)."""
-        return (self.only(pixels / 255) * self.places).mean((2, 3))
 
 
 def only_layer(module: nn.Module, output: str = "logits", count: int = 5) -> LayerFisher:

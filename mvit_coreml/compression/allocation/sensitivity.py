@@ -20,11 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvit_coreml.compression.calibration.differentiable import (
-    DifferentiableFunction,
-    Execution,
-    scores,
-)
+from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction, Execution
 from mvit_coreml.compression.calibration.gptq import output_error
 from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
 from mvit_coreml.compression.calibration.reconstruction import (
@@ -82,7 +78,6 @@ def predict_sensitivity(
         One for each of ``candidates``, in program order.
     """
     errors = _palette_errors(function, candidates)
-    scale = _scale(function, pixels[:1])
     layers = {layer.index: layer for layer in find_layers(function)}
     area = pixels.shape[2] * pixels.shape[3]
     batches = torch.split(pixels, max(1, _BATCH_PIXELS // area))
@@ -94,13 +89,15 @@ def predict_sensitivity(
         if layer is not None and layer.weight in errors:
             name = layer.weight
             moments = _effective_moments(layer, executions, positions, fisher[name])
-            rows = fisher[name].diagonal * fisher[name].positions * scale
+            rows = fisher[name].diagonal * fisher[name].positions
             noise[name] = {
                 choice: output_error(layer.matrix(error), moments, rows)
                 for choice, error in errors[name].items()
             }
             progress(len(noise), len(candidates))
         _advance(executions, step, released)
+    scale = _scale(function, executions)
+    noise = {name: {c: scale * v for c, v in own.items()} for name, own in noise.items()}
     for name in errors.keys() - noise.keys():
         power = function.constants[name].square().sum().clamp(min=1e-30)
         noise[name] = {c: float(e.square().sum() / power) for c, e in errors[name].items()}
@@ -134,16 +131,18 @@ def _palette_errors(
     return errors
 
 
-def _scale(function: DifferentiableFunction, pixels: Tensor) -> float:
-    """Return what makes a squared change of the answers in the Fisher metric their divergence.
+def _scale(function: DifferentiableFunction, executions: Sequence[Execution]) -> float:
+    """Return what makes a squared change of an image's answers, by Fisher, their divergence.
 
     Of classes it is half that, as a mean over the positions of a map; of features it is relative
-    to the signal.
+    to the signal, a mean over all images.
     """
-    answers = scores(function, pixels)
+    number = function.number(function.scores)
+    answers = torch.cat([execution.values[number] for execution in executions])
     if function.of_classes:
-        return 0.5 * answers.shape[1] / answers.numel()
-    return 1 / float(answers.square().sum().clamp(min=1e-30))
+        # (N, 1, C, ...)
+        return 0.5 * answers.shape[2] / answers[0].numel()
+    return len(answers) / float(answers.square().sum().clamp(min=1e-30))
 
 
 def _effective_moments(
