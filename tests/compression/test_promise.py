@@ -188,10 +188,11 @@ def test_no_step_is_larger_than_a_hundredfold() -> None:
 def test_there_always_is_a_promise() -> None:
     assert default_promise(photos=True, answers="class") == Promise(min_agreement=0.97)
     assert default_promise(photos=True, answers="map") == Promise(min_agreement=0.97, min_miou=0.9)
-    for answers in ("class", "map", "features"):
-        # Synthetic pictures cannot tell how many answers change.
-        assert default_promise(photos=False, answers=answers) == Promise(min_snr=22)
     assert default_promise(photos=True, answers="features") == Promise(min_snr=22)
+    # Synthetic pictures cannot tell how many answers change.
+    assert default_promise(photos=False, answers="class") == Promise(min_snr=22)
+    assert default_promise(photos=False, answers="features") == Promise(min_snr=22)
+    assert default_promise(photos=False, answers="map") == Promise(min_snr=29)
 
 
 def test_a_promise_reads_as_what_it_asks_for() -> None:
