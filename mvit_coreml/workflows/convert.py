@@ -110,6 +110,7 @@ def convert(
     """
     options = fill_in(options or ConvertOptions(), checkpoint)
     destination = Path(output) if output is not None else default_destination(checkpoint)
+    options.check_images(images)
     check_destination(destination, force, options.plan)
     options = with_promise_of_plan(options, images)
     accuracy = None

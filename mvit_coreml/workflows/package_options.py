@@ -80,6 +80,17 @@ class PaletteOptions:
         if self.tune_minutes is not None and self.bits is None and self.plan is None:
             raise InputError("there is nothing to tune without palettes; give bits")
 
+    def check_images(self, images: Sequence[Any] | None) -> None:
+        """Refuse a promise that takes photos where there are none, before any work is done."""
+        promise = self.promise
+        if promise is None or images is not None:
+            return
+        if promise.min_agreement is not None or promise.min_miou is not None:
+            raise InputError(
+                f"{promise} is promised, but that takes photos (--images); without them promise an"
+                " SNR (--min-snr)"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertOptions(PaletteOptions):

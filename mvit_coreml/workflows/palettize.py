@@ -121,6 +121,7 @@ def palettize_package(
             )
         accuracy = AccuracyDrop(against, options.dataset, preparation.color_order)
     destination = Path(output)
+    options.check_images(images)
     check_destination(destination, force, options.plan)
     options = with_promise_of_plan(options, images)
     with staging_folder(destination) as staging:

@@ -302,3 +302,17 @@ def test_the_matrix_reports_what_failed(matrix):
     row = matrix.run_case(matrix.checkpoint_of(entry), 17, "classes")
     assert row.failure.startswith("InputError: output 'classes' does not apply")
     assert "does not apply" in str(row)
+
+
+def test_a_promise_that_takes_photos_is_refused_before_any_work(tmp_path: Path) -> None:
+    stages: list[str] = []
+    options = ConvertOptions(promise=Promise(min_agreement=0.9))
+    with pytest.raises(InputError, match=r"takes photos \(--images\)"):
+        convert(
+            small_checkpoint("mobilenet_v2"),
+            options,
+            tmp_path / "x.mlpackage",
+            progress=lambda stage, detail="": stages.append(stage),
+        )
+    assert not stages
+    assert not list(tmp_path.iterdir())
