@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,16 @@ from mvit_coreml.workflows.build_package import (
     palettize_plain,
 )
 from mvit_coreml.workflows.choose_palettes import (
-    ChosenPalettes,
     choose_palettes,
     with_promise_of_plan,
 )
 from mvit_coreml.workflows.package_options import ConvertOptions, fill_in
-from mvit_coreml.workflows.publish_package import Candidate, check_destination, publish_package
+from mvit_coreml.workflows.publish_package import (
+    Candidate,
+    check_destination,
+    palettized_candidates,
+    publish_package,
+)
 from mvit_coreml.workflows.validate import (
     PICTURES_AFTER_CONVERSION,
     ValidateOptions,
@@ -127,34 +131,25 @@ def convert(
             progress=progress,
             verbose=verbose,
         )
-        chosen: ChosenPalettes | None = None
-
-        def candidates() -> Iterator[Candidate]:
-            nonlocal chosen
-            if options.bits is None and options.plan is None:
-                yield Candidate(package=plain.path, images=images)
-                return
-            for number, chosen in enumerate(
-                choose_palettes(
-                    plain.path,
-                    options,
-                    images,
-                    source_sha256=checkpoint.provenance.sha256,
-                    build=lambda palettes, folder: palettize_plain(plain, palettes, folder),
-                    accuracy=accuracy,
-                    folder=staging,
-                    progress=progress,
-                )
-            ):
-                progress("palettize")
-                folder = staging / f"palettized{number}"
-                yield Candidate(
-                    package=palettize_plain(plain, chosen.palettes, folder, verbose=verbose),
-                    palettes=chosen.palettes,
-                    images=chosen.images,
-                    notes=chosen.notes,
-                    remedy=chosen.remedy,
-                )
+        if options.bits is None and options.plan is None:
+            candidates = iter([Candidate(package=plain.path, images=images)])
+        else:
+            chosen = choose_palettes(
+                plain.path,
+                options,
+                images,
+                source_sha256=checkpoint.provenance.sha256,
+                build=lambda palettes, folder: palettize_plain(plain, palettes, folder),
+                accuracy=accuracy,
+                folder=staging,
+                progress=progress,
+            )
+            candidates = palettized_candidates(
+                chosen,
+                lambda palettes, folder: palettize_plain(plain, palettes, folder, verbose=verbose),
+                staging,
+                progress,
+            )
 
         def compare(finished: Path, candidate: Candidate) -> ParityReport:
             progress("validate")
@@ -164,18 +159,18 @@ def convert(
                 candidate.images,
                 ValidateOptions(
                     color_order=options.color_order,
-                    structure=chosen is not None,
+                    structure=candidate.palettes is not None,
                     layers=None if samples else False,
                     pictures=PICTURES_AFTER_CONVERSION,
                     samples=samples,
                     promise=options.promise,
                 ),
-                expected=finished if chosen is None else plain.path,
+                expected=finished if candidate.palettes is None else plain.path,
                 values=candidate.values,
             )
 
         published = publish_package(
-            candidates(),
+            candidates,
             destination,
             options,
             compare=compare if check else None,

@@ -6,7 +6,7 @@ for byte.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,12 @@ from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress, palettize_saved
 from mvit_coreml.workflows.choose_palettes import choose_palettes, with_promise_of_plan
 from mvit_coreml.workflows.package_options import PaletteOptions
-from mvit_coreml.workflows.publish_package import Candidate, check_destination, publish_package
+from mvit_coreml.workflows.publish_package import (
+    Candidate,
+    check_destination,
+    palettized_candidates,
+    publish_package,
+)
 from mvit_coreml.workflows.validate import (
     PICTURES_AFTER_CONVERSION,
     ValidateOptions,
@@ -125,29 +130,22 @@ def palettize_package(
     check_destination(destination, force, options.plan)
     options = with_promise_of_plan(options, images)
     with staging_folder(destination) as staging:
-
-        def candidates() -> Iterator[Candidate]:
-            for number, chosen in enumerate(
-                choose_palettes(
-                    original,
-                    options,
-                    images,
-                    source_sha256=source_sha256,
-                    build=lambda palettes, folder: palettize_saved(original, palettes, folder),
-                    accuracy=accuracy,
-                    folder=staging,
-                    progress=progress,
-                )
-            ):
-                progress("palettize")
-                folder = staging / f"palettized{number}"
-                yield Candidate(
-                    package=palettize_saved(original, chosen.palettes, folder, verbose=verbose),
-                    palettes=chosen.palettes,
-                    images=chosen.images,
-                    notes=chosen.notes,
-                    remedy=chosen.remedy,
-                )
+        chosen = choose_palettes(
+            original,
+            options,
+            images,
+            source_sha256=source_sha256,
+            build=lambda palettes, folder: palettize_saved(original, palettes, folder),
+            accuracy=accuracy,
+            folder=staging,
+            progress=progress,
+        )
+        candidates = palettized_candidates(
+            chosen,
+            lambda palettes, folder: palettize_saved(original, palettes, folder, verbose=verbose),
+            staging,
+            progress,
+        )
 
         def compare(finished: Path, candidate: Candidate) -> ParityReport:
             if against is None:
@@ -166,7 +164,7 @@ def palettize_package(
 
         original_size = package_size(original)
         published = publish_package(
-            candidates(),
+            candidates,
             destination,
             options,
             compare=compare if check else None,

@@ -14,7 +14,8 @@ from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.export import atomic_package
 from mvit_coreml.export.atomic_package import package_size, publish_with
 from mvit_coreml.validation.pytorch_comparison import ParityReport
-from mvit_coreml.workflows.choose_palettes import Palettes
+from mvit_coreml.workflows.build_package import Progress
+from mvit_coreml.workflows.choose_palettes import ChosenPalettes, Palettes
 from mvit_coreml.workflows.package_options import PaletteOptions
 from mvit_coreml.workflows.validate import shortfall
 
@@ -87,6 +88,31 @@ class Candidate:
     def values(self) -> PlanValues | None:
         """What its palettes and constants were fitted to be."""
         return None if self.palettes is None else self.palettes.values
+
+
+def palettized_candidates(
+    chosen: Iterator[ChosenPalettes],
+    build: Callable[[Palettes, Path], Path],
+    staging: Path,
+    progress: Progress,
+) -> Iterator[Candidate]:
+    """Yield the package of each palettes that were chosen, made when its turn comes.
+
+    Args:
+        chosen: each with more bits than the one before it.
+        build: makes the package with some palettes in a folder of its own.
+        staging: folder beside the package's place.
+        progress: told how it gets on.
+    """
+    for number, one in enumerate(chosen):
+        progress("palettize")
+        yield Candidate(
+            package=build(one.palettes, staging / f"palettized{number}"),
+            palettes=one.palettes,
+            images=one.images,
+            notes=one.notes,
+            remedy=one.remedy,
+        )
 
 
 def publish_package(
