@@ -74,8 +74,8 @@ def agreement(
         # Margins say too few, the count says enough, or the other way round.
         (agreement(expected=0.96, counted=0.98), "undecided"),
         (agreement(expected=0.98, counted=0.96), "undecided"),
-        # Both say too few.
-        (agreement(expected=0.96, counted=0.96), "broken"),
+        # Both are a little below, and so may be one package in a few that does keep it.
+        (agreement(expected=0.96, counted=0.96, high=0.985), "undecided"),
         # Even the interval of the count ends below.
         (agreement(expected=0.98, counted=0.9, high=0.96), "broken"),
     ],
