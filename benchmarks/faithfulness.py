@@ -4,10 +4,11 @@
 
 FOLDER (by default the environment variable MVIT_TEST_DATA) holds trained checkpoints, images to
 calibrate on and other images to evaluate on. Each case converts a checkpoint without palettes, lets
-coremltools palettize that package with k-means, and asks ``mvit-coreml convert`` for a package that
-takes no more bytes, with photos to fit to; the default cases let it do what it does without any
-option. Every figure comes from a saved package, run by the portable runtime on the
-evaluation images; "seconds" is the whole of coremltools' palettization or of our conversion.
+coremltools palettize that package with k-means, and asks ``mvit-coreml convert`` for packages that
+are fitted to photos: with the same bits for every weight, and with no more bytes. The default cases
+let it do what it does without any option. Every figure comes from a saved package, run by the
+portable runtime on the evaluation images; "seconds" is the whole of coremltools' palettization or
+of our conversion.
 """
 
 from __future__ import annotations
@@ -174,10 +175,12 @@ def run(case: Case, data: Path, folder: Path, minutes: float) -> None:
         seconds = command("convert", source, "--ios", case.ios, "--quiet", "-o", ours)
         print(judge.line("ours, default, no photos", ours, seconds), flush=True)
         return
-    images = ["--images", calibration(data, case.model, folder), "--target-size", limit]
-    tune = ["--tune", minutes] if minutes else []
-    groups = ["--group-size", case.group_size] if case.group_size else []
-    seconds = command(*made, *images, *tune, *groups, "-o", ours)
+    made += ["--images", calibration(data, case.model, folder), "--force", "-o", ours]
+    made += ["--tune", minutes] if minutes else []
+    made += ["--group-size", case.group_size] if case.group_size else []
+    seconds = command(*made, "--bits", case.bits)
+    print(judge.line("ours, photos, same bits", ours, seconds), flush=True)
+    seconds = command(*made, "--target-size", limit)
     print(judge.line("ours, photos, same size", ours, seconds), flush=True)
 
 

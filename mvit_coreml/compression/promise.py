@@ -185,7 +185,7 @@ class Promise:
         if self.min_snr is not None:
             words.append(f"at least {self.min_snr:g} dB")
         if self.min_agreement is not None:
-            words.append(f"at least {self.min_agreement:.1%} of the answers")
+            words.append(f"at least {100 * self.min_agreement:.4g}% of the answers")
         if self.min_miou is not None:
             words.append(f"an mIoU of at least {self.min_miou:g}")
         if self.max_drop is not None:

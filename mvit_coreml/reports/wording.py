@@ -125,7 +125,7 @@ def _meaning(parity: ParityReport) -> str:
     compared = "features" if parity.features else "scores"
     keeps = f"It keeps {parity.kept()}; the {compared} are {off_by(parity.scores.snr)}."
     if parity.answers_alike:
-        promise = f"{parity.promise} is promised"
+        promise = f"promised: {parity.promise}"
         photos = " What that changes on photos was not measured." if parity.synthetic else ""
         return f"The package answers like its checkpoint ({promise}). {keeps}{photos}"
     if parity.faithful == "undecided":

@@ -56,7 +56,7 @@ def test_converting_leaves_a_page_that_needs_nothing_else(folder):
     assert "PASSED" in page
     text = html.unescape(page)
     assert "It keeps 100.0% of the answers (72.2% to 100.0%) on 10 photos" in text
-    assert "answers like its checkpoint (at least 97.0% of the answers is promised)" in text
+    assert "answers like its checkpoint (promised: at least 97% of the answers)" in text
     # Both answers of every photo, where the error enters, and every score against its reference.
     assert page.count('class="card') >= 10
     assert "red three" in page or "blue three" in page

@@ -64,7 +64,7 @@ KEPT = "It keeps 87.5% of the answers (52.9% to 97.8%) on 8 photos; the scores a
 def test_a_package_answers_like_its_checkpoint_where_it_is_sound_and_keeps_its_promise(parity):
     status, meaning = said(parity, gates=parity.gates[:2])
     assert status == "PASSED"
-    assert meaning.startswith("The package answers like its checkpoint (at least 50.0% of the")
+    assert meaning.startswith("The package answers like its checkpoint (promised: at least 50% of")
     assert f"{KEPT} of their size (23.4 dB)." in meaning
 
 
@@ -77,7 +77,7 @@ def test_too_few_photos_to_tell_is_what_is_said(parity):
     assert status == "UNDECIDED"
     assert meaning.startswith(KEPT)
     assert meaning.endswith(
-        "Those are too few photos to tell whether it keeps at least 50.0% of the answers."
+        "Those are too few photos to tell whether it keeps at least 50% of the answers."
     )
 
 
@@ -86,7 +86,7 @@ def test_a_size_alone_may_leave_less_than_the_promise(parity):
     assert status == "BELOW PROMISE"
     assert meaning.startswith(KEPT)
     assert meaning.endswith(
-        "That is less than at least 50.0% of the answers; only a size was asked for."
+        "That is less than at least 50% of the answers; only a size was asked for."
     )
 
 

@@ -131,7 +131,7 @@ def test_how_sure_an_agreement_is_says_nothing_about_other_gates():
 def test_a_promised_agreement_takes_photos_and_classes():
     with pytest.raises(InputError, match=r"takes photos .* promise an SNR \(--min-snr\)") as caught:
         judge({"snr": 100.0}, "fp16", Promise(min_agreement=0.9))
-    assert "at least 90.0% of the answers" in str(caught.value)
+    assert "at least 90% of the answers" in str(caught.value)
 
 
 def test_bounds_of_the_command_line_go_before_the_promise():
