@@ -180,7 +180,8 @@ class AgreementMeter:
             draws = _count_draws(mean * len(lost), len(lost), generator)
             high = float(1 - mean)
         else:
-            draws = _bootstrap(lost[:, None], np.ones((DRAWS, 1)), generator)
+            # Their means may leave the range by a rounding error.
+            draws = np.clip(_bootstrap(lost[:, None], np.ones((DRAWS, 1)), generator), 0, 1)
             high = float(1 - np.quantile(draws, 0.025))
         return AgreementEstimate(
             images=len(lost),
