@@ -236,7 +236,7 @@ class PaletteArguments:
         kmeans_only: Palettes of k-means alone, not fitted to --images or to synthetic pictures.
         group_size: Output channels that share a look-up table (iOS 18); 0 for one table a weight.
         target_size: Promise: at most this, such as 1.2MB.
-        min_snr: Promise: at least this SNR. [default without --images: 22, of maps 29]
+        min_snr: Promise: at least this SNR. [default without --images: 22, of maps 32]
         min_agreement: Promise: at least this share of the answers (of a segmenter's pixels) are
             PyTorch's. [default with --images: 0.97]
         max_drop: Promise: at most this loss of accuracy on --dataset.

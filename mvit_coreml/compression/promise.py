@@ -22,7 +22,7 @@ Verdict = Literal["kept", "undecided", "broken"]
 DEFAULT_AGREEMENT = 0.97
 DEFAULT_MIOU = 0.9
 DEFAULT_SNR = 22.0
-DEFAULT_MAP_SNR = 29.0
+DEFAULT_MAP_SNR = 32.0
 
 # 1 MB is 10^6 bytes; the binary units say so in their names.
 _UNITS = {

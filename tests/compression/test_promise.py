@@ -192,7 +192,7 @@ def test_there_always_is_a_promise() -> None:
     # Synthetic pictures cannot tell how many answers change.
     assert default_promise(photos=False, answers="class") == Promise(min_snr=22)
     assert default_promise(photos=False, answers="features") == Promise(min_snr=22)
-    assert default_promise(photos=False, answers="map") == Promise(min_snr=29)
+    assert default_promise(photos=False, answers="map") == Promise(min_snr=32)
 
 
 def test_a_promise_reads_as_what_it_asks_for() -> None:

@@ -82,7 +82,7 @@ def test_it_is_refused_at_every_bit_width_unless_less_is_promised(
     if photos is None:
         kept, promised = (
             r"-\d+\.\d dB on 12 synthetic pictures",
-            f"at least {29 if task == SEGMENTER else 22} dB",
+            f"at least {32 if task == SEGMENTER else 22} dB",
         )
         enough = Promise(min_snr=-100)
     expected = (

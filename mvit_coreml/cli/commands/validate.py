@@ -75,7 +75,7 @@ def command(arguments: _Arguments) -> None:
 
     Sound: PyTorch with the package's own weights answers the same, and its parts are what the
     checkpoint converts to. Faithful: it keeps 97 % of the answers to --images, or 22 dB (a
-    segmenter 29) on synthetic pictures; --gate asks for another bound. Exits with 3
+    segmenter 32) on synthetic pictures; --gate asks for another bound. Exits with 3
     when a gate fails, not where too few photos leave it undecided. Works on packages of other
     tools too.
 
