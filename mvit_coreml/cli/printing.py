@@ -109,7 +109,8 @@ def sound_words(report: ParityReport, original: str = "the checkpoint") -> str:
 def faithful_words(report: ParityReport, original: str = "the checkpoint") -> str:
     """Say how much of the original's answers a package keeps, and whether that is enough."""
     if report.answers_alike:
-        return f"{report.kept()}: answers like {original} (promised: {report.promise})"
+        alike = f"answers like {original}"
+        return f"{report.kept()}{report.assured()}: {alike} (promised: {report.promise})"
     if report.faithful == "broken":
         return f"{report.kept()}: LESS than promised ({report.promise})"
     if report.faithful == "undecided" and report.estimate is not None:

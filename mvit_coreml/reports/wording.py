@@ -123,7 +123,8 @@ def _meaning(parity: ParityReport) -> str:
     if not parity.passed:
         return _failure(parity)
     compared = "features" if parity.features else "scores"
-    keeps = f"It keeps {parity.kept()}; the {compared} are {off_by(parity.scores.snr)}."
+    kept = parity.kept() + (parity.assured() if parity.answers_alike else "")
+    keeps = f"It keeps {kept}; the {compared} are {off_by(parity.scores.snr)}."
     if parity.answers_alike:
         promise = f"promised: {parity.promise}"
         photos = " What that changes on photos was not measured." if parity.synthetic else ""

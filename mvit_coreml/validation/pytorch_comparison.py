@@ -150,6 +150,12 @@ class ParityReport:
             f"{decibels} on {self.images} photos"
         )
 
+    def assured(self) -> str:
+        """Say what the margins of the answers foresee on other photos, if more than the count."""
+        if self.estimate is None or self.estimate.lower_bound <= self.estimate.low:
+            return ""
+        return f", of others by their margins at least {self.estimate.lower_bound:.1%}"
+
     @property
     def promised_snr(self) -> float:
         """SNR in dB that a promise is held against: its signal is what differs between images."""

@@ -65,7 +65,16 @@ def test_a_package_answers_like_its_checkpoint_where_it_is_sound_and_keeps_its_p
     status, meaning = said(parity, gates=parity.gates[:2])
     assert status == "PASSED"
     assert meaning.startswith("The package answers like its checkpoint (promised: at least 50% of")
-    assert f"{KEPT} of their size (23.4 dB)." in meaning
+    # It is the bound by the margins that the promise is held against: above the counted interval.
+    sure = ", of others by their margins at least 62.0%; the scores"
+    assert f"{KEPT} of their size (23.4 dB).".replace("; the scores", sure) in meaning
+
+
+def test_margins_that_say_no_more_than_the_count_are_not_spoken_of(parity):
+    estimate = replace(parity.estimate, low=0.62)
+    assert parity.assured() == ", of others by their margins at least 62.0%"
+    assert replace(parity, estimate=estimate).assured() == ""
+    assert replace(parity, estimate=None).assured() == ""
 
 
 def with_agreement(parity, verdict):
