@@ -17,10 +17,9 @@ from mvit_coreml.evaluation.metrics import snr
 from mvit_coreml.mil.stored_weights import StoredPalette
 
 Array = NDArray[Any]
-# How the entries of palettes came about. ``means`` are the means of their elements, all elements
-# alike; ``weighted`` means count some elements more than others; ``trained`` values come from an
-# optimisation, which moved biases and the like too.
-Values = Literal["means", "weighted", "trained"]
+# How the entries of palettes came about. ``means`` are the means of their elements; ``trained``
+# values come from an optimisation, which moved biases and the like too.
+Values = Literal["means", "trained"]
 
 # Last bits by which a number may differ, relative to itself.
 _LAST_BIT = {"float16": 2.0**-10, "float32": 2.0**-23}
@@ -130,7 +129,7 @@ def _compare_palette(palette: StoredPalette, expected: Array, values: Values) ->
     for group, table in enumerate(palette.tables.astype(np.float64)):
         members = groups == group
         elements = _Elements(table, indices[members], weights[members], expected.dtype)
-        unequal = elements.not_nearest() or elements.not_mean(weighted=values == "weighted")
+        unequal = elements.not_nearest() or elements.not_mean()
         if unequal is not None:
             return unequal
     return None
@@ -169,30 +168,23 @@ class _Elements:
             f"{entries[worst]:.4g} for {weights[worst]:.4g} where {nearest[worst]:.4g} is"
         )
 
-    def not_mean(self, *, weighted: bool) -> str | None:
+    def not_mean(self) -> str | None:
         """Say which entry is no mean of its elements, beyond what rounding leaves."""
         size, weights = self.table.size, self.weights
         counts = np.bincount(self.indices, minlength=size)
         used = np.flatnonzero(counts)
         used = used[np.argsort(self.table[used])]
         entries = self.table[used]
-        middle = np.bincount(self.indices, weights=weights, minlength=size)[used] / counts[used]
-        low, high = middle, middle
-        if weighted:
-            lowest, highest = np.full(size, np.inf), np.full(size, -np.inf)
-            np.minimum.at(lowest, self.indices, weights)
-            np.maximum.at(highest, self.indices, weights)
-            low, high = lowest[used], highest[used]
+        mean = np.bincount(self.indices, weights=weights, minlength=size)[used] / counts[used]
         gaps = np.diff(entries, prepend=-np.inf, append=np.inf)
         reach = np.minimum(gaps[:-1], gaps[1:])
         reach = np.where(np.isfinite(reach), reach, 0.0)
-        allowed = _ENTRY_TOLERANCE * reach + _rounding(middle, self.dtype)
-        excess = np.maximum(low - entries, entries - high) - allowed
+        allowed = _ENTRY_TOLERANCE * reach + _rounding(mean, self.dtype)
+        excess = np.abs(entries - mean) - allowed
         worst = int(np.argmax(excess))
         if excess[worst] <= 0:
             return None
-        members = f"{low[worst]:.6g} to {high[worst]:.6g}" if weighted else f"mean {low[worst]:.6g}"
         return (
             f"has the palette entry {entries[worst]:.6g} for {counts[used][worst]} weights of "
-            f"{members}"
+            f"mean {mean[worst]:.6g}"
         )

@@ -134,7 +134,7 @@ def palette_metadata(plan: PalettizationPlan) -> dict[str, str]:
     """Return what a package's metadata says about its palettes, by key without prefix."""
     own = {"bits": ", ".join(map(str, plan.bit_widths))}
     if plan.needs_values:
-        own["palette_values"] = "trained" if plan.is_tuned else "weighted"
+        own["palette_values"] = "trained"
     return own
 
 

@@ -231,7 +231,7 @@ def test_trained_values_may_be_moved_but_only_if_the_package_says_so(palettized,
 
 def test_how_values_came_about_must_be_known(plain):
     assert palette_values(plain) == "means"
-    with pytest.raises(PackageError, match=r"palette_values is 'magic'; known are means, weighted"):
+    with pytest.raises(PackageError, match=r"palette_values is 'magic'; known are means, trained"):
         palette_values(with_metadata(plain, **{VALUES_KEY: "magic"}))
 
 
