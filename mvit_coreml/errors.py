@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 
 
 class MvitCoremlError(Exception):
@@ -36,6 +37,15 @@ class GateError(MvitCoremlError):
     """A result that was computed but falls short of a bound it had to meet."""
 
     exit_code = 3
+
+
+@contextmanager
+def errors_at(place: object) -> Iterator[None]:
+    """Put the place that errors are about before their messages."""
+    try:
+        yield
+    except MvitCoremlError as error:
+        raise type(error)(f"{place}: {error}") from None
 
 
 def first_line(error: BaseException) -> str:

@@ -1,16 +1,23 @@
-"""Writing files whole or not at all, what JSON can hold, and reading TOML that a user wrote."""
+"""Writing files whole or not at all, what JSON can hold, and checking TOML that a user wrote."""
 
 from __future__ import annotations
 
+import difflib
+import hashlib
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mvit_coreml.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+TableT = TypeVar("TableT", bound="BaseModel")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -32,6 +39,22 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def file_sha256(*paths: Path) -> str:
+    """Return the SHA-256, in hexadecimal, of files' bytes, one after the other.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    return digest.hexdigest()
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file that a user named, whole or not at all.
 
@@ -41,7 +64,9 @@ def write_file(path: Path, content: bytes) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+        raise InputError(
+            f"{path}: cannot be written: {error.strerror or error}; choose another place"
+        ) from None
 
 
 def json_value(value: Any, *, whole_paths: bool = False) -> Any:
@@ -91,3 +116,40 @@ def read_toml(path: Path, kind: str) -> tuple[str, dict[str, Any]]:
         raise InputError(f"{path}: no {kind}: it is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
+
+
+def check_table(
+    table: type[TableT],
+    content: Mapping[str, Any],
+    error: Callable[[tuple[str, ...], str], InputError],
+    *place: str,
+) -> TableT:
+    """Check the values of a table that a user wrote.
+
+    Args:
+        table: its keys, whose descriptions are what messages say that a value must be.
+        content: what was written.
+        error: makes the error from the key that is wrong, after ``place``, and what is wrong.
+        place: keys that the table lies behind.
+
+    Raises:
+        InputError: a key is unknown or missing, or its value is of another kind.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return table.model_validate(content)
+    except ValidationError as invalid:
+        keys = [str(fault["loc"][0]) for fault in invalid.errors()]
+    # What is missing may be what an unknown key was meant to be.
+    key = next((key for key in keys if key in content), keys[0])
+    expected = table.model_fields[key].description if key in table.model_fields else None
+    if expected is None:
+        close = difflib.get_close_matches(key, table.model_fields, 1)
+        meant = f", did you mean {close[0]!r}?" if close else ";"
+        message = f"unknown key {key!r}{meant} the keys are {', '.join(table.model_fields)}"
+    elif key in content:
+        message = f"{'.'.join((*place, key))} must be {expected}, not {content[key]!r}"
+    else:
+        message = f"{key} is missing: {expected}"
+    raise error((*place, key), message)

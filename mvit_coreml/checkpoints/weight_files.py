@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from mvit_coreml.checkpoints.sources import Source
 from mvit_coreml.errors import CheckpointError, first_line
+from mvit_coreml.files import file_sha256
 
 # In order of preference; an index lists the shards of a checkpoint in several files.
 WEIGHT_FILES = (
@@ -75,7 +75,7 @@ def read_weights(source: Source) -> RawWeights:
         read, read_notes = _read_file(file)
         tensors |= read
         notes += read_notes
-    return RawWeights(tensors, tuple(files), _sha256(files.values()), notes)
+    return RawWeights(tensors, tuple(files), file_sha256(*files.values()), notes)
 
 
 def _find(source: Source) -> tuple[str, Path]:
@@ -201,14 +201,6 @@ def _checked(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, T
         if not torch.isfinite(weight.sum()) and not torch.isfinite(weight).all():
             raise CheckpointError(f"{path}: weight {name!r} holds NaN or infinite values")
         yield name, weight
-
-
-def _sha256(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest()
 
 
 def as_json(path: Path) -> dict[str, Any]:

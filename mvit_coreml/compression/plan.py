@@ -16,16 +16,14 @@ from numpy.typing import NDArray
 
 from mvit_coreml.compression.palettizable_weights import WeightInfo, weight_sha256
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
-from mvit_coreml.errors import InputError
+from mvit_coreml.errors import InputError, errors_at
 
 # Where the table of a weight comes from: k-means over its elements, or fitting to images, which is
 # stored with the plan.
 ValueSource = Literal["kmeans", "tuned"]
-VALUE_SOURCES: tuple[ValueSource, ...] = ("kmeans", "tuned")
 
 # Of the constants that are not palettized, such as biases.
 ConstantSource = Literal["original", "tuned"]
-CONSTANT_SOURCES: tuple[ConstantSource, ...] = ("original", "tuned")
 
 Scalar = str | int | float | bool
 
@@ -83,7 +81,7 @@ class PalettizationPlan:
 
     @property
     def needs_values(self) -> bool:
-        """Whether it cannot be applied without :class:`PlanValues`."""
+        """Whether tables, indices or other constants were fitted, which are :class:`PlanValues`."""
         return self.constants == "tuned" or any(w.values != "kmeans" for w in self.weights)
 
     @property
@@ -92,18 +90,17 @@ class PalettizationPlan:
         widths = {weight.choice.bits for weight in self.weights}
         return tuple(sorted(bits for bits in widths if bits is not None))
 
-    @property
-    def is_tuned(self) -> bool:
-        """Whether tables, indices or other constants were fitted to images."""
-        return self.constants == "tuned" or any(w.values == "tuned" for w in self.weights)
-
     def with_measured(self, **measured: Scalar) -> PalettizationPlan:
         """Return the plan with these results instead of its own."""
         return replace(self, measured=measured)
 
+    def place(self, weight: PlannedWeight) -> str:
+        """Name one of its weights for a message."""
+        return f"{self.origin}: weight {weight.name!r}"
+
     def error(self, weight: PlannedWeight, message: str) -> InputError:
         """Return the error for what is wrong with one of its weights."""
-        return InputError(f"{self.origin}: weight {weight.name!r}: {message}")
+        return InputError(f"{self.place(weight)}: {message}")
 
     def check_target(self, ios: int) -> None:
         """Refuse choices that packages for an iOS version cannot hold.
@@ -112,10 +109,8 @@ class PalettizationPlan:
             InputError: naming the weight and the way out.
         """
         for weight in self.weights:
-            try:
+            with errors_at(self.place(weight)):
                 weight.choice.check_target(ios)
-            except InputError as error:
-                raise self.error(weight, str(error)) from None
 
     def check_weights(self, weights: Iterable[tuple[WeightInfo, NDArray[Any]]], ios: int) -> None:
         """Refuse a plan that does not fit a program's weights.
@@ -141,10 +136,8 @@ class PalettizationPlan:
                     " plan: the plan was made for another model",
                 )
             if weight.choice.group_size:
-                try:
+                with errors_at(self.place(weight)):
                     weight.choice.check_channels(info.channels)
-                except InputError as error:
-                    raise self.error(weight, str(error)) from None
             if weight.sha256 != weight_sha256(values):
                 raise self.error(
                     weight,

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from mvit_coreml.compression.palettized_weight import (
     BIT_WIDTHS,
@@ -24,16 +26,16 @@ from mvit_coreml.compression.palettized_weight import (
     unpack_indices,
 )
 from mvit_coreml.compression.plan import (
-    CONSTANT_SOURCES,
-    VALUE_SOURCES,
+    ConstantSource,
     PalettizationPlan,
     PlannedWeight,
     PlanValues,
     Scalar,
+    ValueSource,
     check_values,
 )
-from mvit_coreml.errors import InputError, MvitCoremlError
-from mvit_coreml.files import read_toml, write_atomically
+from mvit_coreml.errors import InputError, errors_at
+from mvit_coreml.files import check_table, read_toml, write_file
 
 FORMAT = 1
 PLAN_SUFFIX = ".plan.toml"
@@ -53,11 +55,32 @@ _INDICES = "indices/"
 _AXIS = "axis/"
 _CONSTANT = "constant/"
 
-_REQUIRED = {"format": int, "ios": int, "source_sha256": str, "weights": list}
-_OPTIONAL = {"values_sha256": str, "constants": str, "asked": dict, "measured": dict}
-_WEIGHT_REQUIRED = {"name": str, "shape": list, "bits": (int, str), "sha256": str}
-_WEIGHT_OPTIONAL = {"group_size": int, "values": str, "reason": str}
-_WORDS = {int: "a whole number", str: "a text in quotes", list: "a list", dict: "a table"}
+_Text = Annotated[str, Field(description="a text in quotes")]
+_Whole = Annotated[int, Field(description="a whole number")]
+
+
+class _WeightTable(BaseModel, extra="forbid", strict=True):
+    name: _Text
+    shape: Annotated[
+        list[Annotated[int, Field(gt=0)]],
+        Field(min_length=1, description="the weight's sizes, as it had"),
+    ]
+    bits: Annotated[int | Literal["none"], Field(description='a whole number or "none"')]
+    sha256: _Text
+    group_size: _Whole = 0
+    values: Annotated[ValueSource, Field(description='"kmeans" or "tuned"')] = "kmeans"
+    reason: _Text = ""
+
+
+class _PlanTable(BaseModel, extra="forbid", strict=True):
+    format: _Whole
+    ios: _Whole
+    source_sha256: _Text
+    weights: Annotated[list[dict[str, Any]], Field(description="a list of { name = …, bits = … }")]
+    values_sha256: _Text = ""
+    constants: Annotated[ConstantSource, Field(description='"original" or "tuned"')] = "original"
+    asked: Annotated[dict[str, Any], Field(description="a table")] = {}
+    measured: Annotated[dict[str, Any], Field(description="a table")] = {}
 
 
 def plan_beside(package: Path) -> Path:
@@ -84,8 +107,8 @@ def write_plan(
         The plan as it would be read back.
 
     Raises:
-        InputError: the suffix is another, or the values are not those of the plan.
-        MvitCoremlError: the files cannot be written.
+        InputError: the suffix is another, the values are not those of the plan, or the files
+            cannot be written.
     """
     destination = Path(path)
     if destination.suffix != ".toml":
@@ -101,7 +124,7 @@ def write_plan(
     # The plan comes last: until then the old one, if any, still names what it belongs to.
     contents[destination] = plan_text(written).encode()
     for target, content in contents.items():
-        _write(target, content)
+        write_file(target, content)
     return written
 
 
@@ -213,87 +236,33 @@ class _Reader:
             raise self.error(
                 "format", f"format {content['format']!r} is unknown; this version reads {FORMAT}"
             )
-        self.check_fields(content, _REQUIRED, _OPTIONAL, "")
-        constants = content.get("constants", "original")
-        if constants not in CONSTANT_SOURCES:
-            raise self.error("constants", f'constants is {constants!r}; use "original" or "tuned"')
-        for table in ("asked", "measured"):
-            for name, value in content.get(table, {}).items():
+        table = check_table(_PlanTable, content, lambda key, message: self.error(key[0], message))
+        for section in ("asked", "measured"):
+            for name, value in getattr(table, section).items():
                 if not isinstance(value, get_args(Scalar)):
-                    raise self.error(
-                        f"{table}.{name}", f"{table}.{name} must be a number, text or true or false"
-                    )
-        weights = tuple(
-            self.weight(entry, number) for number, entry in enumerate(content["weights"], 1)
-        )
-        seen: set[str] = set()
-        for weight in weights:
-            if weight.name in seen:
-                raise self.error(
-                    _toml(weight.name), f"weight {weight.name!r} is listed twice", last=True
-                )
-            seen.add(weight.name)
-        return PalettizationPlan(
-            ios=content["ios"],
-            source_sha256=content["source_sha256"],
-            weights=weights,
-            asked=content.get("asked", {}),
-            measured=content.get("measured", {}),
-            constants=constants,
-            values_sha256=content.get("values_sha256", ""),
-            origin=str(self.path),
-        )
+                    name = f"{section}.{name}"
+                    raise self.error(name, f"{name} must be a number, text or true or false")
+        weights = tuple(self.weight(entry, number) for number, entry in enumerate(table.weights, 1))
+        for name, count in Counter(weight.name for weight in weights).items():
+            if count > 1:
+                raise self.error(_toml(name), f"weight {name!r} is listed twice", last=True)
+        own = table.model_dump(exclude={"format", "weights"})
+        return PalettizationPlan(**own, weights=weights, origin=str(self.path))
 
-    def weight(self, entry: object, number: int) -> PlannedWeight:
-        if not isinstance(entry, dict):
-            raise InputError(f"{self.path}: weight {number} must be {{ name = …, bits = … }}")
-        name = entry.get("name")
-        place = f"weight {name!r}: " if isinstance(name, str) else f"weight {number}: "
-        self.check_fields(entry, _WEIGHT_REQUIRED, _WEIGHT_OPTIONAL, place)
-        line = _toml(str(name))
-        bits, values = entry["bits"], entry.get("values", "kmeans")
-        if isinstance(bits, str) and bits != "none":
-            raise self.error(line, f'{place}bits is {bits!r}; use a number, or "none"')
-        if values not in VALUE_SOURCES:
-            words = " or ".join(map(_toml, VALUE_SOURCES))
-            raise self.error(line, f"{place}values is {values!r}; use {words}")
-        shape = entry["shape"]
-        if not shape or not all(type(size) is int and size > 0 for size in shape):
-            raise self.error(line, f"{place}shape is {shape}; use the weight's sizes, as it had")
+    def weight(self, entry: dict[str, Any], number: int) -> PlannedWeight:
+        name = entry.get("name", "")
+        place = f"weight {name!r}" if name else f"weight {number}"
+
+        def error(key: object, message: str) -> InputError:
+            return self.error(_toml(str(name)), f"{place}: {message}")
+
+        table = check_table(_WeightTable, entry, error)
         try:
-            choice = Choice(None if bits == "none" else bits, entry.get("group_size", 0))
-        except InputError as error:
-            raise self.error(line, f"{place}{error}") from None
-        return PlannedWeight(
-            name=str(name),
-            shape=tuple(shape),
-            choice=choice,
-            sha256=entry["sha256"],
-            values=values,
-            reason=entry.get("reason", ""),
-        )
-
-    def check_fields(
-        self,
-        entries: dict[str, Any],
-        required: Mapping[str, Any],
-        optional: Mapping[str, Any],
-        place: str,
-    ) -> None:
-        """Check that a table has the keys that it needs and no others, each of the right type."""
-        line = _toml(str(entries["name"])) if place and "name" in entries else ""
-        known = {**required, **optional}
-        for key, value in entries.items():
-            if key not in known:
-                names = ", ".join(sorted(known))
-                raise self.error(line or key, f"{place}unknown key {key!r}; the keys are {names}")
-            types = known[key] if isinstance(known[key], tuple) else (known[key],)
-            if isinstance(value, bool) or not isinstance(value, types):
-                words = " or ".join(_WORDS[kind] for kind in types)
-                raise self.error(line or key, f"{place}{key} must be {words}")
-        for key in required:
-            if key not in entries:
-                raise self.error(line, f"{place}{key} is missing")
+            choice = Choice(None if table.bits == "none" else table.bits, table.group_size)
+        except InputError as impossible:
+            raise error("bits", str(impossible)) from None
+        own = table.model_dump(include={"name", "sha256", "values", "reason"})
+        return PlannedWeight(**own, shape=tuple(table.shape), choice=choice)
 
     def error(self, needle: str, message: str, *, last: bool = False) -> InputError:
         """Return an error that names the line on which ``needle`` stands, if it does."""
@@ -304,15 +273,6 @@ class _Reader:
         ]
         place = f"{self.path}, line {numbers[-1 if last else 0]}" if numbers else str(self.path)
         return InputError(f"{place}: {message}")
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise MvitCoremlError(
-            f"{path}: cannot be written: {error.strerror or error}; choose another place"
-        ) from None
 
 
 def _encode_values(plan: PalettizationPlan, values: PlanValues) -> bytes:
@@ -373,7 +333,5 @@ def _palette(
             f"{path}: weight {weight.name!r}: lookup tables of shape {lut.shape} with"
             f" {packed.size} bytes of indices: damaged, or the shape in the plan was changed"
         )
-    try:
+    with errors_at(f"{path}: weight {weight.name!r}"):
         return PalettizedWeight(lut, unpack_indices(packed, bits, weight.shape), axis)
-    except InputError as error:
-        raise InputError(f"{path}: weight {weight.name!r}: {error}") from None

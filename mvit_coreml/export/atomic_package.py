@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mvit_coreml.errors import InputError, MvitCoremlError
+from mvit_coreml.files import file_sha256
 
 SUFFIX = ".mlpackage"
 _MODEL_PATH = Path("Data/com.apple.CoreML/model.mlmodel")
@@ -89,9 +89,7 @@ def finish_package(raw: Path, spec: Any) -> None:
         items.append(("weights", "CoreML Model Weights", weights / "weight.bin"))
     entries, root = {}, ""
     for name, description, file in items:
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        identifier = str(uuid.uuid5(_NAMESPACE, f"{name} {digest}")).upper()
+        identifier = str(uuid.uuid5(_NAMESPACE, f"{name} {file_sha256(file)}")).upper()
         root = root or identifier
         entries[identifier] = {
             "author": "com.apple.CoreML",

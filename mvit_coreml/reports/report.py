@@ -5,7 +5,6 @@ Reports are plain data; every format shows the same ones.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -14,11 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.accuracy import Evaluation
 from mvit_coreml.evaluation.read_metadata import class_colors, class_labels, read_preparation
 from mvit_coreml.evaluation.targets import output_roles
 from mvit_coreml.export.metadata import KEY_PREFIX
+from mvit_coreml.files import file_sha256
 from mvit_coreml.inspection.package_contents import FunctionFacts, Inspection, inspect_package
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import Function, Package
@@ -240,7 +240,7 @@ def _package_facts(package: Package, function: Function) -> PackageFacts:
         fit=None if preparation is None else preparation.fit,
         sizes=plain_sizes(inspection),
         colors=_class_colors(package, function),
-        sha256={name: _sha256(package.path / name) for name in inspection.files},
+        sha256={name: file_sha256(package.path / name) for name in inspection.files},
     )
 
 
@@ -252,14 +252,6 @@ def _class_colors(package: Package, function: Function) -> tuple[str, ...]:
     # A package without names may hold any class index that fits a byte.
     colors = class_colors(package, function, count or 256)
     return tuple("#{:02x}{:02x}{:02x}".format(*color) for color in colors.tolist())
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise PackageError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _reproduction(

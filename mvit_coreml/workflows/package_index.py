@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from mvit_coreml.checkpoints.sources import Source, open_source
 from mvit_coreml.errors import InputError, MvitCoremlError
-from mvit_coreml.files import write_atomically
+from mvit_coreml.files import file_sha256, write_atomically
 from mvit_coreml.preprocessing.image_loading import is_image_name
 from mvit_coreml.workflows.recipe_file import Recipe
 
@@ -170,12 +170,6 @@ def tree_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @dataclass(frozen=True, kw_only=True)
 class RecipeInputs:
     """What a recipe's package is made from.
@@ -200,7 +194,7 @@ def image_digest(images: Sequence[Path]) -> str:
     Raises:
         InputError: one cannot be read.
     """
-    return hashlib.sha256("".join(map(_file, images)).encode()).hexdigest()
+    return hashlib.sha256("".join(map(file_sha256, images)).encode()).hexdigest()
 
 
 def recipe_inputs(recipe: Recipe, images_sha256: str | None, **hub: Any) -> RecipeInputs:
@@ -226,7 +220,7 @@ def recipe_inputs(recipe: Recipe, images_sha256: str | None, **hub: Any) -> Reci
         "source": place.name,
         # A commit stands for all of its files.
         "files": place.revision or _local_files(Path(recipe.source).expanduser(), place),
-        "labels": None if recipe.labels is None else _file(recipe.labels),
+        "labels": None if recipe.labels is None else file_sha256(recipe.labels),
         "image_processor": _processor(recipe.image_processor, hub),
         "output_stride": recipe.output_stride,
         "options": options,
@@ -245,32 +239,25 @@ def _local_files(source: Path, place: Source) -> dict[str, str]:
         files = [file for file in beside if file.is_file()]
     else:
         files = [file for file in source.iterdir() if file.suffix in _CHECKPOINT_SUFFIXES]
-    return {file.name: _file(file) for file in files}
+    return {file.name: file_sha256(file) for file in files}
 
 
 def _processor(name: str | Path | None, hub: dict[str, Any]) -> str | None:
     if name is None or Path(name).is_file():
-        return None if name is None else _file(Path(name))
+        return None if name is None else file_sha256(Path(name))
     place = open_source(name, **hub)
     file = next(filter(None, map(place.fetch, _PROCESSOR_FILES)), None)
-    return None if file is None else _file(file)
+    return None if file is None else file_sha256(file)
 
 
 def _with_images(path: Path) -> str:
     """Return the digest of a folder, or of a file and the files that its cells name."""
     if path.is_dir():
         return tree_sha256(path)
-    digests = [_file(path)]
+    digests = [file_sha256(path)]
     if path.suffix.lower() == ".csv":
         with path.open(encoding="utf-8", errors="replace", newline="") as stream:
             cells = {cell for row in csv.reader(stream) for cell in row}
         images = [path.parent / cell for cell in sorted(cells) if is_image_name(cell)]
-        digests += [_file(image) for image in images if image.is_file()]
+        digests += [file_sha256(image) for image in images if image.is_file()]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def _file(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from mvit_coreml.compression.plan_file import PLAN_SUFFIX
 from mvit_coreml.compression.promise import Promise, parse_size
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OutputKind
-from mvit_coreml.files import read_toml
+from mvit_coreml.files import check_table, read_toml
 from mvit_coreml.workflows.package_options import ConvertOptions
 
 SUFFIX = ".toml"
@@ -257,21 +256,8 @@ class _Reader:
 
     def values(self, table: type[_Table], content: dict[str, Any], *place: str) -> dict[str, Any]:
         """Return the values of a table, each of its type."""
-        try:
-            checked = table.model_validate(content)
-            return {key: getattr(checked, key) for key in table.model_fields if key in content}
-        except ValidationError as error:
-            key = str(error.errors()[0]["loc"][0])
-        if key not in content:
-            raise InputError(f"{self.file}: {key} is missing; it names the checkpoint")
-        if key in table.model_fields:
-            expected = table.model_fields[key].description
-            message = f"{'.'.join((*place, key))} must be {expected}, not {content[key]!r}"
-        else:
-            close = difflib.get_close_matches(key, table.model_fields, 1)
-            meant = f", did you mean {close[0]!r}?" if close else ";"
-            message = f"unknown key {key!r}{meant} the keys are {', '.join(table.model_fields)}"
-        raise self.error((*place, key), message)
+        checked = check_table(table, content, self.error, *place)
+        return {key: getattr(checked, key) for key in table.model_fields if key in content}
 
     def built(self, make: Callable[..., Any], values: dict[str, Any], *place: str) -> Any:
         """Build from the values one after the other, to know which one does not fit."""

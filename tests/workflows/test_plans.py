@@ -148,12 +148,12 @@ def test_package_and_plan_stay_as_they_were_if_one_cannot_be_put_in_place(
 def test_a_plan_that_cannot_be_written_leaves_no_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mvit_coreml.compression import plan_file
+    from mvit_coreml import files
 
     def fail(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(plan_file, "write_atomically", fail)
+    monkeypatch.setattr(files, "write_atomically", fail)
     with pytest.raises(MvitCoremlError, match="No space left on device"):
         convert(small_checkpoint(FAMILY), SIX, tmp_path / "x.mlpackage", check=False)
     assert list(tmp_path.iterdir()) == []
