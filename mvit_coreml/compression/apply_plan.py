@@ -81,8 +81,7 @@ def apply_plan(
     constants = values.constants if plan.constants == "tuned" else {}
     _check_constants(program, plan, constants)
     palettes = _palettes(plan, values, weights, cache, workers)
-    _replace_constants(program, constants, verbose)
-    _replace_weights(program, palettes, verbose)
+    _replace(program, palettes, constants, verbose)
     return palettes
 
 
@@ -127,14 +126,19 @@ def _palettes(
 def _check_constants(
     program: Any, plan: PalettizationPlan, constants: Mapping[str, NDArray[Any]]
 ) -> None:
-    names = {op.outputs[0].name: op for op in _constants(program)}
+    originals = {
+        op.outputs[0].name: op.outputs[0].val
+        for function in program.functions.values()
+        for op in function.operations
+        if op.op_type == "const"
+    }
     for name, value in constants.items():
-        if name not in names:
+        if name not in originals:
             raise InputError(
                 f"{plan.origin}: the model has no constant {name!r}, which the plan tunes; make"
                 " the plan again for these options"
             )
-        original = names[name].outputs[0].val
+        original = originals[name]
         if np.shape(original) != value.shape or original.dtype != value.dtype:
             raise InputError(
                 f"{plan.origin}: constant {name!r} is tuned as {value.dtype}{list(value.shape)} but"
@@ -143,68 +147,18 @@ def _check_constants(
             )
 
 
-def _constants(program: Any) -> list[Any]:
-    return [
-        op
-        for function in program.functions.values()
-        for op in function.operations
-        if op.op_type == "const"
-    ]
-
-
-def _replace_constants(program: Any, constants: Mapping[str, NDArray[Any]], verbose: bool) -> None:
-    def replacement(op: Any, name: str) -> Any:
-        from coremltools.converters.mil.mil import Builder as mb  # noqa: N813  (its usual name)
-
-        return mb.const(val=constants[name], name=name, before_op=op)
-
-    _replace(program, set(constants), replacement, verbose)
-
-
-def _replace_weights(program: Any, palettes: Mapping[str, PalettizedWeight], verbose: bool) -> None:
-    """Put ``constexpr_lut_to_dense`` operations in the place of constants."""
-    ios = program_ios(program)
-
-    def replacement(op: Any, name: str) -> Any:
-        from coremltools.converters.mil.mil import Builder as mb  # noqa: N813
-        from coremltools.converters.mil.mil import types
-
-        palette, named = palettes[name], name + PALETTIZED_SUFFIX
-        if ios >= BLOCKWISE_IOS:
-            stored = types.nptype_from_builtin(types.string_to_builtin(f"uint{palette.bits}"))
-            # (…, groups on the axis, …, entries, length of a vector)
-            shape = [1] * palette.indices.ndim + [2**palette.bits, 1]
-            shape[palette.axis] = palette.groups
-            return mb.constexpr_lut_to_dense(
-                indices=palette.indices.astype(stored),
-                lut=palette.lut.reshape(shape),
-                name=named,
-                before_op=op,
-            )
-        return mb.constexpr_lut_to_dense(
-            indices=pack_indices(palette.indices, palette.bits),
-            lut=palette.lut[0],
-            shape=np.array(palette.indices.shape, dtype=np.uint32),
-            name=named,
-            before_op=op,
-        )
-
-    _replace(program, set(palettes), replacement, verbose)
-
-
-def _replace(program: Any, names: set[str], replacement: Any, verbose: bool) -> None:
-    """Replace named constants of a program.
-
-    Args:
-        program: a ``coremltools`` MIL program.
-        names: of the constants.
-        replacement: given an operation and its name, builds what replaces it, before it.
-        verbose: let coremltools print.
-    """
+def _replace(
+    program: Any,
+    palettes: Mapping[str, PalettizedWeight],
+    constants: Mapping[str, NDArray[Any]],
+    verbose: bool,
+) -> None:
+    """Put palettes, as ``constexpr_lut_to_dense`` operations, and constants in their places."""
     load_coremltools()
     from coremltools.converters.mil.mil import Builder as mb  # noqa: N813
     from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
 
+    ios = program_ios(program)
     # As graph passes do it: what they build inherits where in the source the original came from.
     scope = ScopeInfo(source=ScopeSource.COREMLTOOLS_GRAPH_PASS, data=["palettize_weights"])
     with quiet(not verbose), mb.scope(scope):
@@ -212,10 +166,38 @@ def _replace(program: Any, names: set[str], replacement: Any, verbose: bool) -> 
             with function:
                 for op in list(function.operations):
                     name = op.outputs[0].name if op.op_type == "const" else ""
-                    if name not in names:
+                    if name in palettes:
+                        new = _lut_to_dense(op, name + PALETTIZED_SUFFIX, palettes[name], ios)
+                    elif name in constants:
+                        new = mb.const(val=constants[name], name=name, before_op=op)
+                    else:
                         continue
-                    new = replacement(op, name)
                     function.replace_uses_of_var_after_op(
                         anchor_op=op, old_var=op.outputs[0], new_var=new, no_check_var_types=True
                     )
                     function.remove_ops([op])
+
+
+def _lut_to_dense(op: Any, name: str, palette: PalettizedWeight, ios: int) -> Any:
+    """Build the operation that takes the place of a constant, before it."""
+    from coremltools.converters.mil.mil import Builder as mb  # noqa: N813
+    from coremltools.converters.mil.mil import types
+
+    if ios < BLOCKWISE_IOS:
+        return mb.constexpr_lut_to_dense(
+            indices=pack_indices(palette.indices, palette.bits),
+            lut=palette.lut[0],
+            shape=np.array(palette.indices.shape, dtype=np.uint32),
+            name=name,
+            before_op=op,
+        )
+    stored = types.nptype_from_builtin(types.string_to_builtin(f"uint{palette.bits}"))
+    # (…, groups on the axis, …, entries, length of a vector)
+    shape = [1] * palette.indices.ndim + [2**palette.bits, 1]
+    shape[palette.axis] = palette.groups
+    return mb.constexpr_lut_to_dense(
+        indices=palette.indices.astype(stored),
+        lut=palette.lut.reshape(shape),
+        name=name,
+        before_op=op,
+    )

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 from mvit_coreml.compression.cache import Cache, cache_key
 from mvit_coreml.compression.optimal_partition import Floats, Ints, optimal_boundaries
 from mvit_coreml.compression.palettized_weight import Choice, PalettizedWeight
-from mvit_coreml.errors import InputError
+from mvit_coreml.errors import InputError, errors_at
 from mvit_coreml.mil.parallel import parallel_map
 
 # Indices are uint8.
@@ -325,17 +324,6 @@ class ClusterJob:
             "tables", ALGORITHM, self.values, choice.bits, choice.group_size, self.axis
         )
 
-    @property
-    def entries(self) -> int:
-        """Of each table."""
-        return 2 ** (self.choice.bits or 0)
-
-    @property
-    def groups(self) -> list[NDArray[Any]]:
-        """The parts of the weight that have a table each."""
-        channels = self.values.shape[self.axis]
-        return np.split(self.values, channels // (self.choice.group_size or channels), self.axis)
-
     def check(self, name: str) -> None:
         """Refuse what cannot be palettized.
 
@@ -344,37 +332,21 @@ class ClusterJob:
         """
         if self.choice.bits is None:
             raise InputError(f"weight {name!r} is to stay uncompressed; leave it out")
-        try:
+        with errors_at(f"weight {name!r}"):
             self.choice.check_channels(self.values.shape[self.axis])
-        except InputError as error:
-            raise InputError(f"weight {name!r}: {error}") from None
 
-
-@dataclass(frozen=True, eq=False)
-class _Group:
-    """Elements that share a table: those of a weight, or of some of its output channels.
-
-    Attributes:
-        weight: its name.
-        values: the elements.
-        entries: of the table.
-        table: from the cache, ``None`` where it has to be found.
-    """
-
-    weight: str
-    values: NDArray[Any]
-    entries: int
-    table: NDArray[Any] | None
-
-    def palettize(self) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-        """Return the table, and the indices of the elements."""
-        if self.table is not None:
-            return self.table, nearest_entries(self.values, self.table)
-        try:
-            palette = optimal_palette(self.values, self.entries, dtype=self.values.dtype)
-        except InputError as error:
-            raise InputError(f"weight {self.weight!r}: {error}") from None
-        return palette.lut, palette.indices
+    def palettize(self, tables: NDArray[Any] | None) -> PalettizedWeight:
+        """Find the tables, if they are not known, and the indices of the elements."""
+        channels = self.values.shape[self.axis]
+        groups = np.split(self.values, channels // (self.choice.group_size or channels), self.axis)
+        if tables is None:
+            entries, dtype = 2 ** (self.choice.bits or 0), self.values.dtype
+            palettes = [optimal_palette(values, entries, dtype=dtype) for values in groups]
+            tables = np.stack([palette.lut for palette in palettes])
+            indices = [palette.indices for palette in palettes]
+        else:
+            indices = list(map(nearest_entries, groups, tables))
+        return PalettizedWeight(tables, np.concatenate(indices, self.axis), self.axis)
 
 
 def cluster_weights(
@@ -396,31 +368,19 @@ def cluster_weights(
     for name, job in jobs.items():
         job.check(name)
     cached = {} if cache is None else _cached_tables(jobs, cache)
-    groups = [
-        _Group(name, values, job.entries, table)
-        for name, job in jobs.items()
-        for values, table in zip(job.groups, cached.get(name, repeat(None)), strict=False)
-    ]
+
+    def palettize(name: str) -> PalettizedWeight:
+        with errors_at(f"weight {name!r}"):
+            return jobs[name].palettize(cached.get(name))
+
     # The largest first, so that no thread is left with a large one at the end.
-    order = sorted(range(len(groups)), key=lambda index: -groups[index].values.size)
-    results = parallel_map(lambda index: groups[index].palettize(), order, workers)
-    palettes = dict(zip(order, results, strict=True))
-    parts: dict[str, list[tuple[NDArray[Any], NDArray[np.uint8]]]] = {name: [] for name in jobs}
-    for index, group in enumerate(groups):
-        parts[group.weight].append(palettes[index])
-    weights = {
-        name: PalettizedWeight(
-            np.stack([table for table, _ in parts[name]]),
-            np.concatenate([indices for _, indices in parts[name]], job.axis),
-            job.axis,
-        )
-        for name, job in jobs.items()
-    }
+    order = sorted(jobs, key=lambda name: -jobs[name].values.size)
+    palettes = dict(zip(order, parallel_map(palettize, order, workers), strict=True))
     if cache is not None:
-        for name in weights.keys() - cached.keys():
-            cache.store(jobs[name].key, {"lut": weights[name].lut})
+        for name in jobs.keys() - cached.keys():
+            cache.store(jobs[name].key, {"lut": palettes[name].lut})
         cache.trim()
-    return weights
+    return {name: palettes[name] for name in jobs}
 
 
 def _cached_tables(jobs: Mapping[str, ClusterJob], cache: Cache) -> dict[str, NDArray[Any]]:

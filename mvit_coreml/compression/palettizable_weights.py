@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 from mvit_coreml.mil.program import Constant, Function, Operation, Reference
-from mvit_coreml.mil.value_types import TensorType
+from mvit_coreml.mil.stored_weights import Constants
+from mvit_coreml.mil.value_types import DATA_TYPES, TensorType
 
 DataTypeName = Literal["fp16", "fp32"]
 
 # Fewer 1-bit indices would stand in the program itself; no weight that small is worth a table.
 FEWEST_ELEMENTS = 80
 
-_BITS_OF = {"fp16": 16, "fp32": 32}
 _NAME_OF = {np.dtype(np.float16): "fp16", np.dtype(np.float32): "fp32"}
 
 
@@ -62,7 +61,7 @@ class WeightInfo:
     @property
     def element_bits(self) -> int:
         """Bits of an element while it is not palettized."""
-        return _BITS_OF[self.dtype]
+        return DATA_TYPES[self.dtype].bits
 
 
 def weight_sha256(values: NDArray[Any]) -> str:
@@ -108,10 +107,13 @@ def palettizable_weights(program: Any) -> list[WeightInfo]:
 
 def function_weights(function: Function) -> list[tuple[WeightInfo, Constant]]:
     """Return every palettizable weight of a saved function with its stored constant."""
+    constants = Constants(function)
     users: dict[str, list[tuple[Operation, str]]] = {}
     for operation in function.operations:
-        for parameter, name in _references(operation):
-            users.setdefault(name, []).append((operation, parameter))
+        for parameter, arguments in operation.inputs.items():
+            for argument in arguments:
+                if isinstance(argument, Reference):
+                    users.setdefault(argument.name, []).append((operation, parameter))
     weights = []
     for operation in function.operations:
         if operation.op_type != "const":
@@ -127,7 +129,7 @@ def function_weights(function: Function) -> list[tuple[WeightInfo, Constant]]:
             continue
         user, parameter = users[name][0]
         flag = user.inputs.get(f"transpose_{parameter}", ())
-        transposed = bool(flag) and _is_true(flag[0], function)
+        transposed = bool(flag) and constants.attribute(flag[0])
         axis = _output_axis(user.op_type, parameter, len(shape), transposed)
         dtype: DataTypeName = "fp16" if stored.type.data_type.name == "fp16" else "fp32"
         weights.append((WeightInfo(name, shape, dtype, axis, kinds), stored))
@@ -155,7 +157,7 @@ def _info_of_const(op: Any, function: Any) -> WeightInfo | None:
 
 def _is_palettizable(dtype: str, shape: tuple[int, ...], users: tuple[str, ...]) -> bool:
     return (
-        dtype in _BITS_OF
+        dtype in get_args(DataTypeName)
         and len(shape) > 1
         and math.prod(shape) >= FEWEST_ELEMENTS
         and not any(user.startswith("constexpr_") for user in users)
@@ -173,22 +175,3 @@ def _output_axis(op_type: str, parameter: str, rank: int, transposed: bool) -> i
     if op_type == "matmul":
         return rank - 1 if (parameter == "y") != transposed else rank - 2
     return 0
-
-
-def _references(operation: Operation) -> Iterator[tuple[str, str]]:
-    for parameter, arguments in operation.inputs.items():
-        for argument in arguments:
-            if isinstance(argument, Reference):
-                yield parameter, argument.name
-
-
-def _is_true(argument: Any, function: Function) -> bool:
-    """Read a flag of an operation, which may be a constant of its own."""
-    if isinstance(argument, Reference):
-        name = argument.name
-        argument = next(
-            operation.inputs["val"][0]
-            for operation in function.operations
-            if operation.outputs and operation.outputs[0].name == name
-        )
-    return bool(argument.decode().item())

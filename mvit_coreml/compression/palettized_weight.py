@@ -155,14 +155,17 @@ class PalettizedWeight:
         """Number of elements on ``axis`` that share a lookup table."""
         return self.indices.shape[self.axis] // self.groups
 
-    def decode(self) -> NDArray[Any]:
-        """Return the weight that a program computes with: the entries, in the tables' dtype."""
-        if self.groups == 1:
-            return self.lut[0][self.indices]
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """The place of every element's entry in ``lut.ravel()``, of the weight's shape."""
         table = np.repeat(np.arange(self.groups), self.group_size)
         shape = [1] * self.indices.ndim
         shape[self.axis] = table.size
-        return self.lut[table.reshape(shape), self.indices]
+        return self.indices.astype(np.int64) + (table * self.lut.shape[1]).reshape(shape)
+
+    def decode(self) -> NDArray[Any]:
+        """Return the weight that a program computes with: the entries, in the tables' dtype."""
+        return self.lut.ravel()[self.places]
 
 
 def pack_indices(indices: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

@@ -33,22 +33,11 @@ from mvit_coreml.compression.calibration.differentiable import (
     scores,
 )
 from mvit_coreml.compression.calibration.fine_tuning import random_views
-from mvit_coreml.compression.calibration.tuner import (
-    Calibration,
-    Tuned,
-    Tuner,
-    deadline_in,
-    split_images,
-)
+from mvit_coreml.compression.calibration.tuner import Tuned, Tuner, deadline_in, split_images
 from mvit_coreml.compression.palettizable_weights import function_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import PlanValues, Scalar, make_plan
-from mvit_coreml.compression.promise import (
-    Measured,
-    Promise,
-    default_promise,
-    format_size,
-)
+from mvit_coreml.compression.promise import Measured, Promise, default_promise, format_size
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.evaluation.agreement import AgreementMeter
 from mvit_coreml.evaluation.metrics import ConfusionMatrix
@@ -56,10 +45,7 @@ from mvit_coreml.evaluation.read_metadata import read_preparation
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.parallel import parallel_map
 from mvit_coreml.preprocessing.image_loading import evenly_spaced
-from mvit_coreml.validation.synthetic_images import (
-    calibration_pictures,
-    synthetic_pictures,
-)
+from mvit_coreml.validation.synthetic_images import calibration_pictures, synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress
 from mvit_coreml.workflows.choose_palettes import Palettes, asked_for, grouped_choices
 from mvit_coreml.workflows.package_options import PaletteOptions
@@ -267,7 +253,7 @@ class PaletteFitting:
             photos = self._prepared([kept[index] for index in parts.searching])
             self._photos = len(photos)
             searching = torch.cat([photos, random_views(photos, _VIEWS * len(photos), seed=2)])
-        self.tuner = Tuner(self.function, Calibration(fitting, searching))
+        self.tuner = Tuner(self.function, fitting, searching)
 
     def _prepared(self, images: Sequence[Any]) -> Tensor:
         preparation = read_preparation(self.loaded, self.loaded.function())
@@ -335,7 +321,7 @@ class PaletteFitting:
             held_out=self.held_out,
             quality=tuned.quality,
             plain=tuned.plain,
-            fitted_to=len(self.tuner.calibration.pixels),
+            fitted_to=len(self.tuner.pixels),
             sensitivities=self.sensitivities,
             noise=noise,
             remedy=lambda report: "" if noise is not None else self.remedy(choices, report),
@@ -355,9 +341,7 @@ class PaletteFitting:
         self, choices: Mapping[str, Choice], tuned: Tuned, asked: Mapping[str, Scalar]
     ) -> Palettes:
         """Return the plan and its values; k-means alone needs none."""
-        values = PlanValues()
-        if not tuned.is_plain:
-            values = PlanValues(palettes=tuned.weights.palettes, constants=tuned.weights.constants)
+        values = PlanValues() if tuned.is_plain else tuned.weights
         plan = make_plan(
             self.weights,
             choices,
@@ -379,7 +363,7 @@ class PaletteFitting:
 
     def weight_options(self, group_size: int = 0) -> list[WeightOptions]:
         """Predict what each weight's choices that save bytes take, and the noise that they add."""
-        pixels = self.tuner.calibration.pixels
+        pixels = self.tuner.pixels
         area = pixels.shape[2] * pixels.shape[3]
         count = max(_FEWEST_SENSITIVITY_IMAGES, _SENSITIVITY_PIXELS // area)
         group_sizes = (group_size,) if group_size else ()
@@ -547,7 +531,7 @@ class PaletteFitting:
     @cached_property
     def rounding_snr(self) -> float:
         """What half precision alone leaves of the answers, in dB."""
-        pixels: Tensor = self.tuner.calibration.held_out[:_ROUNDING_IMAGES]
+        pixels: Tensor = self.tuner.held_out[:_ROUNDING_IMAGES]
         rounded = DifferentiableFunction(self.loaded, arithmetic="program")
         reference = self.tuner.reference[:_ROUNDING_IMAGES]
         return compare_scores(

@@ -348,7 +348,7 @@ class _Measurement:
             ios=self.options.ios,
             images=len(self.judge.images),
             synthetic=self.fitting.held_out is None and self.judge.dataset is None,
-            fitted_to=len(self.fitting.tuner.calibration.pixels),
+            fitted_to=len(self.fitting.tuner.pixels),
             dataset=None if self.judge.dataset is None else self.judge.dataset.name,
             metric=None if accuracy is None else accuracy[0],
             reference_accuracy=None if accuracy is None else accuracy[1],

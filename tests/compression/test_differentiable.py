@@ -176,25 +176,24 @@ def test_replaced_constants_take_part_in_place_of_the_stored_ones() -> None:
     assert float((wanted - before).abs().max()) > 0.05
 
 
-def test_intermediate_values_come_with_the_images_on_their_first_axis() -> None:
+def test_intermediate_values_have_an_axis_for_the_images_before_their_own() -> None:
     package = saved("mobilevit")
     function = DifferentiableFunction(load_package(package))
     declared = {
         output.name: tuple(output.type.shape)  # type: ignore[union-attr]
-        for step, _ in function.schedule()
+        for step, _ in function.schedule
         for output in step.operation.outputs
     }
     patches = [name for name, shape in declared.items() if shape[0] != 1]
     maps = [name for name, shape in declared.items() if shape[0] == 1]
     assert patches
-    wanted = [patches[len(patches) // 2], maps[10], function.scores]
     images = [image(seed=seed) for seed in range(2)]
-    found = function.run(images, intermediates=wanted)
-    assert set(found) == set(wanted)
-    assert_close(found[wanted[1]], expected(package, images, wanted[1]))
-    stacked = expected(package, images, wanted[0]).reshape(2, *declared[wanted[0]])
-    assert_close(found[wanted[0]], stacked)
-    assert_close(found[function.scores], expected(package, images, function.scores))
+    execution = function.start(function.pixels(images))
+    for step, _ in function.schedule:
+        execution.advance(step)
+    for name in (patches[len(patches) // 2], maps[10], function.scores):
+        wanted = expected(package, images, name).reshape(2, *declared[name])
+        assert_close(execution.values[function.number(name)], wanted)
 
 
 def test_an_image_has_the_colour_order_of_the_program() -> None:
@@ -217,32 +216,10 @@ def test_live_bytes_are_those_of_one_images_values() -> None:
     assert found == [4 * numbers for numbers in wanted]
 
 
-def test_a_branch_goes_on_by_itself() -> None:
-    function = function_of(small())
-    pixels = function.pixels(pictures(3))
-    name = parameter_names(function, small())["head.weight"]
-    number = function.number(function.scores)
-    with torch.no_grad():
-        execution = function.start(pixels)
-        for step, released in function.schedule()[:5]:
-            execution.advance(step, released)
-        branch = execution.branch()
-        function.replace(branch.values, name, torch.zeros(5, 16))
-        for each in (branch, execution):
-            for step, released in function.schedule()[5:]:
-                each.advance(step, released)
-        bias = small().get_parameter("head.bias")
-        assert_close(branch.values[number][:, 0], bias.expand(3, 5).numpy())
-        assert_close(execution.values[number][:, 0], small()(pixels).numpy())
-    assert len(branch) == len(execution) == 3
-
-
 def test_numbers_and_names_of_constants_go_together() -> None:
     function = function_of(small())
     taken = {
-        function.constant_name(number)
-        for step, _ in function.schedule()
-        for number in step.sources()
+        function.constant_name(number) for step, _ in function.schedule for number in step.sources()
     }
     assert set(function.constants) == taken - {None}
     assert function.constant_name(function.number(function.scores)) is None
@@ -255,8 +232,6 @@ def test_errors_name_what_is_wrong() -> None:
         function(images, {"nonsense": torch.zeros(1)})
     with pytest.raises(InputError, match=r"'stem_weight' has shape \[8\], not \[8, 3, 3, 3\]"):
         function(images, {"stem_weight": torch.zeros(8)})
-    with pytest.raises(InputError, match="no value 'nonsense'"):
-        function.run(images, intermediates=["nonsense"])
     with pytest.raises(InputError, match="fit the image to 10x12 pixels"):
         function([images[0][:-1]])
 

@@ -148,7 +148,7 @@ def test_layers_are_found_with_their_parameters_and_inputs() -> None:
     with torch.no_grad():
         small()(pixels)
         execution = function.start(pixels)
-        for index, (step, released) in enumerate(function.schedule()):
+        for index, (step, released) in enumerate(function.schedule):
             for part, found in zip(parts, layers, strict=True):
                 if found.index == index:
                     given, output = inputs[part]
@@ -177,6 +177,6 @@ def test_what_layers_share_is_left_out() -> None:
 @pytest.mark.parametrize("family", ["mobilevitv2"])
 def test_every_convolution_of_a_stand_in_is_a_layer(family: str) -> None:
     function = DifferentiableFunction(load_package(saved(family)))
-    operations = [step.operation for step, _ in function.schedule()]
+    operations = [step.operation for step, _ in function.schedule]
     wanted = [op.name for op in operations if op.op_type in ("conv", "linear")]
     assert [found.step.operation.name for found in find_layers(function)] == wanted

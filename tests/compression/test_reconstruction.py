@@ -40,7 +40,7 @@ from mvit_coreml.compression.calibration.reconstruction import (
     TunedWeights,
     reconstruct,
 )
-from mvit_coreml.compression.calibration.tuner import Calibration, Tuner
+from mvit_coreml.compression.calibration.tuner import Tuner
 from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettizable_weights import program_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
@@ -142,7 +142,7 @@ def test_groups_run_along_the_output_channels_wherever_these_lie() -> None:
     choices = {name: Choice(2, size) for name, size in Products.GROUP_SIZES.items()}
     pixels = function.pixels(pictures(16))
     found = reconstruct(function, pixels, choices)
-    tuner = Tuner(function, Calibration(pixels[:12], pixels[12:]))
+    tuner = Tuner(function, pixels[:12], pixels[12:])
     for palettes in (found.palettes, tuner.reconstruct(choices).weights.palettes):
         for name, palette in palettes.items():
             assert palette.axis == Products.AXES[name]
@@ -259,7 +259,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[reconstruction._Reconstruct
             if self not in runs:
                 runs.append(self)
                 self.sizes: list[int] = []
-            self.sizes.append(sum(map(len, self.palettized)))
+            self.sizes.append(sum(len(original) for original, _ in self.runs))
 
     monkeypatch.setattr(reconstruction, "_Reconstruction", Watched)
     return runs
@@ -285,9 +285,9 @@ def test_images_that_join_later_lead_to_nearly_the_same(monkeypatch: pytest.Monk
     assert whole.divergence < 2 * part.divergence
     # Whenever images joined, they went through what the others had gone through.
     number = function.number(function.scores)
-    now, before = (
+    before, now = (
         torch.cat([execution.values[number][:, 0] for execution in executions])
-        for executions in (runs[1].palettized, runs[1].originals)
+        for executions in zip(*runs[1].runs, strict=True)
     )
     seen = pixels[: len(now)]
     torch.testing.assert_close(now, scores(function, seen, found.tensors()))

@@ -15,7 +15,7 @@ from torch import Tensor
 from mvit_coreml.compression.calibration import tuner as tuning
 from mvit_coreml.compression.calibration.differentiable import Quality
 from mvit_coreml.compression.calibration.reconstruction import TunedWeights
-from mvit_coreml.compression.calibration.tuner import Calibration, Tuned, Tuner, split_images
+from mvit_coreml.compression.calibration.tuner import Tuned, Tuner, split_images
 from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice
 from mvit_coreml.evaluation.metrics import MAX_DB
@@ -34,7 +34,7 @@ CHOICES = {
 def tuner() -> Tuner:
     function = function_of(small())
     pixels = function.pixels(pictures(36))
-    return Tuner(function, Calibration(pixels[:24], pixels[24:]))
+    return Tuner(function, pixels[:24], pixels[24:])
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def tuned(tuner: Tuner) -> Tuned:
 
 def divergence(tuner: Tuner, tensors: dict[str, Tensor]) -> float:
     """Return that of the answers on the held-out images, from the module itself."""
-    pixels = tuner.calibration.held_out
+    pixels = tuner.held_out
     parameters = {name.replace("_", "."): tensor for name, tensor in tensors.items()}
     with torch.no_grad():
         before = small()(pixels).double()
@@ -109,7 +109,7 @@ def test_views_take_part_when_asked_for(tuner: Tuner, monkeypatch: pytest.Monkey
     monkeypatch.setattr(tuning, "_VIEWS", 60)
     tuner.reconstruct(CHOICES)
     tuner.reconstruct(CHOICES, views=True)
-    original = tuner.calibration.pixels
+    original = tuner.pixels
     assert torch.equal(seen[0], original)
     assert seen[1].shape == (60, *original.shape[1:])
     images = {view.numpy().tobytes() for view in seen[1]}
@@ -117,7 +117,7 @@ def test_views_take_part_when_asked_for(tuner: Tuner, monkeypatch: pytest.Monkey
     assert {image.numpy().tobytes() for image in original} < images
     # In another order, as every fourth micro-batch judges.
     assert not torch.equal(seen[1][:24], original)
-    held_out = {image.numpy().tobytes() for image in tuner.calibration.held_out}
+    held_out = {image.numpy().tobytes() for image in tuner.held_out}
     assert not held_out & images
 
 
@@ -132,7 +132,7 @@ def test_a_draft_sees_a_quarter_of_the_images_and_fewer_samples(
 
     monkeypatch.setattr(tuning, "reconstruct", watched)
     few = function_of(small())
-    many = Tuner(few, Calibration(few.pixels(pictures(48)), tuner.calibration.held_out))
+    many = Tuner(few, few.pixels(pictures(48)), tuner.held_out)
     for each in (tuner, many):
         each.reconstruct(CHOICES, draft=True)
         each.reconstruct(CHOICES)

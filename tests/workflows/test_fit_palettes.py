@@ -49,15 +49,15 @@ def test_images_are_fitted_to_or_searched_by_or_held_out(
     held_out = [int(Path(file).stem) for file in fitting.held_out]
     assert len(held_out) >= 4
     assert held_out == [int(Path(file).stem) for file in held_out_images(images)]
-    calibration = fitting.tuner.calibration
-    used = np.concatenate([calibration.pixels.numpy(), calibration.held_out.numpy()])
+    tuner = fitting.tuner
+    used = np.concatenate([tuner.pixels.numpy(), tuner.held_out.numpy()])
     # Images of noise are all different, and so are the views that a search judges by.
     assert len(np.unique(used.reshape(len(used), -1), axis=0)) == len(used)
     kept = fitting._prepared([images[index] for index in held_out]).numpy()
     for image_held_out in kept:
         assert not (used == image_held_out).all(axis=(1, 2, 3)).any()
-    views = len(calibration.held_out) // (COUNT - len(calibration.pixels) - len(held_out))
-    assert len(calibration.pixels) + len(calibration.held_out) // views + len(held_out) == COUNT
+    views = len(tuner.held_out) // (COUNT - len(tuner.pixels) - len(held_out))
+    assert len(tuner.pixels) + len(tuner.held_out) // views + len(held_out) == COUNT
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_fitting_beats_kmeans_at_equal_bits(fitting: PaletteFitting) -> None:
     assert plan.bit_widths == (4,)
     assert plan.asked == {"bits": 4}
     assert set(values.palettes) == {w.name for w in plan.weights if w.choice.bits is not None}
-    fitted_to = len(fitting.tuner.calibration.pixels)
+    fitted_to = len(fitting.tuner.pixels)
     assert str(found).startswith(f"the palettes were fitted to {fitted_to} images; on others ")
 
 

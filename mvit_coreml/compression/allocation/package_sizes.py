@@ -24,8 +24,9 @@ from mvit_coreml.compression.palettized_weight import (
     packed_size,
 )
 from mvit_coreml.errors import InputError
+from mvit_coreml.export.atomic_package import package_size
 from mvit_coreml.mil.package_reader import OPSETS, load_package, parse_model
-from mvit_coreml.mil.value_types import BY_CODE, DATA_TYPES
+from mvit_coreml.mil.value_types import BY_CODE, DATA_TYPES, DataType
 
 # A blob in the weight file is a descriptor of this many bytes and its data, filled up to a
 # multiple of it; the file starts with a header of the same length.
@@ -61,7 +62,7 @@ class PackageSizes:
     def __init__(self, package: str | Path) -> None:
         loaded = load_package(package)
         self.path = loaded.path
-        self.size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        self.size = package_size(self.path)
         self.ios = max(function.opset for function in loaded.functions.values())
         self._infos = {
             info.name: info
@@ -210,12 +211,10 @@ def _palettize(operation: Any, info: WeightInfo, choice: Choice, ios: int, layou
         sizes[info.axis] = groups
         table_shape = tuple(sizes)
     del operation.attributes["val"]
-    stored = _parameter(operation, "indices", ios)
-    _declare(stored, index_type.code, index_shape)
+    stored = _parameter(operation, "indices", ios, index_type, index_shape)
     offset = layout.place((original, "indices"), packed_size(info.elements, choice.bits))
     _refer(stored, offset)
-    stored = _parameter(operation, "lut", ios)
-    _declare(stored, table_type.code, table_shape)
+    stored = _parameter(operation, "lut", ios, table_type, table_shape)
     table = groups * entries
     if table >= _FEWEST_IN_FILE:
         offset = layout.place((original, "lut"), table * table_type.bits // 8)
@@ -225,25 +224,23 @@ def _palettize(operation: Any, info: WeightInfo, choice: Choice, ios: int, layou
     else:
         stored.immediateValue.tensor.floats.values.extend([0.0] * table)
     if ios < BLOCKWISE_IOS:
-        stored = _parameter(operation, "shape", ios)
-        _declare(stored, DATA_TYPES["uint32"].code, (rank,))
-        sizes_bytes = np.array(info.shape, dtype="<u4").tobytes()
-        stored.immediateValue.tensor.bytes.values = sizes_bytes
+        stored = _parameter(operation, "shape", ios, DATA_TYPES["uint32"], (rank,))
+        stored.immediateValue.tensor.bytes.values = np.array(info.shape, dtype="<u4").tobytes()
 
 
-def _parameter(operation: Any, name: str, ios: int) -> Any:
+def _parameter(
+    operation: Any, name: str, ios: int, data_type: DataType, shape: tuple[int, ...]
+) -> Any:
     """Return the message of a new parameter, which iOS 18 moved from attributes to inputs."""
-    if ios < BLOCKWISE_IOS:
-        return operation.attributes[name]
-    return operation.inputs[name].arguments.add().value
-
-
-def _declare(value: Any, code: int, shape: tuple[int, ...]) -> None:
+    blockwise = ios >= BLOCKWISE_IOS
+    value = (
+        operation.inputs[name].arguments.add().value if blockwise else operation.attributes[name]
+    )
     tensor = value.type.tensorType
-    tensor.dataType = code
-    tensor.rank = len(shape)
+    tensor.dataType, tensor.rank = data_type.code, len(shape)
     for size in shape:
         tensor.dimensions.add().constant.size = size
+    return value
 
 
 def _refer(value: Any, offset: int) -> None:

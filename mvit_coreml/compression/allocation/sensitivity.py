@@ -84,7 +84,7 @@ def predict_sensitivity(
     executions = [function.start(batch) for batch in batches]
     positions = max(_FEWEST_POSITIONS, -(-_SAMPLES // len(pixels)))
     noise: dict[str, dict[Choice, float]] = {}
-    for index, (step, released) in enumerate(function.schedule()):
+    for index, (step, released) in enumerate(function.schedule):
         layer = layers.get(index)
         if layer is not None and layer.weight in errors:
             name = layer.weight

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mvit_coreml.compression.palettizable_weights import function_weights
-from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.errors import InputError, PackageError, errors_at
 from mvit_coreml.evaluation.metrics import decibels
 from mvit_coreml.mil.compiler import (
     Arithmetic,
@@ -29,8 +29,6 @@ from mvit_coreml.mil.package_check import check_package
 from mvit_coreml.mil.parallel import parallel_map
 from mvit_coreml.mil.program import Function, ImageFeature, Package, find_scores
 from mvit_coreml.mil.value_types import TensorType, ValueType
-
-Schedule = list[tuple[Step, tuple[int, ...]]]
 
 # Operations that treat every element of the first axis of their first argument alike. Images laid
 # along it are computed several times faster than through vmap, which copies what conv returns.
@@ -58,7 +56,7 @@ _ELEMENTWISE = frozenset({"add", "mul", "sub"})
 
 
 class DifferentiableFunction:
-    """Executes a saved function on batches of images, with gradients.
+    """Executes a package's default function on batches of images, with gradients.
 
     Programs are written for one image. Each operation goes through ``torch.vmap``, which turns it
     into one over all images of a batch. Gradients flow into the constants that a caller puts in
@@ -66,11 +64,11 @@ class DifferentiableFunction:
 
     Args:
         package: what :func:`~mvit_coreml.mil.package_reader.load_package` returned.
-        function: name of the function, the default one if None.
         arithmetic: ``fp32``, or ``program`` to round as the program does, without gradients.
 
     Attributes:
         function: the function.
+        rounds: whether it rounds as the program does.
         image: its input.
         scores: name of the value that a call returns: what the final softmax or argmax is taken
             of, before a map is enlarged; without one, the first output that is an array.
@@ -79,21 +77,17 @@ class DifferentiableFunction:
             in program order, as fp32 tensors; palettized ones decoded.
         dtypes: the types that the program stores them in, float16 or float32.
         axes: on which the output channels of each palettizable weight lie, by name.
+        schedule: the steps that lead to the scores, in order, each with the numbers of the values
+            that nothing needs after it.
 
     Raises:
         PackageError: the package is damaged, takes something else than one image of three
             colours, or has no output to compare.
     """
 
-    def __init__(
-        self,
-        package: Package,
-        function: str | None = None,
-        *,
-        arithmetic: Arithmetic = "fp32",
-    ) -> None:
+    def __init__(self, package: Package, *, arithmetic: Arithmetic = "fp32") -> None:
         check_package(package)
-        self.function: Function = package.function(function)
+        self.function: Function = package.function()
         inputs = self.function.inputs
         if len(inputs) != 1 or not isinstance(inputs[0], ImageFeature):
             raise PackageError(f"{package.path}: {self.function.name!r} does not take one image")
@@ -101,11 +95,12 @@ class DifferentiableFunction:
         scores = find_scores(self.function)
         self.scores, self.of_classes = scores.name, scores.of_classes
         self._compiled: CompiledFunction = compile_function(self.function, arithmetic)
-        self._rounds = arithmetic == "program"
-        self._input = self._compiled.numbers[self.function.arguments[0].name]
-        self._schedules: dict[tuple[str, ...], Schedule] = {}
-        self._names = {n: name for name, ns in self._compiled.constants.items() for n in ns}
-        used = {number for step, _ in self.schedule() for number in step.sources()}
+        self.rounds = arithmetic == "program"
+        self.schedule = needed_steps(self._compiled, [self.number(self.scores)])
+        self._names: dict[Any, str] = {
+            number: name for name, ns in self._compiled.constants.items() for number in ns
+        }
+        used = {number for step, _ in self.schedule for number in step.sources()}
         stored: dict[str, Tensor] = {}
         for name, numbers in self._compiled.constants.items():
             value = self._compiled.values[numbers[0]]
@@ -150,56 +145,17 @@ class DifferentiableFunction:
 
         Returns:
             (N, ...) scores: the program's value of shape (1, ...) for each image.
-        """
-        return self.run(pixels, constants)[self.scores]
-
-    def run(
-        self,
-        pixels: Tensor | Sequence[Any],
-        constants: Mapping[str, Tensor] | None = None,
-        intermediates: Iterable[str] = (),
-    ) -> dict[str, Tensor]:
-        """Return the raw scores of a batch and further values of the program, by name.
-
-        Args:
-            pixels: as for a call.
-            constants: as for a call.
-            intermediates: names of values. One that the program declares as (1, ...) comes as
-                (N, ...), any other (as patches of an image lie) with an axis for the images put
-                before its own.
 
         Raises:
-            InputError: a constant or a value is unknown, or of another shape.
+            InputError: a constant is unknown, or of another shape.
             PackageError: an operation failed.
         """
         batch = pixels if isinstance(pixels, Tensor) else self.pixels(pixels)
-        names = (self.scores, *(name for name in intermediates if name != self.scores))
-        schedule = self.schedule(names)
         execution = self.start(batch, constants)
-        for step, released in schedule:
+        for step, released in self.schedule:
             execution.advance(step, released)
-        values = {name: execution.values[self._compiled.numbers[name]] for name in names}
-        return {
-            name: value.squeeze(1) if value.dim() > 1 and value.shape[1] == 1 else value
-            for name, value in values.items()
-        }
-
-    def schedule(self, intermediates: Iterable[str] = ()) -> Schedule:
-        """Return the steps that lead to the scores and to further values by name, in order.
-
-        Each comes with the numbers of the values that nothing needs after it.
-
-        Raises:
-            InputError: a value is unknown.
-        """
-        names = tuple(intermediates)
-        if names not in self._schedules:
-            unknown = [name for name in names if name not in self._compiled.numbers]
-            if unknown:
-                raise InputError(f"the program has no value {unknown[0]!r}")
-            numbers = [self._compiled.numbers[name] for name in (self.scores, *names)]
-            self._schedules[names] = needed_steps(self._compiled, numbers)
-        return self._schedules[names]
+        value: Tensor = execution.values[self.number(self.scores)]
+        return value.squeeze(1) if value.dim() > 1 and value.shape[1] == 1 else value
 
     def live_bytes(self, pixels: Tensor) -> list[int]:
         """Return what one image's values take at each step towards the scores, in bytes.
@@ -210,7 +166,7 @@ class DifferentiableFunction:
         execution = self.start(pixels)
         live_bytes = []
         with torch.no_grad():
-            for step, released in self.schedule():
+            for step, released in self.schedule:
                 execution.advance(step)
                 live = (execution.values[number] for number in execution.batched)
                 live_bytes.append(sum(value.nbytes for value in live if isinstance(value, Tensor)))
@@ -222,7 +178,7 @@ class DifferentiableFunction:
         values = list(self._compiled.values)
         for name, tensor in (constants or {}).items():
             self.replace(values, name, tensor)
-        return Execution(self.function, values, self._input, pixels, rounds=self._rounds)
+        return Execution(self, values, pixels)
 
     def replace(self, values: list[Any], name: str, tensor: Tensor) -> None:
         """Put a tensor in the place of a constant among the values of an execution.
@@ -243,9 +199,9 @@ class DifferentiableFunction:
         """Number of a named value of the program."""
         return self._compiled.numbers[name]
 
-    def constant_name(self, number: int) -> str | None:
-        """Name of the constant that has a number, None for another value."""
-        return self._names.get(number)
+    def constant_name(self, argument: int | tuple[int, ...] | None) -> str | None:
+        """Name of the constant that an argument is the number of, None for another argument."""
+        return self._names.get(argument)
 
 
 class Execution:
@@ -257,32 +213,15 @@ class Execution:
         batched: numbers of those that depend on the image.
     """
 
-    def __init__(
-        self,
-        function: Function,
-        values: list[Any],
-        argument: int,
-        pixels: Tensor,
-        *,
-        rounds: bool = False,
-    ) -> None:
-        self._function, self._rounds = function, rounds
-        self.values = values
+    def __init__(self, function: DifferentiableFunction, values: list[Any], pixels: Tensor) -> None:
+        self._function, self._images, self.values = function, len(pixels), values
+        argument = function.number(function.function.arguments[0].name)
         self.values[argument] = pixels.contiguous(memory_format=torch.channels_last)[:, None]
         self.batched = {argument}
-        self._images = len(pixels)
 
     def __len__(self) -> int:
         """Number of images."""
         return self._images
-
-    def branch(self) -> Execution:
-        """Return an execution that goes on from here by itself."""
-        other = Execution.__new__(Execution)
-        other._function, other._images = self._function, self._images
-        other._rounds = self._rounds
-        other.values, other.batched = list(self.values), set(self.batched)
-        return other
 
     def advance(self, step: Step, released: Iterable[int] = ()) -> None:
         """Execute a step and forget the values that are not needed after it.
@@ -290,12 +229,10 @@ class Execution:
         Raises:
             PackageError: the operation failed.
         """
-        try:
+        with errors_at(self._function.function.place(step.operation)):
             results = self._results(step)
-        except PackageError as error:
-            raise PackageError(f"{self._function.place(step.operation)}: {error}") from None
         for number, result, dtype in zip(step.outputs, results, step.types, strict=True):
-            rounds = self._rounds and dtype is not None and isinstance(result, Tensor)
+            rounds = self._function.rounds and dtype is not None and isinstance(result, Tensor)
             self.values[number] = result.to(dtype) if rounds else result
         if not self.batched.isdisjoint(step.sources()):
             self.batched.update(step.outputs)
@@ -307,7 +244,7 @@ class Execution:
             self.values[number] = None
 
     def _results(self, step: Step) -> tuple[Any, ...]:
-        widen = self._rounds and step.rounding == "widened"
+        widen = self._function.rounds and step.rounding == "widened"
         arguments = step.fetch(self.values, in_fp32 if widen else None)
         if self.batched.isdisjoint(step.sources()):
             return step.run(arguments, self.values)

@@ -56,18 +56,17 @@ class FineTuner:
             for name, tensor in function.constants.items()
             if tensor.dim() == 1 and tensor.numel() > 1
         }
-        self.places = {n: torch.from_numpy(_places(p)) for n, p in start.palettes.items()}
+        self.places = {n: torch.from_numpy(p.places) for n, p in start.palettes.items()}
         fixed = {n: v for n, v in start.constants.items() if n not in self.vectors}
         self.fixed = {name: _wide(value) for name, value in fixed.items()}
         self.steps = 0
         self._order = self._batches(seed)
-        groups = (self.tables, _TABLE_STEP), (self.vectors, _VECTOR_STEP)
         self._parameters = {**self.tables, **self.vectors}
         # Adam (Kingma and Ba, 2015)
         self._adam = torch.optim.Adam(
             [
                 {"params": [tensor], "lr": size * float(tensor.std(correction=0))}
-                for tensors, size in groups
+                for tensors, size in ((self.tables, _TABLE_STEP), (self.vectors, _VECTOR_STEP))
                 for tensor in tensors.values()
             ],
             eps=1e-12,
@@ -110,14 +109,9 @@ class FineTuner:
 
     def _gradients(self, images: Tensor, total: int) -> list[Tensor]:
         leaves = {n: tensor.clone().requires_grad_() for n, tensor in self._parameters.items()}
-        constants: dict[str, Tensor] = dict(self.fixed)
-        for name, leaf in leaves.items():
-            rounded = self._rounded(leaf, name)
-            if name in self.places:
-                shape = self.start.palettes[name].indices.shape
-                constants[name] = rounded.flatten()[self.places[name]].view(shape)
-            else:
-                constants[name] = rounded
+        constants = self.fixed | {name: self._rounded(leaf, name) for name, leaf in leaves.items()}
+        for name, places in self.places.items():
+            constants[name] = constants[name].flatten()[places]
         answers = self.function(self.pixels[images], constants)
         loss = divergence(answers, self.targets[images], self.function.of_classes)
         share = len(images) / total
@@ -167,12 +161,3 @@ def random_views(pixels: Tensor, count: int, seed: int) -> Tensor:
 
 def _wide(values: NDArray[Any]) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
-
-
-def _places(palette: PalettizedWeight) -> NDArray[np.int64]:
-    """Return the place of every element's entry among those of all tables."""
-    indices = palette.indices.astype(np.int64)
-    table = np.repeat(np.arange(palette.groups), palette.group_size)
-    shape = [1] * indices.ndim
-    shape[palette.axis] = table.size
-    return (indices + (table * palette.lut.shape[1]).reshape(shape)).ravel()

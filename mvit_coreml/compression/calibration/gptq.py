@@ -19,7 +19,7 @@ from torch import Tensor
 from mvit_coreml.compression.calibration.linear_layers import Layer
 from mvit_coreml.compression.kmeans import optimal_palette
 from mvit_coreml.compression.palettized_weight import Choice, PalettizedWeight
-from mvit_coreml.errors import InputError
+from mvit_coreml.errors import errors_at
 
 # Columns whose error is pushed on at once.
 _BLOCK = 64
@@ -78,10 +78,8 @@ def palettize_layer(
     Raises:
         InputError: the groups do not divide the output channels.
     """
-    try:
+    with errors_at(f"weight {layer.weight!r}"):
         choice.check_channels(layer.channels)
-    except InputError as error:
-        raise InputError(f"weight {layer.weight!r}: {error}") from None
     shrunk = _shrunk(moments, shrinkage)
     start = _clustered(target, shrunk, rows, choice, dtype)
     rounded = torch.float16 if dtype == np.float16 else torch.float32

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.mil.compiler import Step
@@ -91,18 +92,14 @@ class Layer:
         pad_type, pad = attributes.get("pad_type", "valid"), attributes.get("pad")
         padding = pad_amounts(pad_type, pad, [*size], [*kernel], strides, dilations)
         height, width = (size[axis] + sum(padding[axis]) for axis in (0, 1))
-        rows, columns = (
-            (extent - dilations[axis] * (kernel[axis] - 1) - 1) // strides[axis] + 1
-            for axis, extent in enumerate((height, width))
-        )
-        chosen = torch.arange(rows * columns)
-        if rows * columns > limit:
+        numbers = torch.arange(height * width, dtype=torch.float64).view(1, 1, height, width)
+        windows = F.unfold(numbers, kernel, tuple(dilations), stride=tuple(strides))
+        places = windows[0].long()
+        if places.shape[1] > limit:
             generator = torch.Generator().manual_seed(seed)
-            chosen = torch.randperm(rows * columns, generator=generator)[:limit].sort().values
-        corner = chosen // columns * strides[0] * width + chosen % columns * strides[1]
-        inside = torch.arange(kernel[0] * kernel[1])
-        offset = inside // kernel[1] * dilations[0] * width + inside % kernel[1] * dilations[1]
-        return offset[:, None] + corner[None, :], padding
+            order = torch.randperm(places.shape[1], generator=generator)
+            places = places[:, order[:limit].sort().values]
+        return places, padding
 
 
 def find_layers(function: DifferentiableFunction) -> list[Layer]:
@@ -111,20 +108,15 @@ def find_layers(function: DifferentiableFunction) -> list[Layer]:
     Left out are those whose weight another operation uses too, and one- and three-dimensional
     convolutions.
     """
-    users: dict[str, int] = {}
-    steps = [step for step, _ in function.schedule()]
-    for step in steps:
-        for number in step.sources():
-            name = function.constant_name(number)
-            if name is not None:
-                users[name] = users.get(name, 0) + 1
+    sources = (number for step, _ in function.schedule for number in step.sources())
+    users = Counter(map(function.constant_name, sources))
     layers = []
-    for index, step in enumerate(steps):
+    for index, (step, _) in enumerate(function.schedule):
         layer = _layer(function, index, step)
         if layer is None or users[layer.weight] > 1:
             continue
         if layer.bias is not None and users[layer.bias] > 1:
-            layer = Layer(**{**vars(layer), "bias": None})
+            layer = replace(layer, bias=None)
         layers.append(layer)
     return layers
 
@@ -133,15 +125,11 @@ def _layer(function: DifferentiableFunction, index: int, step: Step) -> Layer | 
     if step.operation.op_type not in ("conv", "linear"):
         return None
     source, weight, bias = (*step.arguments, None)[:3]
-    name = _constant(function, weight)
+    name = function.constant_name(weight)
     if name is None or not isinstance(source, int):
         return None
     shape = tuple(function.constants[name].shape)
     if step.operation.op_type == "conv" and len(shape) != 4:
         return None
     groups = int(step.attributes.get("groups", 1))
-    return Layer(index, step, name, _constant(function, bias), source, shape, groups)
-
-
-def _constant(function: DifferentiableFunction, argument: Any) -> str | None:
-    return function.constant_name(argument) if isinstance(argument, int) else None
+    return Layer(index, step, name, function.constant_name(bias), source, shape, groups)

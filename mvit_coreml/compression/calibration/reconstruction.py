@@ -11,7 +11,8 @@ and hardly overfits, as the strength of the ridge is cross-validated for each la
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mvit_coreml.compression.calibration.gptq import SHRINKAGE, palettize_layer
 from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
 from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
+from mvit_coreml.compression.plan import PlanValues
 from mvit_coreml.mil.parallel import one_thread, parallel_map
 
 # Pixels of the images that are computed at a time, as all their activations are kept.
@@ -111,7 +113,7 @@ def _gradients(
     at = {layer.index: layer for layer in layers}
     execution = function.start(pixels.clone().requires_grad_())
     outputs = []
-    for index, (step, released) in enumerate(function.schedule()):
+    for index, (step, released) in enumerate(function.schedule):
         execution.advance(step, released)
         if index in at:
             outputs.append(execution.values[step.outputs[0]])
@@ -161,17 +163,11 @@ _SCARCE = 4
 
 
 @dataclass(frozen=True, eq=False)
-class TunedWeights:
+class TunedWeights(PlanValues):
     """What a function computes with instead of its stored constants.
 
-    Attributes:
-        palettes: weight name to tables and indices.
-        constants: name to replaced elements, of the stored dtype: biases, and the weights that stay
-            uncompressed.
+    Those that are not palettized but replaced are biases and the weights that stay uncompressed.
     """
-
-    palettes: Mapping[str, PalettizedWeight] = field(default_factory=dict)
-    constants: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything decoded to fp32, as :class:`DifferentiableFunction` takes it."""
@@ -230,7 +226,7 @@ def reconstruct(
     with one_thread():
         run = _Reconstruction(function, pixels, choices, fisher, samples)
         run.palettize_others(layers)
-        for index in range(len(function.schedule())):
+        for index in range(len(function.schedule)):
             run.join(index)
             layer = at.get(index)
             if layer is not None:
@@ -278,18 +274,18 @@ class _Reconstruction:
     ) -> None:
         self.most_samples = samples
         self.function, self.choices, self.fisher = function, choices, fisher
-        self.schedule = function.schedule()
+        self.schedule = function.schedule
         self.palettes: dict[str, PalettizedWeight] = {}
         self.constants: dict[str, NDArray[Any]] = {}
         self.replaced: dict[str, Tensor] = {}
-        self.originals: list[Execution] = []
-        self.palettized: list[Execution] = []
+        # With the original constants, and with the new ones.
+        self.runs: list[tuple[Execution, Execution]] = []
         # Four micro-batches at least, for one of them to judge the ridge.
         area = pixels.shape[2] * pixels.shape[3]
         size = max(1, min(_BATCH_PIXELS // area, len(pixels) // _FOLDS))
         self.waiting = list(torch.split(pixels, size))
         live = function.live_bytes(pixels[:1])
-        # Twice: with the original constants and with the new ones.
+        # Every image is run twice.
         self.allowed = [
             max(_FEWEST_IMAGES, _LIVE_BYTES // (2 * max(live[index:]))) // size
             for index in range(len(live))
@@ -297,7 +293,7 @@ class _Reconstruction:
 
     def join(self, index: int) -> None:
         """Let as many further micro-batches take part as there is room for from a step on."""
-        room = max(0, self.allowed[index] - len(self.palettized))
+        room = max(0, self.allowed[index] - len(self.runs))
         joining, self.waiting = self.waiting[:room], self.waiting[room:]
 
         def catch_up(batch: Tensor) -> tuple[Execution, Execution]:
@@ -308,9 +304,7 @@ class _Reconstruction:
                         execution.advance(step, released)
             return pair
 
-        for original, palettized in parallel_map(catch_up, joining):
-            self.originals.append(original)
-            self.palettized.append(palettized)
+        self.runs += parallel_map(catch_up, joining)
 
     def advance(self, index: int) -> None:
         """Take all micro-batches past a step."""
@@ -320,7 +314,7 @@ class _Reconstruction:
             with torch.no_grad():
                 execution.advance(step, released)
 
-        for _ in parallel_map(one, [*self.originals, *self.palettized]):
+        for _ in parallel_map(one, chain.from_iterable(self.runs)):
             pass
 
     def palettize_others(self, layers: Sequence[Layer]) -> None:
@@ -372,26 +366,26 @@ class _Reconstruction:
 
     def _replace(self, name: str, tensor: Tensor) -> None:
         self.replaced[name] = tensor
-        for execution in self.palettized:
-            self.function.replace(execution.values, name, tensor)
+        for _, palettized in self.runs:
+            self.function.replace(palettized.values, name, tensor)
 
     def _moments(self, layer: Layer) -> tuple[Moments, Moments, tuple[Tensor, Tensor]]:
         """Return the moments to fit to, those that judge the fit, and the inputs' means.
 
         The means are (G, K, 1) fp64: of the inputs as they are now, and of the original ones.
         """
-        images = sum(len(execution) for execution in self.palettized)
+        images = sum(len(original) for original, _ in self.runs)
         positions = max(_FEWEST_POSITIONS, -(-self.most_samples // images))
 
         def samples(number: int) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
-                now, before = (
-                    layer.samples(run[number].values[layer.source], positions, number)
-                    for run in (self.palettized, self.originals)
+                before, now = (
+                    layer.samples(execution.values[layer.source], positions, number)
+                    for execution in self.runs[number]
                 )
             return now, before
 
-        parts = list(parallel_map(samples, range(len(self.palettized))))
+        parts = list(parallel_map(samples, range(len(self.runs))))
         count = self.samples = sum(now.shape[2] for now, _ in parts)
         means = tuple(
             sum(

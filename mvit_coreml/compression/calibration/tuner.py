@@ -41,19 +41,6 @@ _PATIENCE = 4
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
-    """Images for palettes to be fitted to, and images to judge them by.
-
-    Attributes:
-        pixels: (N, 3, height, width) fp32 from 0 to 255, in the program's colour order.
-        held_out: likewise, of other images.
-    """
-
-    pixels: Tensor
-    held_out: Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class Tuned:
     """What tuning led to.
 
@@ -96,16 +83,18 @@ class Tuner:
 
     Args:
         function: as saved, not palettized.
-        calibration: the images.
+        pixels: (N, 3, height, width) fp32 from 0 to 255, in the program's colour order, of the
+            images to calibrate on.
+        held_out: likewise, of other images, to judge by.
         seed: of everything that is drawn.
     """
 
     def __init__(
-        self, function: DifferentiableFunction, calibration: Calibration, seed: int = 0
+        self, function: DifferentiableFunction, pixels: Tensor, held_out: Tensor, seed: int = 0
     ) -> None:
-        self.function, self.calibration, self.seed = function, calibration, seed
-        self.reference = scores(function, calibration.held_out)
-        self.fisher = fisher_information(function, calibration.pixels, find_layers(function))
+        self.function, self.pixels, self.held_out, self.seed = function, pixels, held_out, seed
+        self.reference = scores(function, held_out)
+        self.fisher = fisher_information(function, pixels, find_layers(function))
 
     def judge(self, weights: TunedWeights) -> Quality:
         """Return how close the answers on the held-out images are to the original ones."""
@@ -113,7 +102,7 @@ class Tuner:
 
     def answers(self, weights: TunedWeights) -> Tensor:
         """Return the scores of the held-out images with some weights."""
-        return scores(self.function, self.calibration.held_out, weights.tensors())
+        return scores(self.function, self.held_out, weights.tensors())
 
     def reconstruct(
         self,
@@ -133,12 +122,14 @@ class Tuner:
         """
         plain = TunedWeights(kmeans_palettes(self.function, choices))
         plain_quality = self.judge(plain)
-        pixels = self.calibration.pixels
+        pixels = self.pixels
         if draft:
             pixels = pixels[: max(_FEWEST_DRAFTED, len(pixels) // _DRAFT)]
         if views:
             further = random_views(pixels, max(0, _VIEWS - len(pixels)), self.seed)
-            pixels = self._shuffled(torch.cat([pixels, further]))
+            pixels = torch.cat([pixels, further])
+            order, _ = split_images(len(pixels), 0, self.seed)
+            pixels = pixels[order]
         reconstructed = reconstruct(
             self.function,
             pixels,
@@ -170,10 +161,8 @@ class Tuner:
         if not tuned.weights.palettes or tuned.quality.snr >= MAX_DB:
             return tuned
         try:
-            further = random_views(
-                self.calibration.pixels, len(self.calibration.pixels), self.seed + 1
-            )
-            pixels = torch.cat([self.calibration.pixels, further])
+            further = random_views(self.pixels, len(self.pixels), self.seed + 1)
+            pixels = torch.cat([self.pixels, further])
             tuner = FineTuner(self.function, tuned.weights, pixels, self.seed)
             while without < _PATIENCE:
                 for _ in range(_STEPS):
@@ -207,7 +196,3 @@ class Tuner:
         tuned = self.reconstruct(choices, views=minutes is not None, report=report)
         report(f"held out: {tuned.quality}; k-means alone: {tuned.plain}")
         return tuned if minutes is None else self.fine_tune(tuned, deadline, report)
-
-    def _shuffled(self, pixels: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(self.seed)
-        return pixels[torch.randperm(len(pixels), generator=generator)]
