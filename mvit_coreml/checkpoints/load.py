@@ -15,7 +15,7 @@ from mvit_coreml.checkpoints.class_names import LabelSource, resolve_labels
 from mvit_coreml.checkpoints.formats import cvnets, huggingface, timm
 from mvit_coreml.checkpoints.sources import HubOptions, Source, open_source
 from mvit_coreml.checkpoints.weight_files import as_json, read_weights
-from mvit_coreml.errors import CheckpointError, ConfigError, InputError
+from mvit_coreml.errors import CheckpointError, InputError, errors_at
 from mvit_coreml.models.base import model_class
 from mvit_coreml.models.config import ModelConfig, Task, architecture_name
 from mvit_coreml.preprocessing.image_processor import ColorOrder, ImageProcessor
@@ -60,7 +60,7 @@ def load_checkpoint(
     """
     place = open_source(source, revision=revision, **hub)
     raw = read_weights(place)
-    try:
+    with errors_at(place.name):
         weight_format, reading = _read(place, raw.tensors, output_stride, task)
         reading = _for_task(reading, task)
         config = reading.config
@@ -69,8 +69,6 @@ def load_checkpoint(
         id2label, label_note = resolve_labels(config.id2label, reading.task, labels)
         config = config.replace(id2label=id2label)
         weights = _fit(config, reading)
-    except (CheckpointError, ConfigError) as error:
-        raise type(error)(f"{place.name}: {error}") from None
     processor, processor_note = _image_processor(place, reading, config, image_processor, hub)
     if color_order is not None:
         if color_order not in ("RGB", "BGR"):
@@ -235,7 +233,7 @@ def load_image_processor(
 
 def _read_processor(path: Path, model_type: str | None) -> ImageProcessor:
     data = as_json(path)
-    try:
+    with errors_at(path):
         if "architecture" in data:
             return timm.read_image_processor(data, model_type)
         if "model_type" in data and not data.keys() & _PROCESSOR_TYPE_KEYS:
@@ -243,5 +241,3 @@ def _read_processor(path: Path, model_type: str | None) -> ImageProcessor:
                 "describes a model, not its preprocessing; name a preprocessor_config.json"
             )
         return ImageProcessor.from_dict(data, model_type)
-    except (CheckpointError, ConfigError) as error:
-        raise type(error)(f"{path}: {error}") from None

@@ -9,6 +9,7 @@ from typing import Any
 from mvit_coreml.export.image_input import ImageInput
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
+from mvit_coreml.preprocessing.processor_config import size_as_json
 
 PREVIEW_TYPE = "com.apple.coreml.model.preview.type"
 PREVIEW_PARAMS = "com.apple.coreml.model.preview.params"
@@ -25,20 +26,15 @@ def describe_preprocessing(
     The result is JSON. ``resize``, ``crop`` and ``fit`` are the app's part; ``baked`` is done by
     the package on pixel values 0 to 255 and repeated here so that it can be checked.
     """
-    if not processor.do_resize:
-        resize = None
-    elif isinstance(processor.size, int):
-        resize = {"shortest_edge": processor.size}
-    else:
-        resize = {"height": processor.size[0], "width": processor.size[1]}
+    crops = fit == "crop"
     return {
         "version": PREPROCESSING_VERSION,
         "width": image.width,
         "height": image.height,
         "fit": fit,
-        "resize": resize if fit == "crop" else None,
+        "resize": size_as_json(processor.size) if crops and processor.do_resize else None,
         "resample": processor.resample.name.lower(),
-        "crop": {"height": image.height, "width": image.width} if fit == "crop" else None,
+        "crop": size_as_json((image.height, image.width)) if crops else None,
         "color_order": image.color_order,
         "rescale_factor": processor.rescale_factor if processor.do_rescale else None,
         "mean": list(processor.image_mean) if processor.do_normalize else None,

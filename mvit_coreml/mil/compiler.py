@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvit_coreml.errors import PackageError, first_line
+from mvit_coreml.errors import PackageError, errors_at, first_line
 from mvit_coreml.mil.kernels import KERNEL_ERRORS, Kernel, as_python, find_kernel
 from mvit_coreml.mil.program import Argument, Constant, Function, NamedValue, Operation, Reference
 from mvit_coreml.mil.stored_weights import Constants
@@ -79,12 +79,9 @@ class Step:
         Raises:
             PackageError: the kernel refused its arguments, or its results are not the declared.
         """
-        attributes = self.attributes
-        if self.late_attributes:
-            late = {name: as_python(values[n]) for name, n in self.late_attributes.items()}
-            attributes = {**attributes, **late}
+        late = {name: as_python(values[n]) for name, n in self.late_attributes.items()}
         try:
-            results = self.call(*positional, **attributes)
+            results = self.call(*positional, **self.attributes, **late)
         except KERNEL_ERRORS as error:
             raise PackageError(first_line(error)) from None
         results = results if isinstance(results, tuple) else (results,)
@@ -161,7 +158,7 @@ class _Compiler:
         for argument in self.function.arguments:
             self._define(argument)
         for operation in self.function.operations:
-            try:
+            with errors_at(self.function.place(operation)):
                 for name in operation.value_names:
                     if name not in self.compiled.types:
                         raise PackageError(f"{name!r} is used before it is defined")
@@ -169,8 +166,6 @@ class _Compiler:
                     self._register_constant(operation)
                 else:
                     self._add_step(operation)
-            except PackageError as error:
-                raise PackageError(f"{self.function.place(operation)}: {error}") from None
         for name in self.function.results:
             if name not in self.compiled.types:
                 raise PackageError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.errors import InputError, errors_at
 from mvit_coreml.mil.compiler import (
     Arithmetic,
     CompiledFunction,
@@ -61,7 +60,6 @@ class Runtime:
         self.arithmetic: Arithmetic = arithmetic
         self._compiled: CompiledFunction = compile_function(self.function, arithmetic)
         self._schedules: dict[frozenset[int], list[tuple[Step, tuple[int, ...]]]] = {}
-        self._lock = threading.Lock()
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -99,7 +97,9 @@ class Runtime:
         """
         features, names = self.function.features_of(inputs, outputs)
         requested = self._numbers(names, intermediates)
-        schedule = self._schedule(frozenset(n for numbers in requested.values() for n in numbers))
+        last = frozenset(number for numbers in requested.values() for number in numbers)
+        if last not in self._schedules:
+            self._schedules[last] = needed_steps(self._compiled, last)
         with torch.inference_mode():
             values = list(self._compiled.values)
             for argument in self.function.arguments:
@@ -108,7 +108,7 @@ class Runtime:
                 tensor = input_tensor(features[name], declared, inputs[name])
                 dtype = torch_type(declared.data_type, self.arithmetic)
                 values[self._compiled.numbers[name]] = tensor.to(dtype)
-            for step, released in schedule:
+            for step, released in self._schedules[last]:
                 self._execute(step, values, headroom)
                 for number in released:
                     values[number] = None
@@ -120,10 +120,8 @@ class Runtime:
 
     def _execute(self, step: Step, values: list[Any], headroom: RangeRecorder | None) -> None:
         widen = step.rounding == "widened" or (headroom is not None and step.rounding == "native")
-        try:
+        with errors_at(self.function.place(step.operation)):
             results = step.run(step.fetch(values, in_fp32 if widen else None), values)
-        except PackageError as error:
-            raise PackageError(f"{self.function.place(step.operation)}: {error}") from None
         if headroom is not None and widen:
             for result in results:
                 headroom.record(step.operation, result)
@@ -143,12 +141,6 @@ class Runtime:
                 raise InputError(f"no operation of the package is called {name!r}")
             requested[name] = by_operation[name] if name in by_operation else (numbers[name],)
         return requested
-
-    def _schedule(self, numbers: frozenset[int]) -> list[tuple[Step, tuple[int, ...]]]:
-        with self._lock:
-            if numbers not in self._schedules:
-                self._schedules[numbers] = needed_steps(self._compiled, numbers)
-            return self._schedules[numbers]
 
 
 def _as_array(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mvit_coreml.errors import PackageError, first_line
+from mvit_coreml.errors import PackageError, errors_at, first_line
 from mvit_coreml.mil.compiler import CompiledFunction, Step, compile_function
 from mvit_coreml.mil.program import Constant, Function, NamedValue, Package
 from mvit_coreml.mil.value_types import DictionaryType, TensorType, ValueType
@@ -126,18 +126,16 @@ def _placeholder(function: Function, argument: NamedValue) -> Tensor | None:
 
 def _shapes_of(function: Function, step: Step, values: list[Any]) -> tuple[Any, ...]:
     """Return the outputs of a step as tensors without content, None where they are not known."""
-    unknown = (None,) * len(step.outputs)
-    if any(values[number] is None for number in step.sources()):
-        return unknown
-    if any(_is_empty(values[number]) for number in step.late_attributes.values()):
-        return unknown
-    if step.operation.op_type in ("classify", "non_zero"):
-        return unknown  # a label has no shape; the number of non-zeros depends on the content
+    if (
+        any(values[number] is None for number in step.sources())
+        or any(_is_empty(values[number]) for number in step.late_attributes.values())
+        # A label has no shape; the number of non-zeros depends on the content.
+        or step.operation.op_type in ("classify", "non_zero")
+    ):
+        return (None,) * len(step.outputs)
     mixed = any(_is_empty(values[number]) for number in step.sources())
-    try:
+    with errors_at(function.place(step.operation)):
         return step.run(step.fetch(values, _emptied if mixed else None), values)
-    except PackageError as error:
-        raise PackageError(f"{function.place(step.operation)}: {error}") from None
 
 
 def _is_empty(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mvit_coreml.errors import PackageError, first_line
+from mvit_coreml.errors import PackageError, errors_at, first_line
 from mvit_coreml.mil.kernels import KERNEL_ERRORS, as_python, find_kernel
 from mvit_coreml.mil.program import Argument, Constant, Function, Operation, Reference
 from mvit_coreml.mil.value_types import TensorType
@@ -96,7 +96,7 @@ class Constants:
         if isinstance(argument, Constant):
             return argument.decode()
         operation, index = self._origins[argument.name]
-        try:
+        with errors_at(self.function.place(operation)):
             if operation.op_type == "const":
                 value = self.decode(operation.inputs["val"][0])
             else:
@@ -108,8 +108,6 @@ class Constants:
                         f"it holds shape {list(value.shape)} where {declared} is declared"
                     )
                 value = value.astype(declared.data_type.numpy, copy=False)
-        except PackageError as error:
-            raise PackageError(f"{self.function.place(operation)}: {error}") from None
         return value
 
     def origin(self, argument: Argument) -> Operation | None:

@@ -59,11 +59,7 @@ DATA_TYPES = _types(
     ("uint3", 39, 3, "uint8", 12),
 )
 BY_CODE = {data_type.code: data_type for data_type in DATA_TYPES.values()}
-BY_BLOB_CODE = {
-    data_type.blob_code: data_type
-    for data_type in DATA_TYPES.values()
-    if data_type.blob_code is not None
-}
+BY_BLOB_CODE = {kind.blob_code: kind for kind in DATA_TYPES.values() if kind.blob_code}
 
 
 @dataclass(frozen=True)

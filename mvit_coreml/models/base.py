@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from mvit_coreml.errors import CheckpointError, ConfigError, InputError
 from mvit_coreml.models.config import ModelConfig, Task, architecture_name
+
+if TYPE_CHECKING:
+    from mvit_coreml.checkpoints.checkpoint import Checkpoint
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
@@ -358,23 +361,7 @@ class SemanticSegmenter(ModelWithHead[ConfigT]):
         return F.cross_entropy(logits, labels, ignore_index=ignored)
 
 
-class HasWeights(Protocol):
-    """What :func:`build_model` needs of a checkpoint."""
-
-    @property
-    def config(self) -> ModelConfig:
-        """The configuration."""
-
-    @property
-    def task(self) -> Task:
-        """The task."""
-
-    @property
-    def weights(self) -> Mapping[str, Tensor]:
-        """The weights by parameter name."""
-
-
-def build_model(source: ModelConfig | HasWeights, task: Task | None = None) -> Model[Any]:
+def build_model(source: ModelConfig | Checkpoint, task: Task | None = None) -> Model[Any]:
     """Build a model in eval mode.
 
     Args:

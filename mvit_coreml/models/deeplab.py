@@ -34,14 +34,9 @@ class ASPP(nn.Module):
     def __init__(self, config: AnyMobileViTConfig, in_channels: int) -> None:
         super().__init__()
         channels = config.aspp_out_channels
-        self.convs = nn.ModuleList(
-            [ConvLayer(in_channels, channels, activation="relu")]
-            + [
-                ConvLayer(in_channels, channels, 3, dilation=rate, activation="relu")
-                for rate in config.atrous_rates
-            ]
-            + [ASPPPooling(in_channels, channels)]
-        )
+        conv = partial(ConvLayer, in_channels, channels, activation="relu")
+        dilated = (conv(3, dilation=rate) for rate in config.atrous_rates)
+        self.convs = nn.ModuleList([conv(), *dilated, ASPPPooling(in_channels, channels)])
         self.project = ConvLayer(5 * channels, channels, activation="relu")
         self.dropout = nn.Dropout(config.aspp_dropout_prob)
 

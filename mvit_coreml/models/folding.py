@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
@@ -62,28 +63,26 @@ def prepare_for_export(model: ModelT) -> ModelT:
     return folded
 
 
-class ChannelNormalization(nn.Module):
-    """Layer normalisation over the channels of (B, C, 1, N), without affine."""
+class Normalization(nn.Module):
+    """A normalisation whose affine went into the layer that follows.
 
-    def __init__(self, eps: float) -> None:
+    Args:
+        normalize: computes it from a tensor and the epsilon.
+        eps: added to the variance.
+    """
+
+    def __init__(self, normalize: Callable[[Tensor, float], Tensor], eps: float) -> None:
         super().__init__()
-        self.eps = eps
+        self.normalize, self.eps = normalize, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise over C."""
-        return normalize_channels(x, self.eps)
+        """Normalise over the axes of the function."""
+        return self.normalize(x, self.eps)
 
 
-class MapNormalization(nn.Module):
-    """Group normalisation with one group of (B, C, P, N), without affine."""
-
-    def __init__(self, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise over C, P and N together."""
-        return F.layer_norm(x, static_shape(x)[1:], eps=self.eps)
+def normalize_map(x: Tensor, eps: float) -> Tensor:
+    """Normalise (B, C, P, N) over C, P and N together without an affine."""
+    return F.layer_norm(x, static_shape(x)[1:], eps=eps)
 
 
 class FoldedTransformerLayer(nn.Module):
@@ -93,8 +92,8 @@ class FoldedTransformerLayer(nn.Module):
         super().__init__()
         attention = layer.attention.attention
         self.num_heads = attention.num_heads
-        self.norm_before = ChannelNormalization(layer.layernorm_before.eps)
-        self.norm_after = ChannelNormalization(layer.layernorm_after.eps)
+        self.norm_before = Normalization(normalize_channels, layer.layernorm_before.eps)
+        self.norm_after = Normalization(normalize_channels, layer.layernorm_after.eps)
         self.qkv = _merged_qkv(attention)
         _fold_affine(layer.layernorm_before, self.qkv)
         self.proj = _pointwise_conv(layer.attention.output["dense"])
@@ -182,7 +181,7 @@ def _fold_mobilevit(model: Model[Any]) -> None:
             continue
         norm = cast(ChannelNorm, block.layernorm)
         _fold_affine(norm, block.conv_projection.convolution)
-        block.layernorm = ChannelNormalization(norm.eps)
+        block.layernorm = Normalization(normalize_channels, norm.eps)
         layers = (cast(TransformerLayer, layer) for layer in block.transformer.layer)
         block.transformer = Stack(FoldedTransformerLayer(layer) for layer in layers)
 
@@ -197,8 +196,8 @@ def _fold_mobilevitv2(model: Model[Any]) -> None:
             assert isinstance(after, nn.GroupNorm)
             _fold_affine(before, module.attention.qkv_proj.convolution)
             _fold_affine(after, module.ffn.conv1.convolution)
-            module.layernorm_before = MapNormalization(before.eps)
-            module.layernorm_after = MapNormalization(after.eps)
+            module.layernorm_before = Normalization(normalize_map, before.eps)
+            module.layernorm_after = Normalization(normalize_map, after.eps)
         elif isinstance(module, MobileViTV2Block):
             norm, projection = module.layernorm, module.conv_projection
             assert isinstance(norm, nn.GroupNorm)
@@ -206,7 +205,7 @@ def _fold_mobilevitv2(model: Model[Any]) -> None:
             _fold_batch_norm(projection)
             unshifted = _bias(projection.convolution).clone()
             _fold_affine(norm, projection.convolution)
-            module.layernorm = MapNormalization(norm.eps)
+            module.layernorm = Normalization(normalize_map, norm.eps)
             module.conv_projection = FoldedProjection(projection.convolution, unshifted)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from mvit_coreml.errors import InputError
+from mvit_coreml.errors import InputError, errors_at
 
 # What counts as white in modes deeper than 8 bits. Sixteen-bit files always use their full range;
 # the 32-bit modes have no agreed one, so the smallest that holds the image's maximum is meant.
@@ -71,10 +71,8 @@ def load_image(image: str | os.PathLike[str] | Image.Image) -> Image.Image:
     if isinstance(image, Image.Image):
         return to_rgb(image)
     opened = open_image(image)
-    try:
+    with errors_at(os.fspath(image)):
         return to_rgb(opened)
-    except InputError as error:
-        raise InputError(f"{os.fspath(image)}: {error}") from None
 
 
 def open_image(path: str | os.PathLike[str]) -> Image.Image:

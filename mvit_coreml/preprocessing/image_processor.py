@@ -173,12 +173,8 @@ class ImageProcessor:
         """
         data = dataclasses.asdict(self)
         data["image_processor_type"] = options.type_that_reads_back(data)
-        height, width = self.crop_size
-        data["crop_size"] = {"height": height, "width": width}
-        if isinstance(self.size, int):
-            data["size"] = {"shortest_edge": self.size}
-        else:
-            data["size"] = {"height": self.size[0], "width": self.size[1]}
+        data["crop_size"] = options.size_as_json(self.crop_size)
+        data["size"] = options.size_as_json(self.size)
         data["resample"] = int(self.resample)
         data["image_mean"], data["image_std"] = list(self.image_mean), list(self.image_std)
         return data

@@ -179,6 +179,13 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
 }
 
 
+def size_as_json(size: Size) -> dict[str, int]:
+    """Return a size as a ``preprocessor_config.json`` holds it."""
+    if isinstance(size, int):
+        return {"shortest_edge": size}
+    return {"height": size[0], "width": size[1]}
+
+
 def bad_option(name: str, value: object, requirement: str) -> ConfigError:
     """Make the error that names an option, its value and what it may be."""
     return ConfigError(f"image processor: {name} is {value!r}; it must be {requirement}")
