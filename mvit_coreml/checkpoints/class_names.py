@@ -34,6 +34,28 @@ def _bundled(name: str) -> tuple[str, ...]:
     return tuple(text.read_text(encoding="utf-8").splitlines())
 
 
+def read_names(file: str | Path) -> tuple[str, ...]:
+    """Read class names from a text file with one a line, or from JSON, in class order.
+
+    Raises:
+        CheckpointError: unreadable names, or gaps between them.
+    """
+    names = _read_names(Path(file))
+    return tuple(_given_names(names, len(names)).values())
+
+
+def assumed_names(task: Task, count: int) -> tuple[tuple[str, ...], str] | None:
+    """Return the names that a model with so many classes has by custom, and a note about that."""
+    known = _known_names(task, count)
+    if known is None:
+        return None
+    data_set, names = known
+    return names, (
+        f"as there are {count} classes without names, those of {data_set} were assumed; --labels"
+        " gives others"
+    )
+
+
 def resolve_labels(
     own: Mapping[int, str], task: Task, labels: LabelSource | None
 ) -> tuple[dict[int, str], str | None]:

@@ -19,6 +19,8 @@ from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
     from mvit_coreml.checkpoints.checkpoint import Checkpoint
+    from mvit_coreml.evaluation.read_metadata import PreparationOptions
+    from mvit_coreml.preprocessing.geometry import Fit
     from mvit_coreml.workflows.package_options import PaletteOptions
 
 PATH = click.Path(path_type=Path)
@@ -218,6 +220,33 @@ class CheckpointArguments(HubArguments):
         from mvit_coreml.checkpoints.load import load_checkpoint
 
         return load_checkpoint(source, **self.loading)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationArguments:
+    """How photos are brought to the input of a package that does not say it.
+
+    Attributes:
+        fit: Of packages of other tools: stretch photos to the input, as Core ML does (the default),
+            crop the centre, as Vision does (centerCrop), or pad the whole photo with black.
+        resize: Of packages of other tools: resize photos to this shortest edge, then crop the
+            centre.
+    """
+
+    fit: Fit | None = option(type=click.Choice(["crop", "stretch", "pad"]))
+    resize: int | None = option(type=click.IntRange(min=1), metavar="EDGE")
+
+    def preparation(self, image_processor: str | None) -> PreparationOptions:
+        """Return what they come to.
+
+        Args:
+            image_processor: hub id, folder or file of one, if there is one.
+        """
+        from mvit_coreml.checkpoints.load import load_image_processor
+        from mvit_coreml.evaluation.read_metadata import PreparationOptions
+
+        processor = None if image_processor is None else load_image_processor(image_processor)
+        return PreparationOptions(fit=self.fit, resize=self.resize, processor=processor)
 
 
 def tune_option() -> Any:

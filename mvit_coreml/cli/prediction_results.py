@@ -39,6 +39,7 @@ class PredictionResults:
         images: their files.
         top: number of a classifier's classes to list.
         saving: where maps and features go.
+        labels: class names, where the package has none.
 
     Attributes:
         documents: what the package answered about the images so far, ready for JSON.
@@ -48,10 +49,16 @@ class PredictionResults:
     """
 
     def __init__(
-        self, target: PackageTarget, images: Sequence[Path], top: int, saving: SavingArguments
+        self,
+        target: PackageTarget,
+        images: Sequence[Path],
+        top: int,
+        saving: SavingArguments,
+        labels: Sequence[str] | None = None,
     ) -> None:
         self.target, self.images, self.top = target, images, top
-        self.labels = class_labels(target.package, target.function)
+        own = class_labels(target.package, target.function)
+        self.labels = labels if own is None else own
         self.photos: dict[int, Image.Image] = {}
         self.documents: list[dict[str, Any]] = []
         self.features = [role for role in target.roles if role.kind == "features"]
@@ -71,9 +78,10 @@ class PredictionResults:
             self._check(bool(self.features), "--features", "answers no features")
             saving.features.mkdir(parents=True, exist_ok=True)
             for role in self.features:
-                pattern = str(saving.features / f"{{name}}.{role.name}.npy")
+                suffix = ".png" if role.is_image else ".npy"
+                pattern = str(saving.features / f"{{name}}.{role.name}{suffix}")
                 self.feature_files[role.role] = destinations(
-                    "--features", pattern, images, ".npy", saving.force
+                    "--features", pattern, images, suffix, saving.force
                 )
 
     def _check(self, fits: bool, option: str, why: str) -> None:
@@ -136,26 +144,22 @@ class PredictionResults:
 
     def _feature(self, index: int, answer: Answer, role: str) -> dict[str, Any]:
         values = answer.outputs[role]
-        document: dict[str, Any] = {
-            "shape": list(values.shape),
-            "dtype": str(values.dtype),
-            "min": float(values.min()),
-            "mean": float(values.mean(dtype=np.float64)),
-            "max": float(values.max()),
-        }
+        document = describe_array(values)
         if role in self.feature_files:
-            buffer = io.BytesIO()
-            np.save(buffer, values, allow_pickle=False)
             path = self.feature_files[role][index]
-            write_file(path, buffer.getvalue())
+            if path.suffix == ".png":
+                write_file(path, _png(_picture(values, self._color_order(role))))
+            else:
+                save_array(path, values)
             document["file"] = str(path)
         return document
 
+    def _color_order(self, role: str) -> str | None:
+        return next(one.color_order for one in self.target.function.outputs if one.name == role)
+
     def _save_png(self, option: str, index: int, image: Image.Image) -> str:
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
         path = self.files[option][index]
-        write_file(path, buffer.getvalue())
+        write_file(path, _png(image))
         return str(path)
 
     def lines(self, document: dict[str, Any]) -> Iterator[str]:
@@ -185,6 +189,44 @@ class PredictionResults:
             )
             if "file" in feature:
                 yield f"    saved as {feature['file']}"
+
+
+def describe_array(values: NDArray[Any]) -> dict[str, Any]:
+    """Return the shape, element type and range of an array."""
+    if not values.size:
+        nothing = {"min": float("nan"), "mean": float("nan"), "max": float("nan")}
+        return {"shape": list(values.shape), "dtype": str(values.dtype)} | nothing
+    return {
+        "shape": list(values.shape),
+        "dtype": str(values.dtype),
+        "min": float(values.min()),
+        "mean": float(values.mean(dtype=np.float64)),
+        "max": float(values.max()),
+    }
+
+
+def save_array(path: Path, values: NDArray[Any]) -> None:
+    """Write an array as a .npy file, whole or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    write_file(path, buffer.getvalue())
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _picture(values: NDArray[Any], color_order: str | None) -> Image.Image:
+    """Return an output that is an image: (1, channels, height, width) from 0 to 255."""
+    planes = np.clip(np.rint(np.asarray(values, np.float32)), 0, 255).astype(np.uint8)
+    planes = planes.reshape(planes.shape[-3:])
+    if len(planes) == 1:
+        return Image.fromarray(planes[0])
+    if color_order == "bgr":
+        planes = planes[::-1]
+    return Image.fromarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1)))
 
 
 def top_classes(answer: Answer, labels: Sequence[str] | None, count: int) -> list[dict[str, Any]]:

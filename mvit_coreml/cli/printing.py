@@ -99,8 +99,13 @@ def sound_words(report: ParityReport, original: str = "the checkpoint") -> str:
     if failed:
         return f"NO: {', '.join(failed)}"
     decoded = [gate.value for gate in report.gates if gate.name == "decoded_weights"]
-    if not decoded and original != "the checkpoint":
+    if not decoded and original == "the original":
         return "its parts are the original's; name the checkpoint (--against) to check its numbers"
+    if not decoded and original != "the checkpoint":
+        # A package of another tool, or beside another package.
+        if report.differences is None:
+            return "nothing speaks against it; diff compares the two part by part"
+        return f"its parts are those of {original}"
     if not decoded:
         return "not fully checked: its weights could not be put back into PyTorch"
     return f"yes: PyTorch with its weights answers the same ({decoded[0]:.1f} dB)"

@@ -130,7 +130,7 @@ def _check_constants(
         op.outputs[0].name: op.outputs[0].val
         for function in program.functions.values()
         for op in function.operations
-        if op.op_type == "const"
+        if _is_float_array(op)
     }
     for name, value in constants.items():
         if name not in originals:
@@ -145,6 +145,16 @@ def _check_constants(
                 f" is {original.dtype}{list(np.shape(original))} in the model; make the plan again"
                 " for these options"
             )
+
+
+def _is_float_array(op: Any) -> bool:
+    """Whether an operation is a constant that may be replaced.
+
+    A value that stands in the arguments of an operation, such as class labels, is read as a
+    constant of its own, whose name may be that of another.
+    """
+    value = op.outputs[0].val if op.op_type == "const" else None
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
 def _replace(
@@ -165,7 +175,7 @@ def _replace(
         for function in program.functions.values():
             with function:
                 for op in list(function.operations):
-                    name = op.outputs[0].name if op.op_type == "const" else ""
+                    name = op.outputs[0].name if _is_float_array(op) else ""
                     if name in palettes:
                         new = _lut_to_dense(op, name + PALETTIZED_SUFFIX, palettes[name], ios)
                     elif name in constants:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,6 +175,13 @@ def evaluate(
     return scorer.result()
 
 
+class MeasuredDrop(Protocol):
+    """What measures how much less often packages are right than what they were made from."""
+
+    def of(self, package: Path) -> float:
+        """Return what a package loses, in percentage points; negative if it gains."""
+
+
 class AccuracyDrop:
     """Measures how much less often packages are right than the PyTorch reference.
 
@@ -206,6 +213,38 @@ class AccuracyDrop:
     def _accuracy(self, target: Target) -> float:
         classes = self.checkpoint.config.num_labels
         return evaluate([target], self.dataset, classes).accuracies[0].main.value
+
+
+class PackageAccuracyDrop:
+    """Measures how much less often packages are right than the one that they were made from.
+
+    Args:
+        original: that one, run by the portable runtime.
+        classes: that it tells apart.
+        dataset: folder or CSV, as ``mvit-coreml evaluate`` takes it.
+
+    Raises:
+        InputError: the data set cannot be read, or has other classes.
+    """
+
+    def __init__(self, original: PackageTarget, classes: ModelClasses, dataset: Path) -> None:
+        self.original, self.classes = original, classes
+        maps = any(role.is_map for role in original.roles)
+        self.dataset: LabeledImages | MaskedImages = (
+            read_masked_images(dataset) if maps else read_labeled_images(dataset, classes)
+        )
+        self._original: float | None = None
+
+    def of(self, package: Path) -> float:
+        """Return what a package loses, in percentage points; negative if it gains."""
+        if self._original is None:
+            self._original = self._accuracy(self.original)
+        predictor = Predictor(package, engine="portable")
+        target = PackageTarget(predictor, self.original.preparation, self.classes.count)
+        return 100 * (self._original - self._accuracy(target))
+
+    def _accuracy(self, target: PackageTarget) -> float:
+        return evaluate([target], self.dataset, self.classes.count).accuracies[0].main.value
 
 
 def read_dataset(checkpoint: Checkpoint, path: Path) -> LabeledImages | MaskedImages:

@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.checkpoints.load import load_checkpoint
+from mvit_coreml.checkpoints.class_names import assumed_names, read_names
+from mvit_coreml.checkpoints.load import load_checkpoint, load_image_processor
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.class_matching import ModelClasses
 from mvit_coreml.evaluation.read_metadata import (
+    PreparationOptions,
+    choose_preparation,
     class_labels,
     image_input,
+    is_own,
     preparation_for,
     read_preparation,
 )
 from mvit_coreml.evaluation.targets import OutputRole, PackageTarget, ReferenceTarget
 from mvit_coreml.export.atomic_package import SUFFIX
+from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Engine, Predictor
 from mvit_coreml.models.config import Task
 from mvit_coreml.preprocessing.geometry import Fit
@@ -26,6 +31,8 @@ from mvit_coreml.preprocessing.image_processor import ColorOrder
 
 # How to reach the hub changes nothing about a package.
 _HARMLESS = ("token", "cache_dir", "local_files_only")
+# What a package of another tool may not say.
+_OF_OTHER_TOOLS = ("fit", "resize", "image_processor", "labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +43,12 @@ class OpenOptions:
         engine: of packages.
         function: of packages that have several.
         workers: threads that run a package; all cores by default.
-        fit: how photos are brought to a checkpoint's input; ``None`` does as the package beside
-            it, or as ``convert`` would: pads for segmenters, crops for classifiers.
+        fit: how photos are brought to the input of a checkpoint, or of a package that does not say
+            it; ``None`` does as the package beside a checkpoint, or as ``convert`` would: pads for
+            segmenters, crops for classifiers; a package alone has photos stretched, as Core ML
+            does by itself.
+        resize: shortest edge in pixels that photos are resized to before the centre is cut out,
+            for packages that do not say how they are prepared.
         color_order: order in which the first target's weights get the channels, instead of the
             order that it declares.
         loading: further arguments of ``load_checkpoint``.
@@ -47,6 +58,7 @@ class OpenOptions:
     function: str | None = None
     workers: int | None = None
     fit: Fit | None = None
+    resize: int | None = None
     color_order: ColorOrder | None = None
     loading: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,7 +115,12 @@ def open_targets(
         for index, source in enumerate(sources)
         if not is_package(source)
     }
-    _check_options(str(sources[0]), options, bool(checkpoints), len(checkpoints) < len(sources))
+    packages = [
+        Path(source).expanduser()
+        for index, source in enumerate(sources)
+        if index not in checkpoints
+    ]
+    _check_options(str(sources[0]), options, bool(checkpoints), packages)
     # Only the first source's colour order can be overridden.
     ways = [options, *[replace(options, color_order=None) for _ in sources[1:]]]
     beside = next(iter(checkpoints.values()), None)
@@ -121,11 +138,21 @@ def open_targets(
     return targets
 
 
-def _check_options(name: str, options: OpenOptions, checkpoints: bool, packages: bool) -> None:
+def _check_options(
+    name: str, options: OpenOptions, checkpoints: bool, packages: Sequence[Path]
+) -> None:
     """Refuse options of checkpoints without one, and of packages without one."""
     changing = [option for option in options.loading if option not in _HARMLESS]
-    if not checkpoints and (options.fit is not None or changing):
-        option = "fit" if options.fit is not None else changing[0].replace("_", " ")
+    changing += [option for option in ("resize", "fit") if getattr(options, option) is not None]
+    foreign = [path for path in packages if changing and not is_own(load_package(path))]
+    if foreign:
+        changing = [option for option in changing if option not in _OF_OTHER_TOOLS]
+    if not foreign and options.resize is not None:
+        raise InputError(
+            f"{name}: says itself how photos are prepared; --resize is for packages that do not"
+        )
+    if not checkpoints and changing:
+        option = changing[-1].replace("_", " ")
         raise InputError(
             f"{name}: is a package, whose {option} was settled when it was converted; give it "
             "for checkpoints only"
@@ -137,9 +164,19 @@ def _check_options(name: str, options: OpenOptions, checkpoints: bool, packages:
 def _open_package(path: Path, beside: Checkpoint | None, options: OpenOptions) -> OpenTarget:
     predictor = Predictor(path, options.function, engine=options.engine)
     image = image_input(predictor.package, predictor.function)
-    preparation = read_preparation(predictor.package, predictor.function)
+    own = read_preparation(predictor.package, predictor.function)
+    preparation = own
     notes: tuple[str, ...] = ()
-    if preparation is None and beside is not None:
+    if own is None and beside is None:
+        source = options.loading.get("image_processor")
+        chosen = PreparationOptions(
+            fit=options.fit,
+            resize=options.resize,
+            processor=None if source is None else load_image_processor(source),
+        )
+        preparation, note = choose_preparation(predictor.package, predictor.function, chosen)
+        notes = (note,) if note else ()
+    elif own is None and beside is not None:
         fit = options.fit or _default_fit(beside.task)
         preparation = preparation_for(image, beside.image_processor, fit, beside.input_size)
         notes = (
@@ -151,12 +188,24 @@ def _open_package(path: Path, beside: Checkpoint | None, options: OpenOptions) -
         raise InputError(f"{path}: takes gray images, which have no colour order")
     if options.color_order not in (None, declared) and preparation is not None:
         preparation = replace(preparation, swap_channels=True)
-    count = None if beside is None else len(beside.id2label)
+    labels = class_labels(predictor.package, predictor.function)
+    named = options.loading.get("labels") if labels is None and beside is None else None
+    if named is not None:
+        labels = read_names(named)
+    count = len(labels or ()) or None if beside is None else len(beside.id2label)
     target = PackageTarget(predictor, preparation, count, options.workers)
+    classes = _package_classes(target, count)
+    if named is not None:
+        classes = ModelClasses(count=len(labels or ()), labels=labels)
+    elif classes is not None and classes.labels is None and own is None:
+        assumed = assumed_names(_package_task(target), classes.count)
+        if assumed is not None:
+            classes = ModelClasses(count=classes.count, labels=assumed[0])
+            notes = (*notes, f"{path.name}: {assumed[1]}")
     return OpenTarget(
         target=target,
         task=_package_task(target),
-        classes=_package_classes(target, count),
+        classes=classes,
         declared_order=declared,
         color_order=options.color_order or declared,
         reduce_labels=False,
@@ -173,7 +222,30 @@ def _package_task(target: PackageTarget) -> Task:
             return "image-classification"
     raise InputError(
         f"{target.package.path}: answers features, not classes; there is no accuracy to measure"
+        + ("" if is_own(target.package) else " (--labels names its classes, if it has any)")
     )
+
+
+def target_classes(target: PackageTarget, labels: Sequence[str] | None = None) -> ModelClasses:
+    """Return the classes that a package tells apart.
+
+    Args:
+        target: the package.
+        labels: their names, where it has none.
+
+    Raises:
+        InputError: it has no classes, or does not say how many.
+    """
+    task = _package_task(target)
+    if labels is not None:
+        return ModelClasses(count=len(labels), labels=tuple(labels))
+    classes = _package_classes(target, None)
+    if classes is None:
+        raise InputError(
+            f"{target.package.path}: does not say how many classes it has; name them with --labels"
+        )
+    assumed = None if classes.labels is not None else assumed_names(task, classes.count)
+    return classes if assumed is None else ModelClasses(count=classes.count, labels=assumed[0])
 
 
 def _package_classes(target: PackageTarget, count: int | None) -> ModelClasses | None:

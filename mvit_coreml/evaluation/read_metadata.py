@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -11,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mvit_coreml.errors import PackageError
+from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.export.metadata import (
     KEY_PREFIX,
     PREPROCESSING_KEY,
     PREVIEW_PARAMS,
     label_colors,
 )
-from mvit_coreml.mil.program import Function, ImageFeature, Package
-from mvit_coreml.preprocessing.geometry import Fit
+from mvit_coreml.mil.program import ArrayFeature, Function, ImageFeature, Package
+from mvit_coreml.preprocessing.geometry import Fit, covering_edge
+from mvit_coreml.preprocessing.image_arrays import image_array
 from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcessor, fit_image
 from mvit_coreml.preprocessing.processor_config import MOBILEVIT
 
@@ -36,19 +38,140 @@ class Preparation:
         fit: how the photo is brought to the input's shape.
         color_order: order that the package declares, ``RGB`` or ``BGR``.
         swap_channels: hand over red as blue and blue as red, which turns the package's order round.
+        covers: resize each photo until it just covers the input, whatever the processor's size.
     """
 
     processor: ImageProcessor
     fit: Fit
     color_order: str
     swap_channels: bool = False
+    covers: bool = False
 
     def __call__(self, image: Any) -> FittedImage:
         """Prepare one image: a path, a Pillow image, or an array."""
-        fitted = fit_image(image, self.processor, self.fit)
+        processor = self.processor
+        if self.covers:
+            image = image_array(image)
+            edge = covering_edge(image.shape[:2], processor.crop_size)
+            processor = processor.replace(size=edge)
+        fitted = fit_image(image, processor, self.fit)
         if not self.swap_channels:
             return fitted
         return replace(fitted, pixels=np.ascontiguousarray(fitted.pixels[..., ::-1]))
+
+
+def is_own(package: Package) -> bool:
+    """Whether this project converted a package."""
+    own = package.metadata.user_defined
+    return KEY_PREFIX + "output" in own and PREPROCESSING_KEY in own
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationOptions:
+    """How photos are brought to the input of a package that does not say it.
+
+    Attributes:
+        fit: ``stretch``, as Core ML does by itself; ``crop`` cuts out the centre as Vision's
+            ``centerCrop`` does; ``pad`` fits in the whole photo, on black. ``None`` stretches, or
+            crops where the photo is resized otherwise.
+        resize: shortest edge in pixels to resize photos to before the centre is cut out.
+        processor: gives the sizes and the filter instead; values are scaled by the package itself.
+    """
+
+    fit: Fit | None = None
+    resize: int | None = None
+    processor: ImageProcessor | None = None
+
+    def check(self, image: ImageFeature) -> None:
+        """Refuse what excludes each other, or leads to less than an input.
+
+        Raises:
+            InputError: naming the option.
+        """
+        if self.resize is None:
+            return
+        if self.processor is not None:
+            raise InputError("--resize and --image-processor both say a size; give one of them")
+        if self.fit not in (None, "crop"):
+            raise InputError(
+                f"--resize cuts out the centre, --fit {self.fit} does not; give one of them"
+            )
+        if self.resize < max(image.height, image.width):
+            raise InputError(
+                f"--resize {self.resize} is less than the input of {image.width}x{image.height}"
+                " pixels; give at least its longest edge"
+            )
+
+    @property
+    def given(self) -> str | None:
+        """The first of them that is set, as the command line has it."""
+        for name, value in (
+            ("--image-processor", self.processor),
+            ("--fit", self.fit),
+            ("--resize", self.resize),
+        ):
+            if value is not None:
+                return name
+        return None
+
+
+def choose_preparation(
+    package: Package,
+    function: Function,
+    options: PreparationOptions | None = None,
+    others: Collection[str] = (),
+) -> tuple[Preparation, str]:
+    """Return how photos are prepared: as the package says, or by options and Core ML's own habit.
+
+    Args:
+        package: of any tool.
+        function: one of its functions.
+        options: for packages that do not say it; an image processor goes before what one says.
+        others: names of further inputs that are at hand.
+
+    Returns:
+        The preparation, and a sentence about it; that is empty where the package or an option
+        says it.
+
+    Raises:
+        InputError: options that exclude each other, or contradict the package.
+        PackageError: the package's metadata is damaged, or it does not take one image.
+    """
+    options = options or PreparationOptions()
+    image = image_input(package, function, others)
+    if options.processor is not None:
+        options.check(image)
+        return preparation_for(image, options.processor, options.fit or "crop"), ""
+    stored = read_preparation(package, function)
+    if stored is not None:
+        if options.given is not None:
+            raise InputError(
+                f"{options.given} goes with --image-processor; without, the package says it"
+            )
+        return stored, ""
+    options.check(image)
+    size = (image.height, image.width)
+    fit = options.fit or ("stretch" if options.resize is None else "crop")
+    processor = ImageProcessor(
+        image_processor_type=MOBILEVIT,
+        size=size if options.resize is None else options.resize,
+        crop_size=size,
+        resample=Image.Resampling.BILINEAR,
+    )
+    preparation = Preparation(
+        processor=processor,
+        fit=fit,
+        color_order=image.color_order.upper(),
+        covers=fit == "crop" and options.resize is None,
+    )
+    if options.given is not None:
+        return preparation, ""
+    note = (
+        f"{package.path.name} does not say how photos are brought to its input: they are stretched"
+        f" to {image.width}x{image.height} pixels, as Core ML does by itself; --fit, --resize or"
+        " --image-processor say otherwise"
+    )
+    return preparation, note
 
 
 def preparation_for(
@@ -70,15 +193,34 @@ def preparation_for(
     )
 
 
-def image_input(package: Package, function: Function) -> ImageFeature:
+def image_input(package: Package, function: Function, others: Collection[str] = ()) -> ImageFeature:
     """Return the one image input of a function.
+
+    Args:
+        package: of any tool.
+        function: one of its functions.
+        others: names of further inputs that are at hand.
 
     Raises:
         PackageError: the function takes something else.
     """
-    if len(function.inputs) != 1 or not isinstance(function.inputs[0], ImageFeature):
-        raise PackageError(f"{package.path}: function {function.name!r} does not take one image")
-    return function.inputs[0]
+    inputs = [feature for feature in function.inputs if feature.name not in others]
+    if len(inputs) == 1 and isinstance(inputs[0], ImageFeature):
+        return inputs[0]
+    arrays = any(isinstance(feature, ArrayFeature) for feature in inputs)
+    how = "; predict runs it with --input NAME=FILE.npy" if arrays else ""
+    raise PackageError(
+        f"{package.path}: function {function.name!r} does not take one image, but"
+        f" {_in_words(inputs)}{how}"
+    )
+
+
+def _in_words(inputs: Sequence[ImageFeature | ArrayFeature]) -> str:
+    words = [
+        f"{'an image' if isinstance(feature, ImageFeature) else 'an array'} {feature.name!r}"
+        for feature in inputs
+    ]
+    return " and ".join(words) or "nothing"
 
 
 def read_preparation(package: Package, function: Function) -> Preparation | None:

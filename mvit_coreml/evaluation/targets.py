@@ -5,8 +5,9 @@ Both take the same photos and give the same kind of :class:`Answer`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -15,13 +16,24 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
-from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.metrics import softmax
-from mvit_coreml.evaluation.read_metadata import Preparation, image_input, read_preparation
+from mvit_coreml.evaluation.read_metadata import (
+    Preparation,
+    choose_preparation,
+    class_labels,
+    image_input,
+)
 from mvit_coreml.mil.interpreter import RangeRecorder
-from mvit_coreml.mil.parallel import map_images, parallel_map
+from mvit_coreml.mil.parallel import parallel_map
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.mil.program import Function, OutputFeature, raw_scores_name
+from mvit_coreml.mil.program import (
+    Function,
+    OutputFeature,
+    classified_value,
+    holds_classes,
+    raw_scores_name,
+)
 from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter, build_model
 from mvit_coreml.preprocessing.geometry import Fit, Placement
 from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcessor, fit_image
@@ -99,15 +111,25 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputRole:
-    """What an output of a package means, and its name among an :class:`Answer`'s outputs."""
+    """What an output of a package means, and its name among an :class:`Answer`'s outputs.
+
+    Attributes:
+        name: in the package.
+        role: ``probabilities``, ``logits`` or ``classes``, or the name.
+        shape: of an array, () where that is open.
+        is_image: whether it is a picture, (1, channels, height, width) from 0 to 255.
+    """
 
     name: str
     role: str
     shape: tuple[int, ...] = ()
+    is_image: bool = False
 
     @property
     def kind(self) -> Kind:
         """What it holds; class maps and scores of all pixels have four axes."""
+        if self.is_image:
+            return "features"
         if self.role == "probabilities":
             return "map_probabilities" if len(self.shape) == 4 else "probabilities"
         if self.role == "logits":
@@ -145,12 +167,14 @@ class PackageTarget:
 
     Args:
         predictor: the package and its engine.
-        preparation: how photos are prepared; by default as the package's metadata says.
+        preparation: how photos are prepared; by default as the package's metadata says, or
+            stretched to the input where it says nothing.
         num_labels: number of classes, to tell outputs apart in packages of other tools.
         workers: number of threads; all cores by default.
+        others: values of further inputs by name.
 
     Raises:
-        PackageError: a package of another tool without ``preparation``.
+        PackageError: the package does not take one image, and these inputs.
     """
 
     def __init__(
@@ -159,17 +183,14 @@ class PackageTarget:
         preparation: Preparation | None = None,
         num_labels: int | None = None,
         workers: int | None = None,
+        others: Mapping[str, Array] | None = None,
     ) -> None:
-        self.predictor = predictor
+        self.predictor, self.others = predictor, dict(others or {})
         self.package, self.function = predictor.package, predictor.function
-        self.image = image_input(self.package, self.function)
-        preparation = preparation or read_preparation(self.package, self.function)
-        if preparation is None:
-            raise PackageError(
-                f"{self.package.path}: does not say how photos are prepared, as it was made by "
-                "another tool; name the checkpoint it came from with --against"
-            )
-        self.preparation = preparation
+        self.image = image_input(self.package, self.function, self.others)
+        self.preparation: Preparation = (
+            preparation or choose_preparation(self.package, self.function, others=self.others)[0]
+        )
         self.workers = workers
         self.roles = output_roles(self.function, num_labels)
         self.raw_scores = raw_scores_name(self.function)
@@ -210,9 +231,10 @@ class PackageTarget:
             placements[item[0]] = fitted.placement
             return fitted.pixels
 
-        results = map_images(
-            self.predictor, enumerate(images), load=load, workers=self.workers, **options
-        )
+        def run(item: tuple[int, Any]) -> dict[str, Any]:
+            return self.run_pixels(load(item), **options)
+
+        results = parallel_map(run, enumerate(images), self.workers)
         for index, result in enumerate(results):
             yield Answer(
                 outputs=self._outputs(result),
@@ -222,7 +244,7 @@ class PackageTarget:
 
     def run_pixels(self, pixels: Array, **options: Any) -> dict[str, Any]:
         """Run prepared (H, W, 3) uint8 RGB pixels; options as for ``Runtime.run``."""
-        return self.predictor.run({self.image.name: pixels}, **options)
+        return self.predictor.run({self.image.name: pixels, **self.others}, **options)
 
     def _outputs(self, result: dict[str, Any]) -> dict[str, Array]:
         outputs = {}
@@ -236,6 +258,63 @@ class PackageTarget:
         return outputs
 
 
+class PackageReference:
+    """A package in the place of the PyTorch reference.
+
+    Args:
+        target: the package.
+        roles: of the outputs that it is compared by, in its own order; by default its own.
+    """
+
+    def __init__(self, target: PackageTarget, roles: Sequence[OutputRole] | None = None) -> None:
+        self.target = target
+        self.renamed = {} if roles is None else _paired(target.roles, roles)
+
+    @classmethod
+    def matching(cls, target: PackageTarget, original: PackageTarget) -> PackageReference:
+        """Return the reference that answers what a package answers, whatever it calls that.
+
+        Raises:
+            InputError: the two have other outputs.
+        """
+        sizes, others = (
+            [(role.kind, role.shape) for role in one.roles] for one in (target, original)
+        )
+        if sizes != others:
+            raise InputError(
+                f"{target.name} and {original.name} do not compare: one returns"
+                f" {_outputs_in_words(target)}, the other {_outputs_in_words(original)}"
+            )
+        return cls(original, target.roles)
+
+    @property
+    def name(self) -> str:
+        """The package's file name."""
+        return self.target.name
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Class names in class order, if the package has them."""
+        return class_labels(self.target.package, self.target.function)
+
+    def answer(self, images: Iterable[Any]) -> Generator[Answer, None, None]:
+        """Answer photos, in order, with the raw scores."""
+        with closing(self.target.answer(images, with_scores=True)) as answers:
+            for answer in answers:
+                outputs = {self.renamed.get(n, n): value for n, value in answer.outputs.items()}
+                yield replace(answer, outputs=outputs)
+
+
+def _paired(own: Sequence[OutputRole], roles: Sequence[OutputRole]) -> dict[str, str]:
+    return {one.role: other.role for one, other in zip(own, roles, strict=True)}
+
+
+def _outputs_in_words(target: PackageTarget) -> str:
+    return ", ".join(
+        f"{role.name} ({'x'.join(map(str, role.shape)) or role.kind})" for role in target.roles
+    )
+
+
 def output_roles(function: Function, num_labels: int | None = None) -> tuple[OutputRole, ...]:
     """Say what each output of a function is, by its kind and shape.
 
@@ -243,26 +322,39 @@ def output_roles(function: Function, num_labels: int | None = None) -> tuple[Out
         function: of any tool's package.
         num_labels: number of classes, if known.
     """
-    roles = (_output_role(output, function, num_labels) for output in function.outputs)
-    return tuple(role for role in roles if role is not None)
+    roles: dict[str, OutputRole] = {}
+    for output in function.outputs:
+        role = _output_role(output, function, num_labels)
+        if role is not None and role.role in roles:
+            # One output of each meaning; what else could have it goes by its own name.
+            role = OutputRole(name=role.name, role=role.name, shape=role.shape)
+        if role is not None:
+            roles[role.role] = role
+    return tuple(roles.values())
 
 
 def _output_role(
     output: OutputFeature, function: Function, num_labels: int | None
 ) -> OutputRole | None:
     if output.kind == "dictionary":
-        return OutputRole(name=output.name, role="probabilities")
-    if output.kind != "array":
+        source = classified_value(function)
+        known = source is None or _ends_in(("softmax", "sigmoid"), source, function)
+        return OutputRole(name=output.name, role="probabilities" if known else "logits")
+    if output.kind not in ("array", "image"):
         return None  # the label repeats what the probabilities say
     shape = output.shape or _result_shape(output.name, function)
     role = output.name
+    if output.kind == "image":
+        return OutputRole(name=role, role=role, shape=shape, is_image=True)
     if output.data_type == "int32":
-        role = "classes"
-    elif role == "probabilities" or _ends_in_softmax(output.name, function):
+        # (height, width) of a map, behind axes of one element
+        role = "classes" if len(shape) > 1 and set(shape[:-2]) <= {1} else role
+    elif role == "probabilities" or (
+        len(shape) in (0, 2, 4) and _ends_in(("softmax",), role, function)
+    ):
         role = "probabilities"
     elif role not in ("last_hidden_state", "pooler_output") and "hidden_state" not in role:
-        known = num_labels is not None and len(shape) in (2, 4) and shape[1] == num_labels
-        role = "logits" if known else role
+        role = "logits" if holds_classes(shape, num_labels) else role
     return OutputRole(name=output.name, role=role, shape=shape)
 
 
@@ -272,12 +364,12 @@ def _result_shape(name: str, function: Function) -> tuple[int, ...]:
     return tuple(int(size or 0) for value in values for size in getattr(value.type, "shape", ()))
 
 
-def _ends_in_softmax(name: str, function: Function) -> bool:
+def _ends_in(op_types: tuple[str, ...], name: str, function: Function) -> bool:
     producer = function.producers.get(name)
-    while producer is not None and producer.op_type == "cast":
+    while producer is not None and producer.op_type in ("cast", "squeeze", "identity"):
         source = producer.inputs["x"][0]
         producer = function.producers.get(getattr(source, "name", ""))
-    return producer is not None and producer.op_type == "softmax"
+    return producer is not None and producer.op_type in op_types
 
 
 class ReferenceTarget:

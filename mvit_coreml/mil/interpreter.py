@@ -78,8 +78,9 @@ class Runtime:
         Args:
             inputs: a value for every input. An image is a (height, width, 3) uint8 array in RGB
                 order, or a Pillow image, of exactly the declared size: the runtime brings it into
-                the declared colour order. Grayscale images are (height, width). Everything else
-                is an array or tensor of the declared shape.
+                the declared colour order. Grayscale images are (height, width), or RGB of which
+                the brightness is taken. Everything else is an array or tensor of the declared
+                shape.
             outputs: names of the outputs to compute, all if None. Nothing else is computed.
             intermediates: names of operations, or of values, whose results to return too.
             headroom: takes note of what each operation that computes floats gives, before rounding.
@@ -194,6 +195,8 @@ def image_pixels(feature: ImageFeature, value: Any) -> np.ndarray:
         )
     if gray and value.ndim == 3 and value.shape[2] == 1:
         value = value[:, :, 0]
+    elif gray and value.ndim == 3 and value.shape[2] == 3:
+        value = np.asarray(Image.fromarray(value).convert("L"))
     expected = (feature.height, feature.width) if gray else (feature.height, feature.width, 3)
     if value.shape != expected:
         raise InputError(

@@ -36,7 +36,6 @@ OPSETS = {"CoreML5": 15, "CoreML6": 16, "CoreML7": 17, "CoreML8": 18, "CoreML9":
 _COLOR_ORDERS: dict[int, ColorLayout] = {10: "grayscale", 20: "rgb", 30: "bgr", 40: "grayscale"}
 _ARRAY_TYPES = {65552: "fp16", 65568: "fp32", 65600: "fp64", 131104: "int32", 131080: "int8"}
 _OUTPUT_KINDS: dict[str, FeatureKind] = {
-    "imageType": "image",
     "dictionaryType": "dictionary",
     "stringType": "string",
     "int64Type": "int64",
@@ -269,6 +268,9 @@ def _output(feature: Any, place: str) -> OutputFeature:
     kind, name, text = feature.type.WhichOneof("Type"), feature.name, feature.shortDescription
     if kind == "multiArrayType":
         return OutputFeature(name, "array", *_array(feature.type.multiArrayType), text)
+    if kind == "imageType":
+        order = _COLOR_ORDERS.get(feature.type.imageType.colorSpace)
+        return OutputFeature(name, "image", description=text, color_order=order)
     if kind in _OUTPUT_KINDS:
         return OutputFeature(name, _OUTPUT_KINDS[kind], description=text)
     raise PackageError(f"{place}, {name!r}, is of the unsupported kind {kind}")

@@ -20,6 +20,8 @@ FeatureKind = Literal["array", "image", "dictionary", "string", "int64"]
 _FINISHING = ("classify", "cast", "squeeze", "const", "identity")
 # What may stand between the scores of a map's own size and those of the output's.
 _ENLARGING = ("upsample_bilinear", "resize_bilinear", "upsample_nearest_neighbor", "cast")
+# Of ImageNet-1k, without and with a background.
+_IMAGENET_CLASSES = (1000, 1001)
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,7 @@ class OutputFeature:
             (the predicted label).
         shape: declared shape of an array, () where none is declared.
         data_type: element type of an array, empty otherwise.
+        color_order: of an image.
     """
 
     name: str
@@ -183,6 +186,7 @@ class OutputFeature:
     shape: tuple[int, ...] = ()
     data_type: str = ""
     description: str = ""
+    color_order: ColorLayout | None = None
 
 
 @dataclass(frozen=True)
@@ -315,10 +319,18 @@ class Scores:
     Attributes:
         name: of the value.
         of_classes: whether it holds a score for each class along axis 1; features otherwise.
+        others: names of further values, of outputs that neither follow from it nor lead to it, as
+            the boxes of a detector beside its scores; then none is of classes.
     """
 
     name: str
     of_classes: bool
+    others: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all these values."""
+        return (self.name, *self.others)
 
 
 def raw_scores_name(function: Function) -> str | None:
@@ -331,25 +343,39 @@ def raw_scores_name(function: Function) -> str | None:
     return None
 
 
-def find_scores(function: Function) -> Scores:
-    """Return a function's scores, or its first array where it gives no scores.
+def find_scores(function: Function, num_labels: int | None = None) -> Scores:
+    """Return a function's scores, or its arrays and images where it gives no scores.
 
     Maps of scores are taken before they are enlarged to the size of the output.
+
+    Args:
+        function: of any tool's package.
+        num_labels: number of classes, if known.
 
     Raises:
         PackageError: it has neither.
     """
+    tensors = {
+        result: output
+        for kind in ("array", "image")
+        for result, output in zip(function.results, function.outputs, strict=True)
+        if output.kind == kind
+    }
+    names = _independent([*tensors], function)
     name, of_classes = raw_scores_name(function), True
+    if name is not None and any(name not in _ancestors(each, function) for each in names):
+        name = None  # one of several answers
     if name is None:
-        arrays = {
-            result: output.name
-            for result, output in zip(function.results, function.outputs, strict=True)
-            if output.kind == "array"
-        }
-        if not arrays:
-            raise PackageError(f"function {function.name!r} returns neither scores nor arrays")
-        name = next(iter(arrays))
-        of_classes = arrays[name] == "logits"
+        name = _classified(function)
+    if name is None and not names:
+        raise PackageError(f"function {function.name!r} returns neither scores nor arrays")
+    if name is None:
+        name, *others = names
+        if others:
+            return Scores(name, of_classes=False, others=tuple(others))
+        output = tensors[name]
+        shape = output.shape or _declared_shape(name, function)
+        of_classes = output.name == "logits" or holds_classes(shape, num_labels)
     makers = function.producers
     while name in makers and makers[name].op_type in _ENLARGING:
         source = _source(makers[name])
@@ -357,6 +383,65 @@ def find_scores(function: Function) -> Scores:
             break
         name = source
     return Scores(name, of_classes)
+
+
+def holds_classes(shape: tuple[int, ...], num_labels: int | None) -> bool:
+    """Whether an array of some shape holds a score for each class along axis 1.
+
+    Where the number of classes is not known, a vector as long as ImageNet has classes is one.
+
+    Args:
+        shape: of the array, the first axis being the batch.
+        num_labels: number of classes, if known.
+    """
+    if num_labels is None:
+        return len(shape) == 2 and shape[1] in _IMAGENET_CLASSES
+    return len(shape) in (2, 4) and shape[1] == num_labels
+
+
+def classified_value(function: Function) -> str | None:
+    """Name of the value that a classifier's probabilities are made of, ``None`` for others."""
+    for operation in function.operations:
+        if operation.op_type == "classify":
+            argument = next(iter(operation.inputs.get("probabilities", ())), None)
+            return argument.name if isinstance(argument, Reference) else None
+    return None
+
+
+def _classified(function: Function) -> str | None:
+    """Name of a classifier's scores, before a sigmoid if that is what makes them."""
+    name, makers = classified_value(function), function.producers
+    while name in makers and makers[name].op_type in ("cast", "squeeze", "sigmoid"):
+        name = _source(makers[name])
+    return name
+
+
+def _independent(names: list[str], function: Function) -> list[str]:
+    """Return those of some values that neither follow from one before them nor lead to it."""
+    kept: list[str] = []
+    for name in names:
+        before = _ancestors(name, function)
+        if not any(other in before or name in _ancestors(other, function) for other in kept):
+            kept.append(name)
+    return kept
+
+
+def _ancestors(name: str, function: Function) -> set[str]:
+    """Return the names of all values that a value follows from, itself included."""
+    makers, reached, waiting = function.producers, {name}, [name]
+    while waiting:
+        maker = makers.get(waiting.pop())
+        for source in () if maker is None else maker.value_names:
+            if source not in reached:
+                reached.add(source)
+                waiting.append(source)
+    return reached
+
+
+def _declared_shape(name: str, function: Function) -> tuple[int, ...]:
+    maker = function.producers.get(name)
+    types = [value.type for value in (() if maker is None else maker.outputs) if value.name == name]
+    return tuple(size or 0 for each in types for size in getattr(each, "shape", ()))
 
 
 def _source(operation: Operation) -> str | None:

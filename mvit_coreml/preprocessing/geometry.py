@@ -47,6 +47,21 @@ def contained_size(image_size: tuple[int, int], frame: tuple[int, int]) -> tuple
     return max(1, round(height * frame_width / width)), frame_width
 
 
+def covering_edge(image_size: tuple[int, int], frame: tuple[int, int]) -> int:
+    """Return the least shortest edge with which an image covers a frame, so that it can be cut out.
+
+    Both sizes are (height, width) in pixels.
+    """
+    scale = max(frame[0] / image_size[0], frame[1] / image_size[1])
+    edge = max(1, round(scale * min(image_size)))
+    # The other edge is rounded down.
+    while any(
+        have < need for have, need in zip(resized_size(image_size, edge), frame, strict=True)
+    ):
+        edge += 1
+    return edge
+
+
 def crop_offset(image_size: tuple[int, int], crop_size: tuple[int, int]) -> tuple[int, int]:
     """Return the (top, left) of a centred window, rounded down; negative where it overhangs."""
     return (image_size[0] - crop_size[0]) // 2, (image_size[1] - crop_size[1]) // 2

@@ -13,12 +13,13 @@ from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, Scalar, make_plan
 from mvit_coreml.compression.plan_file import read_plan, read_values
 from mvit_coreml.compression.promise import Promise
+from mvit_coreml.evaluation.read_metadata import Preparation
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows.build_package import Progress
 from mvit_coreml.workflows.package_options import PaletteOptions
 
 if TYPE_CHECKING:
-    from mvit_coreml.evaluation.accuracy import AccuracyDrop
+    from mvit_coreml.evaluation.accuracy import MeasuredDrop
     from mvit_coreml.validation.pytorch_comparison import ParityReport
 
 
@@ -42,6 +43,19 @@ class Palettes:
 
     plan: PalettizationPlan
     values: PlanValues
+
+
+@dataclass(frozen=True, kw_only=True)
+class Photos:
+    """What a package of another tool does not say about its photos.
+
+    Attributes:
+        preparation: brings them to its input.
+        num_labels: number of classes that it tells apart, ``None`` if that is not known.
+    """
+
+    preparation: Preparation
+    num_labels: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +83,15 @@ def choose_palettes(
     *,
     source_sha256: str,
     build: Callable[[Palettes, Path], Path],
-    accuracy: AccuracyDrop | None,
+    accuracy: MeasuredDrop | None,
     folder: Path,
     progress: Progress,
+    photos: Photos | None = None,
 ) -> Iterator[ChosenPalettes]:
     """Yield the palettes that options ask for, and then, where bits are shared out, ever more bits.
 
     Args:
-        package: complete, of this project, without palettes.
+        package: complete, without palettes.
         options: with ``bits`` or a ``plan``.
         images: to fit palettes to and to judge on.
         source_sha256: of the checkpoint's weights.
@@ -84,6 +99,7 @@ def choose_palettes(
         accuracy: measures the drop that is promised, if one is.
         folder: for the packages that are tried.
         progress: told how it gets on.
+        photos: how they are prepared, and what they lead to, where the package does not say it.
 
     Raises:
         InputError: a plan or images that cannot be used.
@@ -116,6 +132,7 @@ def choose_palettes(
             accuracy=accuracy,
             folder=folder,
             progress=progress,
+            photos=photos,
         ):
             yield ChosenPalettes(
                 palettes=fitted.palettes,

@@ -41,17 +41,22 @@ from mvit_coreml.compression.promise import Measured, Promise, default_promise, 
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.evaluation.agreement import AgreementMeter
 from mvit_coreml.evaluation.metrics import ConfusionMatrix
-from mvit_coreml.evaluation.read_metadata import read_preparation
+from mvit_coreml.evaluation.read_metadata import choose_preparation
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.parallel import parallel_map
 from mvit_coreml.preprocessing.image_loading import evenly_spaced
 from mvit_coreml.validation.synthetic_images import calibration_pictures, synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress
-from mvit_coreml.workflows.choose_palettes import Palettes, asked_for, grouped_choices
+from mvit_coreml.workflows.choose_palettes import (
+    Palettes,
+    Photos,
+    asked_for,
+    grouped_choices,
+)
 from mvit_coreml.workflows.package_options import PaletteOptions
 
 if TYPE_CHECKING:
-    from mvit_coreml.evaluation.accuracy import AccuracyDrop
+    from mvit_coreml.evaluation.accuracy import MeasuredDrop
     from mvit_coreml.validation.pytorch_comparison import ParityReport
 
 # More images than these make it slower and little better.
@@ -69,6 +74,8 @@ _JUDGING_PICTURES = 12
 # Pixels of all images that sensitivity is predicted on, and those images at least.
 _SENSITIVITY_PIXELS = 48 * 256 * 256
 _FEWEST_SENSITIVITY_IMAGES = 8
+# Images that the units of several outputs are measured on.
+_BALANCING_IMAGES = 8
 # Images that the rounding of half precision is measured on.
 _ROUNDING_IMAGES = 8
 # Without a request, a package is no smaller than with so many bits for every weight, and none has
@@ -165,14 +172,15 @@ def fit_palettes(
     *,
     source_sha256: str,
     build: Callable[[Palettes, Path], Path],
-    accuracy: AccuracyDrop | None,
+    accuracy: MeasuredDrop | None,
     folder: Path,
     progress: Progress,
+    photos: Photos | None = None,
 ) -> Iterator[FittedPalettes]:
     """Yield the palettes that options ask for, and then, where bits are shared out, ever more bits.
 
     Args:
-        package: complete, of this project, without palettes.
+        package: complete, without palettes.
         options: with ``bits``.
         images: synthetic pictures by default.
         source_sha256: of the checkpoint's weights.
@@ -180,12 +188,15 @@ def fit_palettes(
         accuracy: measures the drop that is promised, if one is.
         folder: for the packages that are tried.
         progress: told how it gets on.
+        photos: how they are prepared, and what they lead to, where the package does not say it.
 
     Raises:
         InputError: an image that cannot be read.
         GateError: nothing keeps the promise within its size.
     """
-    fitting = PaletteFitting(package, images, source_sha256=source_sha256, progress=progress)
+    fitting = PaletteFitting(
+        package, images, source_sha256=source_sha256, progress=progress, photos=photos
+    )
 
     def drop(palettes: Palettes) -> float:
         assert accuracy is not None
@@ -202,10 +213,11 @@ class PaletteFitting:
     """Fits palettes for one package; what does not depend on the options is done once.
 
     Args:
-        package: complete, of this project, without palettes.
+        package: complete, without palettes.
         images: synthetic pictures by default.
         source_sha256: of the checkpoint's weights.
         progress: told how it gets on.
+        photos: how they are prepared, and what they lead to, where the package does not say it.
 
     Attributes:
         infos: the palettizable weights.
@@ -225,15 +237,22 @@ class PaletteFitting:
         *,
         source_sha256: str = "",
         progress: Progress = no_progress,
+        photos: Photos | None = None,
     ) -> None:
         self.package, self.source_sha256, self.progress = package, source_sha256, progress
         progress("tune")
         self.loaded = load_package(package)
+        self.preparation = (
+            choose_preparation(self.loaded, self.loaded.function())[0]
+            if photos is None
+            else photos.preparation
+        )
+        self.num_labels = None if photos is None else photos.num_labels
         self.weights = [
             (info, stored.decode()) for info, stored in function_weights(self.loaded.function())
         ]
         self.infos = [info for info, _ in self.weights]
-        self.function = DifferentiableFunction(self.loaded)
+        self.function = DifferentiableFunction(self.loaded, num_labels=self.num_labels)
         self.sensitivities: tuple[Sensitivity, ...] = ()
         self._known_options: dict[int, list[WeightOptions]] = {}
         self._fewest_bits, self._stricter = 1, 1.0
@@ -250,18 +269,15 @@ class PaletteFitting:
             kept, parts = _split(images)
             self.held_out = tuple(kept[index] for index in parts.judging)
             fitting = self._prepared([kept[index] for index in parts.fitting])
-            photos = self._prepared([kept[index] for index in parts.searching])
-            self._photos = len(photos)
-            searching = torch.cat([photos, random_views(photos, _VIEWS * len(photos), seed=2)])
+            chosen = self._prepared([kept[index] for index in parts.searching])
+            self._photos = len(chosen)
+            searching = torch.cat([chosen, random_views(chosen, _VIEWS * len(chosen), seed=2)])
+        self.function.balance(searching[:_BALANCING_IMAGES])
         self.tuner = Tuner(self.function, fitting, searching)
 
     def _prepared(self, images: Sequence[Any]) -> Tensor:
-        preparation = read_preparation(self.loaded, self.loaded.function())
-        if preparation is None:
-            raise InputError(
-                f"{self.package}: does not say how photos are prepared; another tool made it"
-            )
-        return self.function.pixels([fitted.pixels for fitted in parallel_map(preparation, images)])
+        fitted = parallel_map(self.preparation, images)
+        return self.function.pixels([one.pixels for one in fitted])
 
     def fit(
         self,
@@ -532,7 +548,10 @@ class PaletteFitting:
     def rounding_snr(self) -> float:
         """What half precision alone leaves of the answers, in dB."""
         pixels: Tensor = self.tuner.held_out[:_ROUNDING_IMAGES]
-        rounded = DifferentiableFunction(self.loaded, arithmetic="program")
+        rounded = DifferentiableFunction(
+            self.loaded, arithmetic="program", num_labels=self.num_labels
+        )
+        rounded.units = self.function.units
         reference = self.tuner.reference[:_ROUNDING_IMAGES]
         return compare_scores(
             scores(rounded, pixels), reference, self.function.of_classes

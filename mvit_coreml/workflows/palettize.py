@@ -1,12 +1,13 @@
 """What ``mvit-coreml palettize`` does: give an existing package palettes, validate, put in place.
 
-A package made this way is the one that ``convert`` makes of the same checkpoint and palettes, byte
-for byte.
+Of a package that ``convert`` made, the result is the one that ``convert`` makes of the same
+checkpoint and palettes, byte for byte. A package of another tool is its own reference: it keeps its
+interface, labels and metadata, and gets nothing but tables and indices in the place of weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,17 @@ from typing import Any
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError
-from mvit_coreml.evaluation.accuracy import AccuracyDrop
-from mvit_coreml.evaluation.read_metadata import Preparation, class_labels, read_preparation
-from mvit_coreml.evaluation.targets import Answer, PackageTarget
+from mvit_coreml.evaluation.accuracy import AccuracyDrop, MeasuredDrop, PackageAccuracyDrop
+from mvit_coreml.evaluation.open_targets import target_classes
+from mvit_coreml.evaluation.read_metadata import (
+    PreparationOptions,
+    choose_preparation,
+    class_labels,
+    is_own,
+)
+from mvit_coreml.evaluation.targets import PackageReference, PackageTarget
 from mvit_coreml.export.atomic_package import package_size, staging_folder
-from mvit_coreml.export.metadata import KEY_PREFIX, PREPROCESSING_KEY
+from mvit_coreml.export.metadata import KEY_PREFIX
 from mvit_coreml.export.torch_to_mil import IOS_TARGETS
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
@@ -28,7 +35,11 @@ from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_tar
 from mvit_coreml.validation.structure_comparison import compare_structure, stored_precision
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress, palettize_saved
-from mvit_coreml.workflows.choose_palettes import choose_palettes, with_promise_of_plan
+from mvit_coreml.workflows.choose_palettes import (
+    Photos,
+    choose_palettes,
+    with_promise_of_plan,
+)
 from mvit_coreml.workflows.package_options import PaletteOptions
 from mvit_coreml.workflows.publish_package import (
     Candidate,
@@ -78,6 +89,8 @@ def palettize_package(
     *,
     images: Sequence[Any] | None = None,
     against: Checkpoint | None = None,
+    preparation: PreparationOptions | None = None,
+    labels: Sequence[str] | None = None,
     force: bool = False,
     check: bool = True,
     keep_failed: bool = False,
@@ -87,13 +100,17 @@ def palettize_package(
     """Palettize the weights of an existing package, and validate the result before it appears.
 
     Args:
-        package: of this project, with one function and without palettes.
-        options: which palettes; a promised drop of accuracy needs ``against``.
+        package: of any tool, that takes one image, with one function and without palettes.
+        options: which palettes; a promised drop of accuracy needs ``against`` if this project
+            made the package; that of another is measured against the package itself.
         output: the package to write, ending in ``.mlpackage``; its plan lies beside it.
         images: to fit palettes to and to check on; what is checked are some that no palette was
             fitted to. Synthetic pictures by default.
         against: the checkpoint that the package came from, to compare with; by default that is the
             package itself.
+        preparation: how photos are brought to the input, for a package that does not say it; they
+            are stretched by default, as Core ML does by itself.
+        labels: class names in class order, for a package that has none.
         force: replace an existing package.
         check: run the finished package and what it is compared with on the same images before
             putting it in place.
@@ -110,25 +127,39 @@ def palettize_package(
     original = Path(package)
     if options.bits is None and options.plan is None:
         raise InputError("there is nothing to palettize without bits; give bits or a plan")
-    loaded, preparation = _open(original)
+    loaded = _open(original)
+    prepared, said = choose_preparation(loaded, loaded.function(), preparation)
     _check_target(original, options, loaded.function().opset)
-    source_sha256 = loaded.metadata.user_defined.get(_WEIGHTS_KEY, "")
+    own = loaded.metadata.user_defined
+    # Without a checkpoint, the package itself is what a plan is for.
+    source_sha256 = own[_WEIGHTS_KEY] if _WEIGHTS_KEY in own else program_digest(loaded)
+    if against is not None and _WEIGHTS_KEY not in own:
+        raise InputError(
+            f"{original}: does not say which checkpoint it came from, as another tool made it;"
+            " leave out --against, and validate the result with mvit-coreml validate"
+        )
     if against is not None and against.provenance.sha256 != source_sha256:
         raise InputError(
             f"{original}: was converted from other weights than {against.provenance.name}; name"
             " the checkpoint that it came from"
         )
-    accuracy = None
-    if options.dataset is not None:
-        if against is None:
-            raise InputError(
-                "a drop of accuracy is measured against the checkpoint; name it (--against)"
-            )
-        accuracy = AccuracyDrop(against, options.dataset, preparation.color_order)
+    if options.dataset is not None and against is None and is_own(loaded):
+        raise InputError(
+            "a drop of accuracy is measured against the checkpoint; name it (--against)"
+        )
     destination = Path(output)
     options.check_images(images)
     check_destination(destination, force, options.plan)
     options = with_promise_of_plan(options, images)
+    labels = class_labels(loaded, loaded.function()) or labels
+    num_labels = None if labels is None else len(labels)
+    photos = Photos(preparation=prepared, num_labels=num_labels)
+    accuracy: MeasuredDrop | None = None
+    if options.dataset is not None and against is not None:
+        accuracy = AccuracyDrop(against, options.dataset, prepared.color_order)
+    elif options.dataset is not None:
+        target = PackageTarget(Predictor(original, engine="portable"), prepared, num_labels)
+        accuracy = PackageAccuracyDrop(target, target_classes(target, labels), options.dataset)
     with staging_folder(destination) as staging:
         chosen = choose_palettes(
             original,
@@ -139,6 +170,7 @@ def palettize_package(
             accuracy=accuracy,
             folder=staging,
             progress=progress,
+            photos=photos,
         )
         candidates = palettized_candidates(
             chosen,
@@ -150,11 +182,13 @@ def palettize_package(
         def compare(finished: Path, candidate: Candidate) -> ParityReport:
             if against is None:
                 progress("compare")
-                return _compare_with_original(finished, loaded, candidate.images, options.promise)
+                return _compare_with_original(
+                    finished, loaded, candidate.images, options.promise, photos
+                )
             progress("validate")
             validation = ValidateOptions(
                 # It is the original's, whose own validation settled it.
-                color_order="BGR" if preparation.color_order == "BGR" else "RGB",
+                color_order="BGR" if prepared.color_order == "BGR" else "RGB",
                 pictures=PICTURES_AFTER_CONVERSION,
                 promise=options.promise,
             )
@@ -169,7 +203,7 @@ def palettize_package(
             options,
             compare=compare if check else None,
             accuracy=accuracy,
-            original="the original" if against is None else "the checkpoint",
+            original=_name_of(loaded) if against is None else "the checkpoint",
             keep_failed=keep_failed,
         )
     assert published.plan is not None
@@ -179,10 +213,14 @@ def palettize_package(
         original=original,
         original_size=original_size,
         options=options,
-        notes=published.notes,
+        notes=(*((said,) if said else ()), *published.notes),
         parity=published.parity,
         plan=published.plan,
     )
+
+
+def _name_of(package: Package) -> str:
+    return "the original" if is_own(package) else package.path.name
 
 
 def _compare_with_original(
@@ -190,15 +228,19 @@ def _compare_with_original(
     original: Package,
     images: Sequence[Any] | None,
     promise: Promise | None,
+    photos: Photos,
 ) -> ParityReport:
     """Judge a palettized package by the answers and the parts of the one it was made from."""
-    target = PackageTarget(Predictor(package, engine="portable"))
+    target, reference = (
+        PackageTarget(Predictor(path, engine="portable"), photos.preparation, photos.num_labels)
+        for path in (package, original.path)
+    )
     size = (target.image.height, target.image.width)
     chosen = synthetic_pictures(PICTURES_AFTER_CONVERSION, size) if images is None else images
     precision, bits = stored_precision(target.function)
     return validate_target(
         target,
-        _Original(PackageTarget(Predictor(original.path, engine="portable"))),
+        PackageReference(reference),
         chosen,
         synthetic=images is None,
         precision=precision,
@@ -208,50 +250,27 @@ def _compare_with_original(
     )
 
 
-class _Original:
-    """The original package in the place of the PyTorch reference."""
-
-    def __init__(self, target: PackageTarget) -> None:
-        self.target = target
-
-    @property
-    def name(self) -> str:
-        return self.target.name
-
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        return class_labels(self.target.package, self.target.function)
-
-    def answer(self, images: Iterable[Any]) -> Generator[Answer, None, None]:
-        return self.target.answer(images, with_scores=True)
-
-
-def _open(path: Path) -> tuple[Package, Preparation]:
-    """Load a package and how it prepares photos; refuse one that cannot be palettized."""
+def _open(path: Path) -> Package:
+    """Load a package; refuse one that cannot be palettized."""
     package = load_package(path)
     own = package.metadata.user_defined
-    if KEY_PREFIX + "output" not in own or PREPROCESSING_KEY not in own:
-        raise InputError(
-            f"{path}: another tool made it; convert its checkpoint with mvit-coreml convert --bits"
-        )
+    source = "of mvit-coreml convert --bits none" if is_own(package) else "as it was before"
     if any(operation.op_type.startswith("constexpr_") for _, operation in package.walk()):
-        raise InputError(
-            f"{path}: its weights are compressed already; give the package of"
-            " mvit-coreml convert --bits none"
-        )
+        raise InputError(f"{path}: its weights are compressed already; give the package {source}")
     if len(package.functions) > 1:
+        instead = "give packages of one function each"
+        if is_own(package):
+            instead = "convert its checkpoint with --bits instead"
         raise InputError(
             f"{path}: has {len(package.functions)} functions, which would no longer share their"
-            " weights; convert its checkpoint with --bits instead"
+            f" weights; {instead}"
         )
-    if own.get(DIGEST_KEY) != program_digest(package):
+    if is_own(package) and own.get(DIGEST_KEY) != program_digest(package):
         # A digest of the result would hide it.
         raise InputError(
             f"{path}: was changed after it was converted; convert its checkpoint again"
         )
-    preparation = read_preparation(package, package.function())
-    assert preparation is not None
-    return package, preparation
+    return package
 
 
 def _check_target(package: Path, options: PaletteOptions, ios: int) -> None:

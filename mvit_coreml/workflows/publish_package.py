@@ -20,7 +20,7 @@ from mvit_coreml.workflows.package_options import PaletteOptions
 from mvit_coreml.workflows.validate import shortfall
 
 if TYPE_CHECKING:
-    from mvit_coreml.evaluation.accuracy import AccuracyDrop
+    from mvit_coreml.evaluation.accuracy import MeasuredDrop
 
 # Few photos may leave it undecided however many bits there are: no more packages are made for it.
 _MOST_HOPEFUL = 2
@@ -121,7 +121,7 @@ def publish_package(
     options: PaletteOptions,
     *,
     compare: Callable[[Path, Candidate], ParityReport] | None,
-    accuracy: AccuracyDrop | None = None,
+    accuracy: MeasuredDrop | None = None,
     original: str = "the checkpoint",
     keep_failed: bool = False,
     rejected: Callable[[Path, ParityReport], None] = lambda package, report: None,
@@ -226,7 +226,7 @@ def _shortfall(
     package: Path,
     report: ParityReport,
     options: PaletteOptions,
-    accuracy: AccuracyDrop | None,
+    accuracy: MeasuredDrop | None,
     original: str,
 ) -> str:
     """Say why a finished package is not to be put in its place; nothing if it is."""

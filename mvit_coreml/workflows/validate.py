@@ -15,8 +15,16 @@ from mvit_coreml.compression.plan_file import plan_beside, read_plan, read_value
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.metrics import Closeness
-from mvit_coreml.evaluation.read_metadata import Preparation, image_input, read_preparation
-from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
+from mvit_coreml.evaluation.read_metadata import (
+    Preparation,
+    PreparationOptions,
+    choose_preparation,
+    class_labels,
+    image_input,
+    is_own,
+    read_preparation,
+)
+from mvit_coreml.evaluation.targets import PackageReference, PackageTarget, ReferenceTarget
 from mvit_coreml.export.metadata import KEY_PREFIX
 from mvit_coreml.mil.compiler import Arithmetic
 from mvit_coreml.mil.package_reader import load_package
@@ -139,6 +147,82 @@ def validate(
         layers=layers,
         bounds=options.bounds,
         notes=notes,
+        samples=options.samples,
+        progress=progress,
+    )
+
+
+def validate_against_package(
+    package: str | Path,
+    original: str | Path,
+    images: Sequence[Any] | None = None,
+    options: ValidateOptions | None = None,
+    *,
+    preparation: PreparationOptions | None = None,
+    labels: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ParityReport:
+    """Judge a package of any tool by another that it should answer like.
+
+    Args:
+        package: the package.
+        original: the other, which the portable runtime runs.
+        images: paths, Pillow images or arrays; by default synthetic pictures.
+        options: of these the function, engine, arithmetic, bounds, promise, pictures and samples.
+        preparation: how photos are brought to the inputs of packages that do not say it.
+        labels: class names, for packages that have none.
+        progress: called with the number of images done and their total.
+
+    Raises:
+        PackageError: a package is damaged, or uses something unknown.
+        InputError: the packages do not compare, or options that are for checkpoints.
+    """
+    options = options or ValidateOptions()
+    if options.layers or options.color_order is not None:
+        name = "--layers" if options.layers else "--color-order"
+        raise InputError(f"{name} is for a checkpoint; {original} is a package")
+    engine: Engine = "coreml" if options.engine == "both" else options.engine
+    predictors = (
+        Predictor(package, options.function, engine, options.arithmetic),
+        Predictor(original, options.function, "portable"),
+    )
+    notes: list[str] = []
+    targets = []
+    named = [class_labels(one.package, one.function) for one in predictors]
+    known = next((len(names) for names in (*named, labels) if names is not None), None)
+    for predictor in predictors:
+        prepared, note = choose_preparation(
+            predictor.package,
+            predictor.function,
+            # What says it itself needs no options.
+            None if is_own(predictor.package) else preparation,
+        )
+        notes += [note] if note else []
+        targets.append(PackageTarget(predictor, prepared, known))
+    target, reference = targets
+    size = (target.image.height, target.image.width)
+    chosen = list(synthetic_pictures(options.pictures, size) if images is None else images)
+    engines = None
+    if options.engine == "both":
+        from mvit_coreml.validation.pytorch_comparison import compare_engines
+
+        portable = Predictor(package, options.function, "portable", options.arithmetic)
+        engines = compare_engines(
+            target, PackageTarget(portable, target.preparation, known), chosen
+        )
+    precision, bits = stored_precision(target.function)
+    return validate_target(
+        target,
+        PackageReference.matching(target, reference),
+        chosen,
+        synthetic=images is None,
+        precision=precision,
+        bits=bits,
+        differences=None,
+        promise=options.promise,
+        engines=engines,
+        bounds=options.bounds,
+        notes=list(dict.fromkeys(notes)),
         samples=options.samples,
         progress=progress,
     )

@@ -286,10 +286,13 @@ def undescribed(classifier):
     return edited(classifier, strip)
 
 
-def test_packages_of_other_tools_need_to_be_told_how_to_prepare_images(
+def test_packages_of_other_tools_can_be_told_how_to_prepare_images(
     undescribed, classifier, photos, tmp_path
 ):
-    assert "with --image-processor" in error(undescribed, photos[0])
+    assumed = run(undescribed, photos[0])
+    assert "they are stretched to 64x64 pixels, as Core ML does by itself" in assumed.stderr
+    asked = run(undescribed, photos[0], "--fit", "stretch")
+    assert (asked.stdout, asked.stderr) == (assumed.stdout, "")
     processor = small_checkpoint(FAMILY).image_processor
     file = tmp_path / "preprocessor_config.json"
     file.write_text(json.dumps(processor.to_dict()))

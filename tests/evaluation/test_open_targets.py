@@ -131,14 +131,35 @@ def test_the_order_applies_to_the_first_of_two(source):
 
 def test_a_package_of_another_tool_is_prepared_as_the_checkpoint_beside_it(source, foreign):
     path = foreign(package())
-    with pytest.raises(PackageError, match="--against"):
-        open_targets([path])
+    (alone,) = open_targets([path])
+    assert "they are stretched to 64x64 pixels, as Core ML does by itself" in alone.notes[0]
+    assert alone.target.preparation.fit == "stretch"
     opened, reference = open_targets([path, source()])
     assert "does not say how photos are prepared" in opened.notes[0]
     photo = image((70, 90))
     scores = next(iter(opened.target.answer([photo]))).scores()
     logits = next(iter(reference.target.answer([photo]))).scores()
     assert np.abs(scores - np.exp(logits) / np.exp(logits).sum()).max() < 0.01
+
+
+def test_a_package_of_another_tool_is_prepared_and_named_as_asked(foreign, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"name {index}" for index in range(len(LABELS))))
+    path = foreign(package(output="logits"))
+    loading = {"labels": names}
+    (opened,) = open_targets([path], OpenOptions(resize=80, loading=loading))
+    assert opened.notes == ()
+    assert opened.classes.labels[2] == "name 2"
+    (placement,) = [one.placement for one in opened.target.answer([image((100, 200))])]
+    # torchvision's Resize(80) and CenterCrop(64) of 200x100 pixels
+    assert placement.resized_size == (80, 160)
+    assert placement.input_size == (64, 64)
+    with pytest.raises(InputError, match="--resize cuts out the centre, --fit pad does not"):
+        open_targets([path], OpenOptions(resize=80, fit="pad"))
+    with pytest.raises(InputError, match="less than the input of 64x64"):
+        open_targets([path], OpenOptions(resize=60))
+    with pytest.raises(InputError, match="--resize is for packages that do not"):
+        open_targets([package()], OpenOptions(resize=80))
 
 
 def test_what_cannot_be_scored_or_compared_is_refused(source):

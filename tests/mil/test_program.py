@@ -88,7 +88,32 @@ def test_only_a_final_softmax_or_argmax_names_raw_scores() -> None:
 
 def test_a_function_without_scores_or_arrays_is_refused() -> None:
     with pytest.raises(PackageError, match="'main' returns neither scores nor arrays"):
-        find_scores(function("a=conv b=relu", {"picture": "b"}, "image"))
+        find_scores(function("a=conv b=relu", {"label": "b"}, "string"))
+
+
+def test_a_picture_counts_where_there_is_nothing_else() -> None:
+    assert find_scores(function("a=conv b=relu", {"picture": "b"}, "image")) == Scores("b", False)
+
+
+def test_outputs_that_do_not_follow_from_each_other_count_together() -> None:
+    detector = function("a=conv b=relu c=conv(a) d=cast(b)", {"b": "b", "c": "c", "d": "d"})
+    assert find_scores(detector) == Scores("b", False, ("c",))
+    # Boxes are no less of an answer because the scores beside them come last, behind a softmax.
+    softmax = function("a=conv b=relu c=conv(a) d=softmax", {"boxes": "b", "scores": "d"})
+    assert find_scores(softmax) == Scores("b", False, ("d",))
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_labels", "of_classes"),
+    [((1, 1000), None, True), ((1, 512), None, False), ((1, 512), 512, True), ((1, 512), 9, False)],
+)
+def test_a_vector_is_of_classes_if_it_is_as_long(
+    shape: tuple[int, ...], num_labels: int | None, of_classes: bool
+) -> None:
+    plain = function("a=linear", {"var_7": "a"})
+    outputs = (OutputFeature("var_7", "array", shape),)
+    changed = Function(**{**vars(plain), "outputs": outputs})
+    assert find_scores(changed, num_labels) == Scores("a", of_classes)
 
 
 def test_the_first_array_counts_where_there_are_no_scores() -> None:

@@ -10,6 +10,7 @@ from mvit_coreml.errors import InputError
 from mvit_coreml.preprocessing.geometry import (
     Box,
     contained_size,
+    covering_edge,
     crop_offset,
     place,
     resized_size,
@@ -124,3 +125,17 @@ def test_stretching_and_padding_need_a_fixed_input_size() -> None:
 def test_an_unknown_fit_is_named() -> None:
     with pytest.raises(InputError, match="fit is 'zoom'; it must be 'crop', 'stretch' or 'pad'"):
         place((50, 200), size=288, crop_size=(256, 256), fit="zoom")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("frame", [(224, 224), (128, 256), (96, 32), (1, 7)])
+@pytest.mark.parametrize("image_size", [(480, 640), (333, 1000), (7, 5), (224, 224)])
+def test_the_covering_edge_is_the_least_that_covers(
+    image_size: tuple[int, int], frame: tuple[int, int]
+) -> None:
+    edge = covering_edge(image_size, frame)
+    height, width = resized_size(image_size, edge)
+    assert height >= frame[0]
+    assert width >= frame[1]
+    smaller = resized_size(image_size, edge - 1)
+    # One pixel less would do for none but by rounding.
+    assert smaller[0] <= frame[0] or smaller[1] <= frame[1]

@@ -211,8 +211,19 @@ def test_a_package_with_several_functions_is_refused(tmp_path: Path) -> None:
     assert "has 2 functions" in refused(package.path, tmp_path)
 
 
-def test_a_package_of_another_tool_is_refused(plain: Path, tmp_path: Path) -> None:
-    assert "another tool made it" in refused(altered(plain, tmp_path, _anonymous), tmp_path)
+def test_a_package_of_another_tool_gets_the_same_palettes_but_knows_no_checkpoint(
+    plain: Path, tmp_path: Path
+) -> None:
+    foreign = altered(plain, tmp_path, _anonymous)
+    assert "another tool made it; leave out --against" in refused(
+        foreign, tmp_path, against=fitted_checkpoint()
+    )
+    (tmp_path / "own").mkdir()
+    own = palettize_package(plain, alone(4), tmp_path / "own" / "x.mlpackage", check=False)
+    same = palettize_package(foreign, alone(4), tmp_path / "x.mlpackage", check=False)
+    weights = "Data/com.apple.CoreML/weights/weight.bin"
+    assert (same.path / weights).read_bytes() == (own.path / weights).read_bytes()
+    assert "mvit_coreml.options" not in SavedPackage(same.path).user_defined
 
 
 def test_a_changed_package_is_refused_as_a_new_digest_would_hide_it(

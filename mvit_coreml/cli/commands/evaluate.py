@@ -71,7 +71,10 @@ class _Arguments(
         color_order: Channel order the weights get; both tells which they were trained with.
         per_class: List every class, and what is confused most.
         fit: How photos are brought to a checkpoint's input; by default as the package beside it,
-            else pad for segmenters and crop for classifiers.
+            else pad for segmenters and crop for classifiers. Also for packages of other tools,
+            whose photos are stretched by default, as Core ML does.
+        resize: Of packages of other tools: resize photos to this shortest edge, then crop the
+            centre.
         engine: What runs a package; auto is Core ML on a Mac.
         function: Function of a package that has several.
         workers: Threads for a package; all cores by default.
@@ -83,6 +86,7 @@ class _Arguments(
     color_order: ColorOrder | Literal["both"] | None = opt.color_order_option("both")
     per_class: bool = opt.option()
     fit: Fit | None = opt.fit_option()
+    resize: int | None = opt.option(type=click.IntRange(min=1), metavar="EDGE")
     engine: Engine = opt.engine_option()
     function: str | None = opt.option()
     workers: int | None = opt.option(type=click.IntRange(min=1))
@@ -100,6 +104,7 @@ def command(arguments: _Arguments) -> None:
     Examples:
         mvit-coreml evaluate MobileNetV2.mlpackage ./imagenet-val --limit 1000
         mvit-coreml evaluate Classifier.mlpackage labels.csv --against ./my-mobilevit
+        mvit-coreml evaluate EfficientNet.mlpackage labels.csv --fit crop
         mvit-coreml evaluate apple/mobilevitv2-1.0-imagenet1k-256 labels.csv --color-order both
         mvit-coreml evaluate DeepLab.mlpackage ./VOCdevkit/VOC2012 --per-class
         mvit-coreml evaluate Classifier.mlpackage ./pets --report accuracy.html
@@ -126,7 +131,7 @@ def command(arguments: _Arguments) -> None:
     if not known:
         raise InputError(
             f"{arguments.source}: does not say how many classes it has; name its checkpoint with "
-            "--against"
+            "--against, or its classes with --labels"
         )
     classes = next((one for one in known if one.labels is not None), known[0])
     data = arguments.read_labels(dataset, opened, classes)

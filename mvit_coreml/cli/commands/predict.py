@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.printing import table
-from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.cli.printing import shape_in_words, table
+from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
-    from mvit_coreml.evaluation.read_metadata import Preparation
     from mvit_coreml.mil.compiler import Arithmetic
     from mvit_coreml.mil.predictor import Engine, Predictor
-    from mvit_coreml.preprocessing.geometry import Fit
     from mvit_coreml.validation.operation_precision import OpHeadroom
 
 _SHOWN_OPERATIONS = 10
@@ -42,8 +40,25 @@ class SavingArguments:
     force: bool = opt.option()
 
 
+def _read_inputs(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, Any]:
+    """Read arrays from ``NAME=FILE.npy``."""
+    import numpy as np
+
+    arrays = {}
+    for value in values:
+        name, _, file = value.partition("=")
+        if not name or not file:
+            raise click.BadParameter(f"{value!r} is no input; give NAME=FILE.npy")
+        try:
+            arrays[name] = np.load(file, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no .npy file of numbers"
+            raise InputError(f"--input {name}: {file} cannot be read: {reason}") from None
+    return arrays
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Arguments(SavingArguments, opt.JsonArguments):
+class _Arguments(SavingArguments, opt.PreparationArguments, opt.JsonArguments):
     """What the command is asked.
 
     Attributes:
@@ -54,12 +69,15 @@ class _Arguments(SavingArguments, opt.JsonArguments):
         headroom: Also list the operations that come nearest to fp16's limits on these images.
         color_managed: Convert images with another colour profile to sRGB first, as iOS does.
         image_processor: How images are resized and cropped, for packages that do not say: hub id,
-            folder, or preprocessor_config.json. Values are scaled by the package itself.
-        fit: With --image-processor: how images are brought to the input; crop by default.
+            folder, or preprocessor_config.json; --fit goes with it, crop by default. Values are
+            scaled by the package itself.
+        labels: Class names, for packages that have none: a text or JSON file.
+        inputs: Value of an input that is an array. A package that takes no image needs nothing
+            else.
     """
 
     package: Path = opt.argument()
-    images: tuple[Path, ...] = opt.argument(nargs=-1, required=True, metavar="IMAGE...")
+    images: tuple[Path, ...] = opt.argument(nargs=-1, metavar="[IMAGE...]")
     top: int = opt.option(type=click.IntRange(min=1), default=5, metavar="K")
     engine: Engine = opt.engine_option()
     function: str | None = opt.option(metavar="NAME")
@@ -67,15 +85,20 @@ class _Arguments(SavingArguments, opt.JsonArguments):
     headroom: bool = opt.option()
     color_managed: bool = opt.option()
     image_processor: str | None = opt.option(metavar="SOURCE|FILE")
-    fit: Fit | None = opt.fit_option()
+    labels: Path | None = opt.option()
+    inputs: dict[str, Any] = opt.option(
+        "--input", multiple=True, callback=_read_inputs, metavar="NAME=FILE.npy"
+    )
 
 
 @opt.command(_Arguments)
 def command(arguments: _Arguments) -> None:
     """Ask a package about images.
 
-    A classifier's likeliest classes, a segmenter's share of pixels by class, or features. Images
-    are prepared as the package's metadata says. Names and colours of classes are the package's.
+    A classifier's likeliest classes, a segmenter's share of pixels by class, or features: whatever
+    other arrays and pictures it returns. Images are prepared as the package's metadata says, those
+    of another tool's package as --fit, --resize or --image-processor do. Names and colours of
+    classes are the package's.
 
     Examples:
         mvit-coreml predict Classifier.mlpackage photo.jpg
@@ -83,10 +106,13 @@ def command(arguments: _Arguments) -> None:
         mvit-coreml predict Segmenter.mlpackage street.jpg --overlay painted.png --mask classes.png
         mvit-coreml predict Segmenter.mlpackage a.jpg b.jpg --overlay "out/{name}-painted.png"
         mvit-coreml predict Features.mlpackage a.jpg b.jpg --features vectors/
+        mvit-coreml predict Other.mlpackage photo.jpg --fit crop --labels names.txt
         mvit-coreml predict Other.mlpackage photo.jpg --image-processor ./preprocessor_config.json
+        mvit-coreml predict Arrays.mlpackage --input x=pixels.npy --features vectors/
     """
+    from mvit_coreml.checkpoints.class_names import assumed_names, read_names
     from mvit_coreml.cli.prediction_results import PredictionResults
-    from mvit_coreml.evaluation.read_metadata import class_labels
+    from mvit_coreml.evaluation.read_metadata import choose_preparation, class_labels, is_own
     from mvit_coreml.evaluation.targets import PackageTarget
     from mvit_coreml.mil.predictor import Predictor
     from mvit_coreml.validation.operation_precision import HeadroomRecorder
@@ -97,11 +123,29 @@ def command(arguments: _Arguments) -> None:
     predictor = Predictor(
         arguments.package, arguments.function, arguments.engine, arguments.arithmetic
     )
-    preparation = _preparation(predictor, arguments.image_processor, arguments.fit)
+    if not arguments.images:
+        _answer_arrays(predictor, arguments)
+        return
+    preparation, note = choose_preparation(
+        predictor.package,
+        predictor.function,
+        arguments.preparation(arguments.image_processor),
+        arguments.inputs,
+    )
     recorder = HeadroomRecorder() if arguments.headroom else None
     labels = class_labels(predictor.package, predictor.function)
-    target = PackageTarget(predictor, preparation, None if labels is None else len(labels))
-    results = PredictionResults(target, arguments.images, arguments.top, arguments)
+    if labels is None and arguments.labels is not None:
+        labels = read_names(arguments.labels)
+    count = None if labels is None else len(labels)
+    target = PackageTarget(predictor, preparation, count, others=arguments.inputs)
+    scores = next((role for role in target.roles if role.kind == "logits"), None)
+    if labels is None and scores is not None and not is_own(predictor.package):
+        assumed = assumed_names("image-classification", scores.shape[-1] if scores.shape else 0)
+        labels, said = assumed or (None, "")
+        note = "; ".join(filter(None, (note, said)))
+    if note:
+        click.echo(f"note: {note}", err=True)
+    results = PredictionResults(target, arguments.images, arguments.top, arguments, labels)
     for index, answer in enumerate(
         target.answer(results.read(arguments.color_managed), headroom=recorder)
     ):
@@ -120,25 +164,57 @@ def command(arguments: _Arguments) -> None:
     arguments.show(document, () if recorder is None else _headroom_lines(ranked))
 
 
-def _preparation(predictor: Predictor, source: str | None, fit: Fit | None) -> Preparation:
-    """Read how images are prepared, from the package or from what stands in for it."""
-    from mvit_coreml.checkpoints.load import load_image_processor
-    from mvit_coreml.evaluation.read_metadata import image_input, preparation_for, read_preparation
+def _answer_arrays(predictor: Predictor, arguments: _Arguments) -> None:
+    """Run a package on arrays alone, and print or save what it returns."""
+    from mvit_coreml.cli.prediction_results import describe_array, save_array
+    from mvit_coreml.mil.program import ImageFeature
 
-    package, function = predictor.package, predictor.function
-    if source is None:
-        if fit is not None:
-            raise InputError("--fit goes with --image-processor; without, the package says it")
-        preparation = read_preparation(package, function)
-        if preparation is None:
-            raise PackageError(
-                f"{package.path}: does not say how images are prepared, as another tool made it; "
-                "name the checkpoint it came from, or its preprocessor_config.json, with "
-                "--image-processor"
-            )
-        return preparation
-    processor = load_image_processor(source)
-    return preparation_for(image_input(package, function), processor, fit or "crop")
+    images = [one.name for one in predictor.function.inputs if isinstance(one, ImageFeature)]
+    if images:
+        raise InputError(f"{arguments.package}: takes an image ({images[0]}); name image files")
+    if arguments.overlay or arguments.mask or arguments.headroom:
+        raise InputError("--overlay, --mask and --headroom are for images; leave them out")
+    result = predictor.run(arguments.inputs)
+    files = dict.fromkeys(result)
+    if arguments.features is not None:
+        files = {name: arguments.features / f"{name}.npy" for name in result}
+        there = [path for path in files.values() if path is not None and path.exists()]
+        if there and not arguments.force:
+            raise InputError(f"--features {there[0]}: exists already; use --force to replace it")
+        arguments.features.mkdir(parents=True, exist_ok=True)
+    outputs: dict[str, Any] = {}
+    lines = []
+    for name, value in result.items():
+        if isinstance(value, dict):
+            best = sorted(value, key=lambda label: -value[label])[: arguments.top]
+            outputs[name] = {"top": [{"label": str(k), "score": float(value[k])} for k in best]}
+            rows = [(f"{float(value[label]):.4g}", str(label)) for label in best]
+            lines += [name, table(rows, indent=2, right=(0,))]
+        elif hasattr(value, "shape"):
+            outputs[name] = describe_array(value)
+            lines.append(_array_line(name, outputs[name]))
+            path = files[name]
+            if path is not None:
+                save_array(path, value)
+                outputs[name]["file"] = str(path)
+                lines.append(f"  saved as {path}")
+        else:
+            outputs[name] = value
+            lines.append(f"{name}: {value}")
+    document = {
+        "package": str(arguments.package),
+        "function": predictor.function.name,
+        "engine": predictor.engine,
+        "outputs": outputs,
+    }
+    arguments.show(document, lines)
+
+
+def _array_line(name: str, described: dict[str, Any]) -> str:
+    return (
+        f"{name}: {described['dtype']} {shape_in_words(described['shape'])}, "
+        f"{described['min']:.4g} to {described['max']:.4g}, mean {described['mean']:.4g}"
+    )
 
 
 def _headroom_lines(ranked: Sequence[OpHeadroom]) -> Iterator[str]:

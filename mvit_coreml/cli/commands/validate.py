@@ -1,9 +1,9 @@
-"""``mvit-coreml validate``: a saved package against the checkpoint it came from."""
+"""``mvit-coreml validate``: a saved package against the checkpoint or package it came from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,11 +41,13 @@ def _read_bounds(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, flo
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Arguments(opt.CheckpointArguments, opt.ReportArguments, opt.JsonArguments):
+class _Arguments(
+    opt.PreparationArguments, opt.CheckpointArguments, opt.ReportArguments, opt.JsonArguments
+):
     """What the command is asked.
 
     Attributes:
-        against: The checkpoint: hub id, folder or file.
+        against: The checkpoint (hub id, folder or file), or another package.
         images: Folder of photos, or one photo.
         limit: Use this many photos, spread evenly.
         function: Function of a multifunction package.
@@ -58,7 +60,7 @@ class _Arguments(opt.CheckpointArguments, opt.ReportArguments, opt.JsonArguments
     """
 
     package: Path = opt.argument()
-    against: str = opt.option(required=True)
+    against: str = opt.option(required=True, metavar="SOURCE|PACKAGE")
     images: Path | None = opt.option()
     limit: int | None = opt.limit_option()
     function: str | None = opt.option()
@@ -77,18 +79,31 @@ def command(arguments: _Arguments) -> None:
     checkpoint converts to. Faithful: it keeps 97 % of the answers to --images, or 22 dB (a
     segmenter 32) on synthetic pictures; --gate asks for another bound. Exits with 3
     when a gate fails, not where too few photos leave it undecided. Works on packages of other
-    tools too.
+    tools too, and on any two packages that should answer alike, as one and what it was compressed
+    to; --fit and --resize say how photos are brought to their inputs.
 
     Examples:
         mvit-coreml validate mobilevit-small.mlpackage --against apple/mobilevit-small
         mvit-coreml validate My.mlpackage --against ./my-mobilevit --images photos/ --limit 200
         mvit-coreml validate My.mlpackage --against ./my-mobilevit --gate snr=25 --layers
         mvit-coreml validate My.mlpackage --against ./my-mobilevit --report parity.html
+        mvit-coreml validate Int8.mlpackage --against Other.mlpackage --images photos/ --fit crop
     """
-    from mvit_coreml.workflows.validate import ValidateOptions, shortfall, validate
+    from mvit_coreml.checkpoints.class_names import read_names
+    from mvit_coreml.evaluation.open_targets import is_package
+    from mvit_coreml.workflows.validate import (
+        ValidateOptions,
+        shortfall,
+        validate,
+        validate_against_package,
+    )
 
     arguments.check_report()
-    checkpoint = arguments.load(arguments.against)
+    beside = Path(arguments.against) if is_package(arguments.against) else None
+    if beside is None and (arguments.fit or arguments.resize):
+        name = "--fit" if arguments.fit else "--resize"
+        raise InputError(f"{name} is for two packages; a checkpoint says how photos are prepared")
+    checkpoint = None if beside is not None else arguments.load(arguments.against)
     photos = opt.read_images(arguments.images, arguments.limit)
     if photos is None and arguments.limit is not None:
         raise InputError("--limit chooses among photos; name them with --images")
@@ -96,32 +111,43 @@ def command(arguments: _Arguments) -> None:
     layers = arguments.layers or (False if arguments.report is None else None)
     options = ValidateOptions(**opt.values_for(ValidateOptions, arguments) | {"layers": layers})
     with ProgressLines() as progress:
-        parity = validate(
-            arguments.package,
-            checkpoint,
-            photos,
-            options,
-            progress=lambda done, total: progress.show(f"{done} of {total} images", done, total),
-        )
+
+        def show(done: int, total: int) -> None:
+            progress.show(f"{done} of {total} images", done, total)
+
+        if checkpoint is not None:
+            parity = validate(arguments.package, checkpoint, photos, options, progress=show)
+        else:
+            assert beside is not None
+            parity = validate_against_package(
+                arguments.package,
+                beside,
+                photos,
+                replace(options, layers=arguments.layers),
+                preparation=arguments.preparation(arguments.image_processor),
+                labels=None if arguments.labels is None else read_names(arguments.labels),
+                progress=show,
+            )
     arguments.save_report(package=arguments.package, parity=parity, checkpoint=checkpoint)
-    arguments.show(parity_as_json(parity), _lines(parity, arguments.layers))
+    original = "the checkpoint" if beside is None else beside.name
+    arguments.show(parity_as_json(parity), _lines(parity, arguments.layers, original))
     if not parity.passed:
-        raise GateError(f"{arguments.package}: {shortfall(parity)}")
+        raise GateError(f"{arguments.package}: {shortfall(parity, original)}")
 
 
-def _lines(report: ParityReport, layers: bool) -> Iterator[str]:
+def _lines(report: ParityReport, layers: bool, original: str) -> Iterator[str]:
     kind = "synthetic pictures" if report.synthetic else "photos"
     bits = f", {report.bits}-bit palettes" if report.bits else ""
     outcome = ("PASSED" if report.answers_alike else "UNDECIDED") if report.passed else "FAILED"
     yield f"{outcome}: {report.package} against {report.source}"
     yield f"  {report.images} {kind}, {report.precision}{bits}, engine {report.engine}"
-    yield table(list(_rows(report, layers)), indent=2)
+    yield table(list(_rows(report, layers, original)), indent=2)
 
 
-def _rows(report: ParityReport, layers: bool) -> Iterator[tuple[str, str]]:
+def _rows(report: ParityReport, layers: bool, original: str) -> Iterator[tuple[str, str]]:
     scores = report.scores
-    yield "sound", sound_words(report)
-    yield "keeps", faithful_words(report)
+    yield "sound", sound_words(report, original)
+    yield "keeps", faithful_words(report, original)
     yield (
         "scores",
         f"SNR {scores.snr:.1f} dB, PSNR {scores.psnr:.1f} dB, largest error "

@@ -137,8 +137,7 @@ def _scale(function: DifferentiableFunction, executions: Sequence[Execution]) ->
     Of classes it is half that, as a mean over the positions of a map; of features it is relative
     to the signal, a mean over all images.
     """
-    number = function.number(function.scores)
-    answers = torch.cat([execution.values[number] for execution in executions])
+    answers = torch.cat([function.answers(execution) for execution in executions])
     if function.of_classes:
         # (N, 1, C, ...)
         return 0.5 * answers.shape[2] / answers[0].numel()

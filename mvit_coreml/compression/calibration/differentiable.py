@@ -53,6 +53,8 @@ _ALONG_FIRST_AXIS = frozenset(
     }
 )
 _ELEMENTWISE = frozenset({"add", "mul", "sub"})
+# Operations that torch.vmap cannot turn into one over all images.
+_ONE_BY_ONE = frozenset({"classify", "non_maximum_suppression", "non_zero"})
 
 
 class DifferentiableFunction:
@@ -65,13 +67,17 @@ class DifferentiableFunction:
     Args:
         package: what :func:`~mvit_coreml.mil.package_reader.load_package` returned.
         arithmetic: ``fp32``, or ``program`` to round as the program does, without gradients.
+        num_labels: number of classes, to tell scores from features in packages of other tools.
 
     Attributes:
         function: the function.
         rounds: whether it rounds as the program does.
         image: its input.
         scores: name of the value that a call returns: what the final softmax or argmax is taken
-            of, before a map is enlarged; without one, the first output that is an array.
+            of, before a map is enlarged; without one, the first output.
+        answers_of: names of all such values: besides the first, outputs that neither follow from
+            it nor lead to it.
+        units: what each of them is divided by, so that several count alike; see :meth:`balance`.
         of_classes: whether that holds a score for each class along axis 1; features otherwise.
         constants: the stored values of all float constants that take part in the scores, by name,
             in program order, as fp32 tensors; palettized ones decoded.
@@ -81,22 +87,30 @@ class DifferentiableFunction:
             that nothing needs after it.
 
     Raises:
-        PackageError: the package is damaged, takes something else than one image of three
-            colours, or has no output to compare.
+        PackageError: the package is damaged, takes something else than one image, or has no
+            output to compare.
     """
 
-    def __init__(self, package: Package, *, arithmetic: Arithmetic = "fp32") -> None:
+    def __init__(
+        self,
+        package: Package,
+        *,
+        arithmetic: Arithmetic = "fp32",
+        num_labels: int | None = None,
+    ) -> None:
         check_package(package)
         self.function: Function = package.function()
         inputs = self.function.inputs
         if len(inputs) != 1 or not isinstance(inputs[0], ImageFeature):
             raise PackageError(f"{package.path}: {self.function.name!r} does not take one image")
         self.image: ImageFeature = inputs[0]
-        scores = find_scores(self.function)
+        scores = find_scores(self.function, num_labels)
         self.scores, self.of_classes = scores.name, scores.of_classes
+        self.answers_of: tuple[str, ...] = scores.names
+        self.units: tuple[float, ...] = (1.0,) * len(scores.names)
         self._compiled: CompiledFunction = compile_function(self.function, arithmetic)
         self.rounds = arithmetic == "program"
-        self.schedule = needed_steps(self._compiled, [self.number(self.scores)])
+        self.schedule = needed_steps(self._compiled, map(self.number, self.answers_of))
         self._names: dict[Any, str] = {
             number: name for name, ns in self._compiled.constants.items() for number in ns
         }
@@ -117,6 +131,30 @@ class DifferentiableFunction:
         self.axes: Mapping[str, int] = MappingProxyType(
             {info.name: info.axis for info, _ in function_weights(self.function)}
         )
+
+    def balance(self, pixels: Tensor) -> None:
+        """Let several scores count alike, whatever their units are: those of boxes and of classes.
+
+        Args:
+            pixels: (N, C, height, width) of some images, on which each gets a mean square of 1.
+        """
+        if len(self.answers_of) > 1:
+            with torch.no_grad():
+                execution = self._executed(pixels, None)
+            values = (execution.values[self.number(name)] for name in self.answers_of)
+            self.units = tuple(max(float(v.square().mean()), 1e-30) ** 0.5 for v in values)
+
+    def answers(self, execution: Execution) -> Tensor:
+        """Return the scores at the end of an execution.
+
+        Returns:
+            (N, 1, ...) of the only one as it is; (N, 1, total) of several, one after another.
+        """
+        values: list[Tensor] = [execution.values[self.number(name)] for name in self.answers_of]
+        if len(values) == 1:
+            return values[0]
+        pairs = zip(values, self.units, strict=True)
+        return torch.cat([value.flatten(1)[:, None] / unit for value, unit in pairs], 2)
 
     def pixels(self, images: Sequence[Any]) -> Tensor:
         """Return images as a batch that a call takes.
@@ -144,18 +182,22 @@ class DifferentiableFunction:
             constants: fp32 tensors in the place of stored constants, by name.
 
         Returns:
-            (N, ...) scores: the program's value of shape (1, ...) for each image.
+            (N, ...) scores: the program's value of shape (1, ...) for each image; of several
+            values (N, total).
 
         Raises:
             InputError: a constant is unknown, or of another shape.
             PackageError: an operation failed.
         """
         batch = pixels if isinstance(pixels, Tensor) else self.pixels(pixels)
+        value = self.answers(self._executed(batch, constants))
+        return value.squeeze(1) if value.dim() > 1 and value.shape[1] == 1 else value
+
+    def _executed(self, batch: Tensor, constants: Mapping[str, Tensor] | None) -> Execution:
         execution = self.start(batch, constants)
         for step, released in self.schedule:
             execution.advance(step, released)
-        value: Tensor = execution.values[self.number(self.scores)]
-        return value.squeeze(1) if value.dim() > 1 and value.shape[1] == 1 else value
+        return execution
 
     def live_bytes(self, pixels: Tensor) -> list[int]:
         """Return what one image's values take at each step towards the scores, in bytes.
@@ -248,14 +290,31 @@ class Execution:
         arguments = step.fetch(self.values, in_fp32 if widen else None)
         if self.batched.isdisjoint(step.sources()):
             return step.run(arguments, self.values)
+        # Sizes and places that follow from a shape are the same for every image.
+        values: Sequence[Any] = self.values
+        late = self.batched.intersection(step.late_attributes.values())
+        if late:
+            values = [v[0] if n in late else v for n, v in enumerate(values)]
         axes = tuple(_axes(argument, self.batched) for argument in step.arguments)
-        if _merges(step, arguments, axes):
+        if _merges(step, arguments, axes) or _attends(step, arguments, axes):
             merged = [
                 x.flatten(0, 1) if axis == 0 else x for x, axis in zip(arguments, axes, strict=True)
             ]
             sizes = arguments[0].shape[:2]
-            return tuple(result.unflatten(0, sizes) for result in step.run(merged, self.values))
-        return torch.vmap(lambda *one: step.run(one, self.values), in_dims=axes)(*arguments)
+            return tuple(result.unflatten(0, sizes) for result in step.run(merged, values))
+        if step.operation.op_type not in _ONE_BY_ONE:
+            try:
+                return torch.vmap(lambda *one: step.run(one, values), in_dims=axes)(*arguments)
+            except (PackageError, RuntimeError):
+                # Some kernels write in place or look at values, which vmap refuses.
+                pass
+        images = (
+            step.run(
+                [_one(x, axis, number) for x, axis in zip(arguments, axes, strict=True)], values
+            )
+            for number in range(self._images)
+        )
+        return tuple(torch.stack(results) for results in zip(*images, strict=True))
 
 
 def _merges(step: Step, arguments: Sequence[Any], axes: Sequence[Any]) -> bool:
@@ -270,9 +329,25 @@ def _merges(step: Step, arguments: Sequence[Any], axes: Sequence[Any]) -> bool:
     )
 
 
+def _attends(step: Step, arguments: Sequence[Any], axes: Sequence[Any]) -> bool:
+    """Whether it is attention with the same mask, if any, for all images."""
+    if step.operation.op_type != "scaled_dot_product_attention" or axes[:3] != (0, 0, 0):
+        return False
+    mask = arguments[3] if len(arguments) > 3 else None
+    same = mask is None or (axes[3] is None and (mask.dim() < 3 or mask.shape[0] == 1))
+    return same and all(x.dim() >= 4 for x in arguments[:3])
+
+
 def _stored_type(declared: ValueType) -> np.dtype[Any]:
     half = isinstance(declared, TensorType) and declared.data_type.name == "fp16"
     return np.dtype(np.float16 if half else np.float32)
+
+
+def _one(argument: Any, axis: Any, image: int) -> Any:
+    """Return what an argument is for one image."""
+    if isinstance(axis, tuple):
+        return tuple(_one(x, own, image) for x, own in zip(argument, axis, strict=True))
+    return argument if axis is None else argument[image]
 
 
 def _axes(argument: int | tuple[int, ...] | None, batched: set[int]) -> Any:

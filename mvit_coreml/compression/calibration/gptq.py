@@ -86,8 +86,8 @@ def palettize_layer(
     # With so many levels what k-means leaves is next to nothing beside the other weights' error.
     rounds = 0 if (choice.bits or 0) >= _PLENTY_OF_BITS else _ROUNDS
     codes = improve_codes(target, shrunk, rows, start, rounded, rounds)
-    indices = codes.indices.reshape(layer.shape).numpy().astype(np.uint8)
-    return PalettizedWeight(codes.tables.numpy().astype(dtype), indices)
+    indices = layer.weight_of(codes.indices).contiguous().numpy().astype(np.uint8)
+    return PalettizedWeight(codes.tables.numpy().astype(dtype), indices, layer.axis)
 
 
 def output_error(error: Tensor, moments: Tensor, rows: Tensor) -> float:

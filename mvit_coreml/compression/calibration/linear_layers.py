@@ -17,7 +17,7 @@ from mvit_coreml.mil.kernels.shaping import pad_spatial
 
 @dataclass(frozen=True)
 class Layer:
-    """A ``conv`` or ``linear`` operation whose weight, and bias if any, are stored constants.
+    """A ``conv``, ``linear`` or ``matmul`` whose weight, and bias if any, are stored constants.
 
     Its weight is seen as (G, O, K): G groups of O output channels, each a product with the K
     numbers that a position of the output sees in its group of the input.
@@ -28,8 +28,10 @@ class Layer:
         weight: name of its weight, which nothing else uses.
         bias: name of its bias, None where it has none or shares it.
         source: number of its input among the program's values.
-        shape: of the weight: (C_out, C_in / G, kh, kw), or (C_out, C_in) of a linear layer.
+        shape: of the weight: (C_out, C_in / G, kh, kw), (C_out, C_in) of a linear layer, or
+            (C_in, C_out) of a ``matmul`` that takes its second argument as it is.
         groups: G; C_out for a depthwise convolution.
+        axis: of the weight, on which C_out lies.
     """
 
     index: int
@@ -39,6 +41,7 @@ class Layer:
     source: int
     shape: tuple[int, ...]
     groups: int
+    axis: int = 0
 
     @property
     def is_convolution(self) -> bool:
@@ -48,11 +51,17 @@ class Layer:
     @property
     def channels(self) -> int:
         """C_out."""
-        return self.shape[0]
+        return self.shape[self.axis]
 
     def matrix(self, weight: Tensor) -> Tensor:
         """View a weight as (G, O, K)."""
-        return weight.reshape(self.groups, self.channels // self.groups, -1)
+        rows = weight.movedim(self.axis, 0)
+        return rows.reshape(self.groups, self.channels // self.groups, -1)
+
+    def weight_of(self, matrix: Tensor) -> Tensor:
+        """View (G, O, K) as a weight."""
+        shape = self.shape if self.axis == 0 else self.shape[::-1]
+        return matrix.reshape(shape).movedim(0, self.axis)
 
     def samples(self, source: Tensor, limit: int, seed: int) -> Tensor:
         """Return what positions of the output see of the input.
@@ -60,14 +69,17 @@ class Layer:
         Args:
             source: the layer's input for N images, as an execution holds it: (N, B, C_in, H, W)
                 or (N, ..., C_in).
-            limit: number of positions of each map that are drawn; all if there are no more.
+            limit: number of positions of each map, or of rows, that are drawn; all if there are
+                no more.
             seed: of the draw.
 
         Returns:
             (G, K, samples).
         """
         if not self.is_convolution:
-            return source.reshape(-1, source.shape[-1]).T[None]
+            rows = source.reshape(len(source), -1, source.shape[-1])
+            rows = rows.index_select(1, _drawn(rows.shape[1], limit, seed))
+            return rows.reshape(-1, source.shape[-1]).T[None]
         source = source.flatten(0, 1)
         images = len(source)
         places, padding = self._places((source.shape[2], source.shape[3]), limit, seed)
@@ -95,11 +107,7 @@ class Layer:
         numbers = torch.arange(height * width, dtype=torch.float64).view(1, 1, height, width)
         windows = F.unfold(numbers, kernel, tuple(dilations), stride=tuple(strides))
         places = windows[0].long()
-        if places.shape[1] > limit:
-            generator = torch.Generator().manual_seed(seed)
-            order = torch.randperm(places.shape[1], generator=generator)
-            places = places[:, order[:limit].sort().values]
-        return places, padding
+        return places[:, _drawn(places.shape[1], limit, seed)], padding
 
 
 def find_layers(function: DifferentiableFunction) -> list[Layer]:
@@ -122,14 +130,27 @@ def find_layers(function: DifferentiableFunction) -> list[Layer]:
 
 
 def _layer(function: DifferentiableFunction, index: int, step: Step) -> Layer | None:
-    if step.operation.op_type not in ("conv", "linear"):
+    if step.operation.op_type not in ("conv", "linear", "matmul"):
         return None
     source, weight, bias = (*step.arguments, None)[:3]
     name = function.constant_name(weight)
     if name is None or not isinstance(source, int):
         return None
     shape = tuple(function.constants[name].shape)
-    if step.operation.op_type == "conv" and len(shape) != 4:
+    if len(shape) != (4 if step.operation.op_type == "conv" else 2):
         return None
+    axis = 0
+    if step.operation.op_type == "matmul":
+        if step.attributes.get("transpose_x"):
+            return None
+        bias, axis = None, 0 if step.attributes.get("transpose_y") else 1
     groups = int(step.attributes.get("groups", 1))
-    return Layer(index, step, name, function.constant_name(bias), source, shape, groups)
+    return Layer(index, step, name, function.constant_name(bias), source, shape, groups, axis)
+
+
+def _drawn(count: int, limit: int, seed: int) -> Tensor:
+    """Return which of a number of positions are drawn, in order; all if there are no more."""
+    if count <= limit:
+        return torch.arange(count)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(count, generator=generator)[:limit].sort().values

@@ -117,9 +117,12 @@ def _gradients(
         execution.advance(step, released)
         if index in at:
             outputs.append(execution.values[step.outputs[0]])
-    scores = execution.values[function.number(function.scores)]
+    scores = function.answers(execution)
     probe = _probe(scores.detach(), function.of_classes, seed)
-    gradients = torch.autograd.grad((scores * probe).sum(), outputs)
+    # What leads to the answers by choices alone (of the largest, of a class) has no gradient.
+    gradients = torch.autograd.grad(
+        (scores * probe).sum(), outputs, allow_unused=True, materialize_grads=True
+    )
     by_channel = []
     for layer, gradient in zip(at.values(), gradients, strict=True):
         channel_axis = 2 if layer.is_convolution else gradient.dim() - 1
@@ -334,7 +337,7 @@ class _Reconstruction:
         target = _fitted(original, moments + judging, ridge)
         choice = self.choices.get(layer.weight, UNCOMPRESSED)
         if choice == UNCOMPRESSED:
-            weight = self._store(layer.weight, target.reshape(layer.shape))
+            weight = self._store(layer.weight, layer.weight_of(target))
         else:
             dtype = self.function.dtypes[layer.weight]
 
