@@ -203,7 +203,9 @@ def _operation_remarks(graph: _Graph) -> Iterator[Caution]:
     yield from remark(padded, "large value", text)
     text = f" whose shape only a run decides: {leaves}"
     yield from remark(_dynamic_shapes(graph), "value", text)
-    yield from remark(graph.where(lambda step: step.has_blocks), "loop or condition", f": {leaves}")
+    yield from remark(
+        graph.where(lambda step: bool(step.blocks)), "loop or condition", f": {leaves}"
+    )
     norms = graph.where(lambda step: _is_root_of_mean(step, graph))
     text = (
         " spelled out in single operations; layer_norm, instance_norm or batch_norm are reported "

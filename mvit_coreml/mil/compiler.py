@@ -12,7 +12,15 @@ from torch import Tensor
 
 from mvit_coreml.errors import PackageError, errors_at, first_line
 from mvit_coreml.mil.kernels import KERNEL_ERRORS, Kernel, as_python, find_kernel
-from mvit_coreml.mil.program import Argument, Constant, Function, NamedValue, Operation, Reference
+from mvit_coreml.mil.program import (
+    Argument,
+    Block,
+    Constant,
+    Function,
+    NamedValue,
+    Operation,
+    Reference,
+)
 from mvit_coreml.mil.stored_weights import Constants
 from mvit_coreml.mil.value_types import DataType, TensorType, ValueType
 
@@ -37,6 +45,8 @@ class Step:
         late_attributes: attributes that only a run decides, by the number of their value.
         outputs: numbers of the values it defines.
         types: torch type of each output, None for what is no tensor.
+        attributes: those that are constant.
+        blocks: what a loop or condition runs.
     """
 
     operation: Operation
@@ -47,9 +57,12 @@ class Step:
     outputs: tuple[int, ...]
     types: tuple[torch.dtype | None, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
+    blocks: tuple[CompiledBlock, ...] = ()
 
     def sources(self) -> Iterator[int]:
         """Numbers of the values it needs."""
+        for block in self.blocks:
+            yield from block.captured
         for argument in self.arguments:
             if isinstance(argument, int):
                 yield argument
@@ -69,17 +82,25 @@ class Step:
 
         return [one(argument) for argument in self.arguments]
 
-    def run(self, positional: Sequence[Any], values: Sequence[Any]) -> tuple[Any, ...]:
+    def run(
+        self,
+        positional: Sequence[Any],
+        values: Sequence[Any],
+        blocks: Sequence[Callable[..., tuple[Any, ...]]] = (),
+    ) -> tuple[Any, ...]:
         """Call the kernel and return its results as a tuple, one for each declared output.
 
         Args:
             positional: the arguments, already fetched and widened.
             values: all values by number, for the late attributes.
+            blocks: run the step's blocks with the arguments that they are called with.
 
         Raises:
             PackageError: the kernel refused its arguments, or its results are not the declared.
         """
         late = {name: as_python(values[n]) for name, n in self.late_attributes.items()}
+        if blocks:
+            late["blocks"] = blocks
         try:
             results = self.call(*positional, **self.attributes, **late)
         except KERNEL_ERRORS as error:
@@ -90,6 +111,29 @@ class Step:
                 f"it has {len(results)} outputs, the program declares {len(self.outputs)}"
             )
         return results
+
+
+@dataclass
+class CompiledBlock:
+    """Steps that a loop or condition runs, over the same numbered values as the function.
+
+    Attributes:
+        arguments: numbers of the values that each run is handed.
+        steps: in order of execution.
+        results: numbers of the values that it gives.
+        types: torch type of each argument, None for what is no tensor.
+    """
+
+    arguments: tuple[int, ...]
+    steps: list[Step]
+    results: tuple[int, ...]
+    types: tuple[torch.dtype | None, ...]
+
+    @property
+    def captured(self) -> set[int]:
+        """Numbers of the values that it takes from outside."""
+        own = {*self.arguments, *(number for step in self.steps for number in step.outputs)}
+        return {*self.results, *(n for step in self.steps for n in step.sources())} - own
 
 
 @dataclass
@@ -155,17 +199,9 @@ class _Compiler:
         self.constant_numbers: dict[tuple[str, bool], int] = {}
 
     def compile(self) -> CompiledFunction:
-        for argument in self.function.arguments:
+        for argument in (*self.function.arguments, *self.function.states):
             self._define(argument)
-        for operation in self.function.operations:
-            with errors_at(self.function.place(operation)):
-                for name in operation.value_names:
-                    if name not in self.compiled.types:
-                        raise PackageError(f"{name!r} is used before it is defined")
-                if operation.is_constant:
-                    self._register_constant(operation)
-                else:
-                    self._add_step(operation)
+        self.compiled.steps += self._steps(self.function.operations)
         for name in self.function.results:
             if name not in self.compiled.types:
                 raise PackageError(
@@ -175,6 +211,35 @@ class _Compiler:
                 number = self._argument_number(Reference(name), widened=False)
                 self.compiled.numbers[name] = number
         return self.compiled
+
+    def _steps(self, operations: Iterable[Operation]) -> list[Step]:
+        steps = []
+        for operation in operations:
+            with errors_at(self.function.place(operation)):
+                for name in operation.value_names:
+                    if name not in self.compiled.types:
+                        raise PackageError(f"{name!r} is used before it is defined")
+                if operation.is_constant:
+                    self._register_constant(operation)
+                else:
+                    steps.append(self._step(operation))
+        return steps
+
+    def _block(self, block: Block) -> CompiledBlock:
+        # The two blocks of a loop may give their arguments the same names.
+        numbers, types = dict(self.compiled.numbers), dict(self.compiled.types)
+        compiled = CompiledBlock(
+            arguments=tuple(self._define(argument) for argument in block.arguments),
+            steps=self._steps(block.operations),
+            results=tuple(
+                self._argument_number(Reference(r), widened=False) for r in block.results
+            ),
+            types=tuple(self._dtype(argument.type) for argument in block.arguments),
+        )
+        # A constant is known by its name alone, so that no other may have it.
+        types |= {n: t for n, t in self.compiled.types.items() if self.constants.has(n)}
+        self.compiled.numbers, self.compiled.types = numbers, types
+        return compiled
 
     def _declare(self, value: NamedValue) -> None:
         if value.name in self.compiled.types:
@@ -208,7 +273,7 @@ class _Compiler:
 
     def _kernel(self, operation: Operation) -> Kernel:
         kernel = find_kernel(operation.op_type, self.function.opset)
-        if kernel is None or operation.has_blocks:
+        if kernel is None or (operation.blocks and "blocks" not in kernel.attributes):
             newer = find_kernel(operation.op_type, 10**6)
             if newer is not None and kernel is None:
                 raise PackageError(
@@ -219,12 +284,13 @@ class _Compiler:
         unknown = set(operation.inputs) - kernel.attributes - set(kernel.tensors)
         if unknown:
             raise PackageError(f"unknown parameter {sorted(unknown)[0]!r}")
-        missing = kernel.required - {name for name, values in operation.inputs.items() if values}
+        present = {name for name, values in operation.inputs.items() if values}
+        missing = kernel.required - present - ({"blocks"} if operation.blocks else set())
         if missing:
             raise PackageError(f"the parameter {sorted(missing)[0]!r} is missing")
         return kernel
 
-    def _add_step(self, operation: Operation) -> None:
+    def _step(self, operation: Operation) -> Step:
         kernel = self._kernel(operation)
         attributes: dict[str, Any] = {}
         late: dict[str, int] = {}
@@ -236,17 +302,17 @@ class _Compiler:
                 self._check_constants(arguments)
                 values = [self.constants.attribute(argument) for argument in arguments]
                 attributes[name] = values[0] if len(values) == 1 else values
-        self.compiled.steps.append(
-            Step(
-                operation,
-                kernel.rounding,
-                kernel.function,
-                tuple(self._positional(operation, kernel, name) for name in kernel.tensors),
-                late,
-                tuple(self._define(output) for output in operation.outputs),
-                tuple(self._dtype(output.type) for output in operation.outputs),
-                attributes,
-            )
+        return Step(
+            operation,
+            kernel.rounding,
+            kernel.function,
+            tuple(self._positional(operation, kernel, name) for name in kernel.tensors),
+            late,
+            # Before the outputs, which the blocks do not see.
+            blocks=tuple(map(self._block, operation.blocks)),
+            outputs=tuple(self._define(output) for output in operation.outputs),
+            types=tuple(self._dtype(output.type) for output in operation.outputs),
+            attributes=attributes,
         )
 
     def _positional(
@@ -308,7 +374,8 @@ def needed_steps(
     seen = needed | {number for number, value in enumerate(compiled.values) if value is not None}
     schedule: list[tuple[Step, tuple[int, ...]]] = []
     for step in reversed(compiled.steps):
-        if needed.intersection(step.outputs):
+        # What has no output writes a state.
+        if needed.intersection(step.outputs) or not step.outputs:
             # On the way back, a value is met first where it is used last.
             values = {*step.sources(), *step.outputs}
             schedule.append((step, tuple(sorted(values - seen))))

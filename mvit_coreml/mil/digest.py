@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from mvit_coreml.mil.kernels import as_python
-from mvit_coreml.mil.program import Argument, Constant, Function, ImageFeature, Operation, Package
+from mvit_coreml.mil.program import (
+    Argument,
+    Block,
+    Constant,
+    Function,
+    ImageFeature,
+    Operation,
+    Package,
+)
 
 # Metadata key that holds the digest of the program as it was converted.
 DIGEST_KEY = "mvit_coreml.program_sha256"
@@ -61,23 +69,33 @@ class _FunctionWriter:
                 yield ["array", feature.name, feature.shape, feature.data_type]
         for output in function.outputs:
             yield ["output", output.name, output.kind, output.shape, output.data_type]
-        for argument in function.arguments:
-            self._define(argument.name)
-            yield ["argument", argument.name, str(argument.type)]
-        for operation in function.operations:
+        for kind, values in (("argument", function.arguments), ("state", function.states)):
+            for value in values:
+                self._define(value.name)
+                yield [kind, value.name, str(value.type)]
+        yield from self._operations(function.operations)
+        # Results are known by their names, whatever their order.
+        yield ["results", sorted((name, self._value(name)) for name in function.results)]
+
+    def _operations(self, operations: Iterable[Operation]) -> Iterator[list[Any]]:
+        for operation in operations:
             if operation.is_constant:
                 self._define_constant(operation)
             else:
                 yield self._operation(operation)
-        # Results are known by their names, whatever their order.
-        yield ["results", sorted((name, self._value(name)) for name in function.results)]
 
     def _operation(self, operation: Operation) -> list[Any]:
         inputs = self._inputs(operation)
         for output in operation.outputs:
             self._define(output.name)
         types = [str(output.type) for output in operation.outputs]
-        return [operation.op_type, inputs, types, operation.has_blocks]
+        return [operation.op_type, inputs, types, [*map(self._block, operation.blocks)] or False]
+
+    def _block(self, block: Block) -> list[Any]:
+        for argument in block.arguments:
+            self._define(argument.name)
+        content = [*self._operations(block.operations)]
+        return [[str(a.type) for a in block.arguments], content, [*map(self._value, block.results)]]
 
     def _inputs(self, operation: Operation) -> list[Any]:
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from mvit_coreml.errors import InputError, errors_at
 from mvit_coreml.mil.compiler import (
     Arithmetic,
+    CompiledBlock,
     CompiledFunction,
     Step,
     compile_function,
@@ -66,12 +68,22 @@ class Runtime:
         """Names of the operations that are executed, in order; constants are not among them."""
         return tuple(step.operation.name for step in self._compiled.steps)
 
+    def make_state(self) -> dict[str, Tensor]:
+        """Return the values that the function keeps between calls, by name, all zero."""
+        types = [(state.name, state.type) for state in self.function.states]
+        return {
+            name: torch.zeros(kind.sizes, dtype=torch_type(kind.data_type, self.arithmetic))
+            for name, kind in types
+            if isinstance(kind, TensorType)
+        }
+
     def run(
         self,
         inputs: Mapping[str, Any],
         outputs: Sequence[str] | None = None,
         intermediates: Iterable[str] = (),
         headroom: RangeRecorder | None = None,
+        state: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Any]:
         """Execute the function once.
 
@@ -84,6 +96,7 @@ class Runtime:
             outputs: names of the outputs to compute, all if None. Nothing else is computed.
             intermediates: names of operations, or of values, whose results to return too.
             headroom: takes note of what each operation that computes floats gives, before rounding.
+            state: what :meth:`make_state` returned, and this and later runs change.
 
         Returns:
             Arrays by output name, in the declared element type (all floats are fp32 with fp32
@@ -109,6 +122,13 @@ class Runtime:
                 tensor = input_tensor(features[name], declared, inputs[name])
                 dtype = torch_type(declared.data_type, self.arithmetic)
                 values[self._compiled.numbers[name]] = tensor.to(dtype)
+            for declared_state in self.function.states:
+                if state is None or declared_state.name not in state:
+                    raise InputError(
+                        f"the function {self.function.name!r} keeps the state "
+                        f"{declared_state.name!r} between calls; hand over a make_state()"
+                    )
+                values[self._compiled.numbers[declared_state.name]] = state[declared_state.name]
             for step, released in self._schedules[last]:
                 self._execute(step, values, headroom)
                 for number in released:
@@ -121,14 +141,25 @@ class Runtime:
 
     def _execute(self, step: Step, values: list[Any], headroom: RangeRecorder | None) -> None:
         widen = step.rounding == "widened" or (headroom is not None and step.rounding == "native")
+        blocks = [partial(self._run_block, block, values, headroom) for block in step.blocks]
         with errors_at(self.function.place(step.operation)):
-            results = step.run(step.fetch(values, in_fp32 if widen else None), values)
+            results = step.run(step.fetch(values, in_fp32 if widen else None), values, blocks)
         if headroom is not None and widen:
             for result in results:
                 headroom.record(step.operation, result)
-        for number, result, dtype in zip(step.outputs, results, step.types, strict=True):
-            is_tensor = dtype is not None and isinstance(result, Tensor)
-            values[number] = result.to(dtype) if is_tensor else result
+        _store(values, step.outputs, results, step.types)
+
+    def _run_block(
+        self,
+        block: CompiledBlock,
+        values: list[Any],
+        headroom: RangeRecorder | None,
+        *arguments: Any,
+    ) -> tuple[Any, ...]:
+        _store(values, block.arguments, arguments, block.types)
+        for step in block.steps:
+            self._execute(step, values, headroom)
+        return tuple(values[number] for number in block.results)
 
     def _numbers(
         self, outputs: Iterable[str], intermediates: Iterable[str]
@@ -142,6 +173,17 @@ class Runtime:
                 raise InputError(f"no operation of the package is called {name!r}")
             requested[name] = by_operation[name] if name in by_operation else (numbers[name],)
         return requested
+
+
+def _store(
+    values: list[Any],
+    numbers: Sequence[int],
+    results: Sequence[Any],
+    types: Sequence[torch.dtype | None],
+) -> None:
+    for number, result, dtype in zip(numbers, results, types, strict=True):
+        is_tensor = dtype is not None and isinstance(result, Tensor)
+        values[number] = result.to(dtype) if is_tensor else result
 
 
 def _as_array(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,6 +12,12 @@ from mvit_coreml.errors import PackageError, errors_at, first_line
 from mvit_coreml.mil.compiler import CompiledFunction, Step, compile_function
 from mvit_coreml.mil.program import Constant, Function, NamedValue, Package
 from mvit_coreml.mil.value_types import DictionaryType, TensorType, ValueType
+
+# A label or list has no shape; that of the others, or how they run, depends on the content.
+_BY_CONTENT = (
+    *("classify", "cond", "while_loop", "non_zero", "non_maximum_suppression", "make_list"),
+    *("list_write", "list_read", "list_gather", "list_scatter", "list_length", "write_state"),
+)
 
 
 def check_package(package: Package) -> None:
@@ -91,8 +98,14 @@ def _check_shapes(compiled: CompiledFunction) -> None:
     values = list(compiled.values)
     for argument in compiled.function.arguments:
         values[compiled.numbers[argument.name]] = _placeholder(compiled.function, argument)
-    for step in compiled.steps:
-        results = _shapes_of(compiled.function, step, values)
+    for state in compiled.function.states:
+        values[compiled.numbers[state.name]] = _declared(state.type)
+    _check_steps(compiled.function, compiled.steps, values)
+
+
+def _check_steps(function: Function, steps: Iterable[Step], values: list[Any]) -> None:
+    for step in steps:
+        results = _shapes_of(function, step, values)
         for number, output, result in zip(
             step.outputs, step.operation.outputs, results, strict=True
         ):
@@ -102,10 +115,17 @@ def _check_shapes(compiled: CompiledFunction) -> None:
                 and not output.type.accepts(tuple(result.shape))
             ):
                 raise PackageError(
-                    f"{compiled.function.place(step.operation)} gives shape "
+                    f"{function.place(step.operation)} gives shape "
                     f"{list(result.shape)} where {output.type} is declared"
                 )
             values[number] = result
+
+
+def _declared(value_type: ValueType) -> Tensor | None:
+    """Return an empty tensor of a declared shape, None for an open shape or another kind."""
+    if not isinstance(value_type, TensorType) or None in value_type.shape:
+        return None
+    return torch.empty(value_type.sizes, device="meta")
 
 
 def _placeholder(function: Function, argument: NamedValue) -> Tensor | None:
@@ -126,13 +146,16 @@ def _placeholder(function: Function, argument: NamedValue) -> Tensor | None:
 
 def _shapes_of(function: Function, step: Step, values: list[Any]) -> tuple[Any, ...]:
     """Return the outputs of a step as tensors without content, None where they are not known."""
+    for block, compiled in zip(step.operation.blocks, step.blocks, strict=True):
+        for argument, number in zip(block.arguments, compiled.arguments, strict=True):
+            values[number] = _declared(argument.type)
+        _check_steps(function, compiled.steps, values)
     if (
         any(values[number] is None for number in step.sources())
         or any(_is_empty(values[number]) for number in step.late_attributes.values())
-        # A label has no shape; the number of non-zeros depends on the content.
-        or step.operation.op_type in ("classify", "non_zero")
+        or step.operation.op_type in _BY_CONTENT
     ):
-        return (None,) * len(step.outputs)
+        return tuple(_declared(output.type) for output in step.operation.outputs)
     mixed = any(_is_empty(values[number]) for number in step.sources())
     with errors_at(function.place(step.operation)):
         return step.run(step.fetch(values, _emptied if mixed else None), values)

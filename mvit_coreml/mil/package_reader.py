@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import sys
+from collections.abc import Iterable
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from mvit_coreml.errors import PackageError
 from mvit_coreml.mil.program import (
     Argument,
     ArrayFeature,
+    Block,
     ColorLayout,
     Constant,
     FeatureKind,
@@ -41,6 +43,7 @@ _OUTPUT_KINDS: dict[str, FeatureKind] = {
     "int64Type": "int64",
 }
 _MODEL_PATH = "@model_path/"
+_CONVERT_AGAIN = "only its source, converted with minimum_deployment_target iOS15 or newer, can run"
 _PRIVATE_PACKAGE = "mvit_coreml.mil._coremltools_proto"
 
 
@@ -67,9 +70,9 @@ def load_package(path: str | Path) -> Package:
         raise PackageError(f"cannot read {specification}: {error.strerror}") from None
     kind = model.WhichOneof("Type")
     if kind != "mlProgram":
+        way_out = "save its models one by one" if "ipeline" in (kind or "") else _CONVERT_AGAIN
         raise PackageError(
-            f"{root} holds a {kind or 'model without content'}, not an ML Program; "
-            "convert it with minimum_deployment_target iOS15 or newer"
+            f"{root} holds a {kind or 'model without content'}, not an ML Program; {way_out}"
         )
     reader = _ProgramReader(specification.parent)
     described = _described_functions(model)
@@ -140,8 +143,6 @@ class _ProgramReader:
             raise PackageError(f"function {name!r} has no block for its opset {message.opset}")
         if described is None:
             raise PackageError(f"function {name!r} has no description of its inputs and outputs")
-        if described.state:
-            raise PackageError(f"function {name!r} keeps state between calls: not supported")
         block = message.block_specializations[message.opset]
         place = partial("{1} of function {0!r}".format, name)
         return Function(
@@ -149,13 +150,20 @@ class _ProgramReader:
             opset=OPSETS[message.opset],
             inputs=tuple(_input(feature, place("an input")) for feature in described.input),
             outputs=tuple(_output(feature, place("an output")) for feature in described.output),
-            arguments=tuple(
-                NamedValue(value.name, _value_type(value.type, f"argument {value.name!r}"))
-                for value in message.inputs
-            ),
+            arguments=_arguments(value for value in message.inputs if not _is_state(value)),
             results=tuple(block.outputs),
             operations=tuple(self._operation(operation, name) for operation in block.operations),
             predicted=(described.predictedFeatureName, described.predictedProbabilitiesName),
+            states=_arguments(filter(_is_state, message.inputs)),
+        )
+
+    def _block(self, message: Any, function: str) -> Block:
+        return Block(
+            arguments=_arguments(message.inputs),
+            results=tuple(message.outputs),
+            operations=tuple(
+                self._operation(operation, function) for operation in message.operations
+            ),
         )
 
     def _operation(self, message: Any, function: str) -> Operation:
@@ -179,7 +187,7 @@ class _ProgramReader:
                 NamedValue(output.name, _value_type(output.type, place))
                 for output in message.outputs
             ),
-            has_blocks=bool(message.blocks),
+            blocks=tuple(self._block(block, function) for block in message.blocks),
         )
 
     def _argument(self, binding: Any, place: str) -> Argument:
@@ -228,12 +236,24 @@ def _list_item(item: Any, place: str) -> str | int:
     return values[0]
 
 
+def _arguments(messages: Iterable[Any]) -> tuple[NamedValue, ...]:
+    return tuple(NamedValue(m.name, _value_type(m.type, f"argument {m.name!r}")) for m in messages)
+
+
+def _is_state(message: Any) -> bool:
+    return message.type.WhichOneof("type") == "stateType"
+
+
 def _value_type(message: Any, place: str) -> ValueType:
     kind = message.WhichOneof("type")
+    if kind == "stateType":
+        return _value_type(message.stateType.wrappedType, place)
     if kind == "tensorType":
         tensor = message.tensorType
         if tensor.dataType not in BY_CODE:
-            raise PackageError(f"{place} has a value of unknown element type {tensor.dataType}")
+            known = tensor.DESCRIPTOR.fields_by_name["dataType"].enum_type.values_by_number
+            name = known[tensor.dataType].name if tensor.dataType in known else tensor.dataType
+            raise PackageError(f"{place} has a value of the unsupported element type {name}")
         return TensorType(BY_CODE[tensor.dataType], tuple(map(_size, tensor.dimensions)))
     if kind == "listType":
         element = _value_type(message.listType.type, place)

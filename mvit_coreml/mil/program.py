@@ -108,14 +108,14 @@ class Operation:
             package stores as attributes (``val`` of a const, parameters of old constexpr ops) is
             here too.
         outputs: the values it defines.
-        has_blocks: whether it holds nested blocks (loops and conditions).
+        blocks: what a loop or condition runs: condition and body, or either branch.
     """
 
     op_type: str
     name: str
     inputs: Mapping[str, tuple[Argument, ...]]
     outputs: tuple[NamedValue, ...]
-    has_blocks: bool = False
+    blocks: tuple[Block, ...] = ()
 
     @property
     def is_constant(self) -> bool:
@@ -130,13 +130,44 @@ class Operation:
 
     @property
     def value_names(self) -> tuple[str, ...]:
-        """Names of the values that it takes, named constants included."""
-        return tuple(
+        """Names of the values that it or its blocks take, named constants included."""
+        own = tuple(
             argument.name
             for arguments in self.inputs.values()
             for argument in arguments
             if isinstance(argument, Reference)
         )
+        return own + tuple(name for block in self.blocks for name in block.captured)
+
+    def walk(self) -> Iterator[Operation]:
+        """Go through the operation and all that its blocks hold."""
+        yield self
+        for block in self.blocks:
+            for operation in block.operations:
+                yield from operation.walk()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Operations that a loop or condition runs; they see the values defined before it.
+
+    Attributes:
+        arguments: what each run of the block is handed.
+        results: names of the values that it gives.
+        operations: in order of execution.
+    """
+
+    arguments: tuple[NamedValue, ...]
+    results: tuple[str, ...]
+    operations: tuple[Operation, ...] = field(repr=False)
+
+    @property
+    def captured(self) -> tuple[str, ...]:
+        """Names of the values that it takes from outside."""
+        own = {value.name for value in self.arguments}
+        own |= {output.name for operation in self.operations for output in operation.outputs}
+        used = [name for operation in self.operations for name in operation.value_names]
+        return tuple(name for name in dict.fromkeys([*used, *self.results]) if name not in own)
 
 
 @dataclass(frozen=True)
@@ -203,6 +234,7 @@ class Function:
         operations: in order of execution.
         predicted: names of the outputs that hold a classifier's label and its probabilities,
             empty where there is none.
+        states: values that the function keeps from one call to the next.
     """
 
     name: str
@@ -213,6 +245,12 @@ class Function:
     results: tuple[str, ...]
     operations: tuple[Operation, ...] = field(repr=False)
     predicted: tuple[str, str] = ("", "")
+    states: tuple[NamedValue, ...] = ()
+
+    def walk(self) -> Iterator[Operation]:
+        """Go through every operation, those in loops and conditions included."""
+        for operation in self.operations:
+            yield from operation.walk()
 
     def place(self, operation: Operation) -> str:
         """Name one of its operations for a message."""
@@ -306,9 +344,9 @@ class Package:
         return self.functions[chosen]
 
     def walk(self) -> Iterator[tuple[Function, Operation]]:
-        """Go through every operation of every function."""
+        """Go through every operation of every function, nested ones included."""
         for function in self.functions.values():
-            for operation in function.operations:
+            for operation in function.walk():
                 yield function, operation
 
 

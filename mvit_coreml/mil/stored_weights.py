@@ -71,14 +71,18 @@ class Constants:
         self.function = function
         self._origins: dict[str, tuple[Operation, int]] = {
             output.name: (operation, index)
-            for operation in function.operations
+            for operation in function.walk()
             if operation.is_constant
             for index, output in enumerate(operation.outputs)
         }
 
     def is_constant(self, argument: Argument) -> bool:
         """Whether an argument is stored in the package."""
-        return isinstance(argument, Constant) or argument.name in self._origins
+        return isinstance(argument, Constant) or self.has(argument.name)
+
+    def has(self, name: str) -> bool:
+        """Whether a name is that of a constant."""
+        return name in self._origins
 
     def type_of(self, argument: Argument) -> Any:
         """Declared type of a constant argument."""
@@ -146,7 +150,9 @@ class Constants:
     def weights(self) -> tuple[Weight, ...]:
         """Return every stored tensor that the operations use, in order of first use."""
         uses: dict[int | str, tuple[Argument, list[tuple[Operation, str]]]] = {}
-        for operation in self.function.steps:
+        for operation in self.function.walk():
+            if operation.is_constant:
+                continue
             # A protobuf map has no order of its own.
             for parameter, values in sorted(operation.inputs.items()):
                 for argument in values:

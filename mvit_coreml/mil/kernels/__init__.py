@@ -29,6 +29,8 @@ _OPERATIONS = {
     "activation": "clamped_relu elu gelu leaky_relu linear_activation prelu relu relu6 scaled_tanh "
     "sigmoid sigmoid_hard silu softmax softplus softplus_parametric softsign thresholded_relu",
     "convolution_and_pooling": "avg_pool conv conv_transpose l2_pool max_pool",
+    "control_flow": "cond list_gather list_length list_read list_scatter list_write make_list "
+    "read_state while_loop write_state",
     "decompression": "constexpr_affine_dequantize constexpr_blockwise_shift_scale constexpr_cast "
     "constexpr_lut_to_dense constexpr_lut_to_sparse constexpr_sparse_blockwise_shift_scale "
     "constexpr_sparse_to_dense",
@@ -36,17 +38,21 @@ _OPERATIONS = {
     "exp2 floor floor_div greater greater_equal identity inverse less less_equal log logical_and "
     "logical_not logical_or logical_xor maximum minimum mod mul not_equal pow quantize real_div "
     "round rsqrt select sign sin sinh sqrt square sub tan tanh threshold",
-    "indexing": "gather gather_along_axis gather_nd slice_by_index slice_by_size slice_update",
-    "interpolation": "resize resize_bilinear resize_nearest_neighbor upsample_bilinear "
-    "upsample_nearest_neighbor",
+    "indexing": "gather gather_along_axis gather_nd scatter scatter_along_axis scatter_nd "
+    "slice_by_index slice_by_size slice_update",
+    "interpolation": "affine crop_resize resample resize resize_bilinear resize_nearest_neighbor "
+    "upsample_bilinear upsample_nearest_neighbor",
     "linear_and_normalization": "batch_norm einsum instance_norm l2_norm layer_norm linear "
     "local_response_norm matmul scaled_dot_product_attention",
-    "reduction": "argsort classify cumsum reduce_argmax reduce_argmin reduce_l1_norm "
-    "reduce_l2_norm reduce_log_sum reduce_log_sum_exp reduce_max reduce_mean reduce_min "
-    "reduce_prod reduce_sum reduce_sum_square topk",
-    "shaping": "band_part concat crop depth_to_space expand_dims fill fill_like flatten2d non_zero "
-    "one_hot pad pixel_shuffle pixel_unshuffle range_1d reshape reshape_like reverse shape "
-    "sliding_windows space_to_depth split squeeze stack tile transpose",
+    "recurrence": "gru lstm rnn",
+    "reduction": "argsort classify cumsum non_maximum_suppression reduce_argmax "
+    "reduce_argmin reduce_l1_norm reduce_l2_norm reduce_log_sum reduce_log_sum_exp reduce_max "
+    "reduce_mean reduce_min reduce_prod reduce_sum reduce_sum_square topk",
+    "shaping": "band_part batch_to_space concat crop depth_to_space expand_dims fill fill_like "
+    "flatten2d non_zero one_hot pad pixel_shuffle pixel_unshuffle random_bernoulli "
+    "random_categorical random_normal random_uniform range_1d reshape reshape_like reverse "
+    "reverse_sequence shape sliding_windows space_to_batch space_to_depth split squeeze stack tile "
+    "transpose",
 }
 _MODULES = {
     op_type: module for module, op_types in _OPERATIONS.items() for op_type in op_types.split()

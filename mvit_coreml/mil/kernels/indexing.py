@@ -1,4 +1,4 @@
-"""Slices and gathers.
+"""Slices, gathers and scatters.
 
 Until iOS 16 an index may be negative and counts from the end; from iOS 17 on that is undefined.
 Undefined indices are an error here whether or not the program asks for the check.
@@ -6,6 +6,7 @@ Undefined indices are an error here whether or not the program asks for the chec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -84,9 +85,8 @@ def gather(
     axis, rank = axis % x.dim(), indices.dim()
     taken = gather_slices(x.movedim(axis, batch_dims), indices.unsqueeze(-1), batch_dims=batch_dims)
     # The axes between the batch and the one that was gathered follow the indices' by now.
-    return taken.movedim(
-        tuple(range(rank, rank + axis - batch_dims)), tuple(range(batch_dims, axis))
-    )
+    places = range(rank, rank + axis - batch_dims), range(batch_dims, axis)
+    return taken.movedim(*map(tuple, places)) if axis > batch_dims else taken
 
 
 @kernel("gather_along_axis", "exact")
@@ -125,6 +125,37 @@ def gather_slices(
         shape[axis] = -1
         where.insert(axis, torch.arange(x.shape[axis], device=x.device).reshape(shape))
     return x[tuple(where)]
+
+
+# Integers are divided as floats, and truncated by the declared output type.
+_COMBINE = {"add": "sum", "sub": "sum", "mul": "prod", "div": "prod", "max": "amax", "min": "amin"}
+
+
+def _register_scatter(op_type: str, since: int, gather: Callable[..., Tensor]) -> None:
+    @kernel(op_type, since=since, attributes_of=gather)
+    def scatter(
+        data: Tensor, indices: Tensor, updates: Tensor, *, mode: str = "add", **where: Any
+    ) -> Tensor:
+        """Return ``data`` with what ``gather`` would take combined with ``updates``."""
+        numbers = torch.arange(data.numel(), device=data.device).reshape(data.shape)
+        places, flat = gather(numbers, indices, **where).flatten(), data.flatten()
+        if mode == "update":
+            return flat.scatter(0, places, updates.flatten()).reshape(data.shape)
+        start = torch.zeros_like(flat) if mode == "sub" else torch.ones_like(flat)
+        start = start if mode in ("sub", "div") else flat
+        combined = start.scatter_reduce(0, places, updates.flatten(), _COMBINE[mode])
+        if mode == "sub":
+            combined = flat - combined
+        return (flat / combined if mode == "div" else combined).reshape(data.shape)
+
+
+for _op_type, _gather, _newer in (
+    ("scatter", gather_from_either_end, gather),
+    ("scatter_along_axis", gather_along_axis_from_either_end, gather_along_axis),
+    ("scatter_nd", gather_slices_from_either_end, gather_slices),
+):
+    _register_scatter(_op_type, 15, _gather)
+    _register_scatter(_op_type, 17, _newer)
 
 
 def _wrapped(indices: Tensor, size: int | Tensor) -> Tensor:

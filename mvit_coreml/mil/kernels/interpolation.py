@@ -1,4 +1,4 @@
-"""Bilinear and nearest-neighbour resizing.
+"""Bilinear and nearest-neighbour resizing and resampling.
 
 All sampling modes are grids of points on the input axis, as documented at coremltools'
 ``resize_bilinear``; the two that PyTorch has run on its own, faster kernels.
@@ -128,6 +128,12 @@ def _linear(x: Tensor, sizes: list[int], mode: str) -> Tensor:
 
 def _grid(size: int, target: int, mode: str) -> Tensor:
     """Return the ``target`` points of an axis of ``size`` elements that an output samples."""
+    return _points(torch.tensor(size, dtype=torch.float64), target, mode).clamp(0, size - 1)
+
+
+def _points(size: Tensor, target: int, mode: str) -> Tensor:
+    """Return the ``target`` points, as another axis, of axes of ``size`` elements."""
+    size = size[..., None]
     steps = torch.arange(target, dtype=torch.float64)
     spacing = size / target
     if mode == "UNALIGN_CORNERS":
@@ -136,11 +142,166 @@ def _grid(size: int, target: int, mode: str) -> Tensor:
         if target > 1:
             grid = steps * ((size - 1) / (target - 1))
         else:
-            grid = steps + ((size - 1) / 2 if mode == "ALIGN_CORNERS" else 0)
+            grid = steps + (size - 1) * (0.5 if mode == "ALIGN_CORNERS" else 0)
     elif mode == "DEFAULT":
         grid = steps * spacing
     elif mode == "OFFSET_CORNERS":
-        grid = (steps + 0.5) * (max(1, size - 1) / target)
+        grid = (steps + 0.5) * ((size - 1).clamp(min=1) / target)
     else:
         raise ValueError(f"unknown sampling_mode {mode!r}")
-    return grid.clamp(0, size - 1)
+    return grid
+
+
+@kernel("resample")
+def resample(
+    x: Tensor,
+    coordinates: Tensor,
+    *,
+    sampling_mode: str,
+    padding_mode: str,
+    padding_value: float,
+    coordinates_mode: str,
+    align_corners: bool,
+) -> Tensor:
+    """Sample (B, C, H, W) at (B, H', W', 2) points, x before y."""
+    points = []
+    for size, place in zip((x.shape[3], x.shape[2]), coordinates.float().unbind(-1), strict=True):
+        if coordinates_mode == "normalized_minus_one_to_one":
+            place = (place + 1) / 2
+        if coordinates_mode != "unnormalized":
+            place = place * (size - 1) if align_corners else place * size - 0.5
+        if padding_mode == "border":
+            place = place.clamp(0, size - 1)
+        elif padding_mode == "reflection":
+            place = size - 1 - (place.abs() % max(2 * size - 2, 1) - (size - 1)).abs()
+        elif padding_mode == "symmetric":
+            place = size - 0.5 - ((place + 0.5) % (2 * size) - size).abs()
+            place = place.clamp(0, size - 1)
+        points.append(place)
+    column, row = points
+    if sampling_mode == "nearest":
+        return _pixels(x, (row + 0.5).floor(), (column + 0.5).floor(), padding_value)
+    return _bilinear(x, row, column, padding_value)
+
+
+@kernel("affine")
+def affine(
+    x: Tensor,
+    transform_matrix: Tensor,
+    *,
+    output_height: int,
+    output_width: int,
+    sampling_mode: str,
+    padding_mode: str,
+    padding_value: float,
+    coordinates_mode: str,
+    align_corners: bool,
+) -> Tensor:
+    """Sample (B, C, H, W) where 2x3 matrices, one or B, map an output's points from -1 to 1."""
+    matrix = transform_matrix.reshape(-1, 2, 3).expand(x.shape[0], -1, -1)
+    points = F.affine_grid(matrix, [x.shape[0], 1, output_height, output_width], align_corners)
+    return resample(
+        x,
+        points,
+        sampling_mode=sampling_mode,
+        padding_mode=padding_mode,
+        padding_value=padding_value,
+        coordinates_mode=coordinates_mode,
+        align_corners=align_corners,
+    )
+
+
+@kernel("crop_resize")
+def crop_resize_all(
+    x: Tensor,
+    roi: Tensor,
+    *,
+    target_height: int = 1,
+    target_width: int = 1,
+    normalized_coordinates: bool = False,
+    spatial_scale: float = 1.0,
+    box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
+    sampling_mode: str = "DEFAULT",
+    pad_value: float = 0.0,
+) -> Tensor:
+    """Resize (N, 1, 4, 1, 1) boxes of all images, or (N, 1, 5, 1, 1) of the image named first.
+
+    Returns (N, B, C, H', W') or (N, 1, C, H', W').
+    """
+    boxes = roi.flatten(1)  # (N, 4) or (N, 5)
+    images = x.shape[0] if boxes.shape[1] == 4 else 1
+    named = boxes[:, 0].repeat_interleave(images)
+    crops = crop_resize(
+        x,
+        boxes[:, -4:].repeat_interleave(images, 0),
+        named if boxes.shape[1] == 5 else torch.arange(images).repeat(len(boxes)),
+        target_height=target_height,
+        target_width=target_width,
+        normalized_coordinates=normalized_coordinates,
+        spatial_scale=spatial_scale,
+        box_coordinate_mode=box_coordinate_mode,
+        sampling_mode=sampling_mode,
+        pad_value=pad_value,
+    )
+    return crops.unflatten(0, (len(boxes), images))
+
+
+@kernel("crop_resize", since=17)
+def crop_resize(
+    x: Tensor,
+    boxes: Tensor,
+    box_indices: Tensor | None = None,
+    *,
+    target_height: int = 1,
+    target_width: int = 1,
+    normalized_coordinates: bool = False,
+    spatial_scale: float = 1.0,
+    box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
+    sampling_mode: str = "DEFAULT",
+    pad_value: float = 0.0,
+) -> Tensor:
+    """Resize (N, 4) boxes of (B, C, H, W), each of one image; what is outside is ``pad_value``.
+
+    A box takes part with the elements from its start to its end, both included.
+    """
+    images = torch.arange(len(boxes), device=x.device) if box_indices is None else box_indices
+    first, second = boxes.double().reshape(-1, 2, 2).unbind(1)  # (N, 2) each
+    if box_coordinate_mode.startswith("CENTER_SIZE"):
+        first, second = first - second / 2, first + second / 2
+    elif not box_coordinate_mode.startswith("CORNERS"):
+        raise ValueError(f"unknown box_coordinate_mode {box_coordinate_mode!r}")
+    if box_coordinate_mode.endswith("WIDTH_FIRST"):
+        first, second = first.flip(1), second.flip(1)
+    points = []
+    for axis, target in enumerate((target_height, target_width)):
+        size = x.shape[2 + axis]
+        scale = spatial_scale * (size - 1 if normalized_coordinates else 1)
+        start, end = first[:, axis] * scale, second[:, axis] * scale
+        place = start[:, None] + _points(end - start + 1, target, sampling_mode)
+        points.append(torch.where((place >= 0) & (place <= size - 1), place, math.nan))
+    row = points[0][:, :, None].expand(-1, -1, target_width)
+    column = points[1][:, None, :].expand(-1, target_height, -1)
+    inside = ~(row + column).isnan()[:, None]
+    crops = _bilinear(x[images.long()], row.nan_to_num().float(), column.nan_to_num().float(), 0.0)
+    return torch.where(inside, crops, pad_value)
+
+
+def _bilinear(x: Tensor, row: Tensor, column: Tensor, outside: float) -> Tensor:
+    """Interpolate (B, C, H, W) at (B, H', W') places; pixels outside have the value ``outside``."""
+    top, left = row.floor(), column.floor()
+    down, right = (row - top)[:, None], (column - left)[:, None]
+    upper = _pixels(x, top, left, outside) * (1 - right)
+    upper = upper + _pixels(x, top, left + 1, outside) * right
+    lower = _pixels(x, top + 1, left, outside) * (1 - right)
+    lower = lower + _pixels(x, top + 1, left + 1, outside) * right
+    return upper * (1 - down) + lower * down
+
+
+def _pixels(x: Tensor, row: Tensor, column: Tensor, outside: float) -> Tensor:
+    """Return the pixels of (B, C, H, W) at whole (B, H', W') places."""
+    height, width = x.shape[2:]
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    place = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
+    place = place.flatten(1)[:, None].expand(-1, x.shape[1], -1)
+    pixels = x.flatten(2).gather(2, place).unflatten(2, row.shape[1:])
+    return torch.where(inside[:, None], pixels, outside)

@@ -99,5 +99,9 @@ def l2_norm(x: Tensor, *, epsilon: float = 1e-6) -> Tensor:
 def local_response_norm(
     x: Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """Divide by a power of the mean square over neighbouring channels."""
-    return F.local_response_norm(x, size, alpha, beta, k)
+    """Divide by a power of k plus ``alpha`` times a mean square over neighbouring channels.
+
+    The window is (size - 1) // 2 channels to either side; the sum is divided by ``size`` anyway.
+    """
+    reach = (size - 1) // 2
+    return F.local_response_norm(x, 2 * reach + 1, alpha * (2 * reach + 1) / size, beta, k)

@@ -1,7 +1,8 @@
-"""Reductions over axes, running sums, sorting, and the label that a classifier returns."""
+"""Reductions over axes, running sums, sorting, and which label or boxes a model returns."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -115,3 +116,69 @@ def classify(
         raise ValueError(f"{len(values)} probabilities for {len(classes)} labels")
     best = max(range(len(values)), key=values.__getitem__)
     return classes[best], dict(zip(classes, values, strict=True))
+
+
+@kernel("non_maximum_suppression", "exact")
+def suppress_boxes(
+    boxes: Tensor,
+    scores: Tensor,
+    *,
+    iou_threshold: float,
+    score_threshold: float,
+    max_boxes: int,
+    per_class_suppression: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Select boxes by their best scores that overlap no better one (of their class) too much.
+
+    ``boxes`` are (N, B, 4) centres and sizes, ``scores`` (N, B, classes). Returns (N, max_boxes,
+    4) boxes, (N, max_boxes, classes) scores and (N, max_boxes) indices, filled up with zeros and
+    -1, and the (N,) numbers of boxes. Where no score suffices, the best box is selected anyway.
+    """
+    taken_boxes = boxes.new_zeros(len(boxes), max_boxes, 4)
+    taken_scores = scores.new_zeros(len(boxes), max_boxes, scores.shape[2])
+    indices = torch.full((len(boxes), max_boxes), -1, dtype=torch.int32)
+    counts = torch.zeros(len(boxes), dtype=torch.int32)
+    for image, (places, values) in enumerate(zip(boxes.float(), scores, strict=True)):
+        best, label = values.max(-1)
+        low, high = places[:, :2] - places[:, 2:] / 2, places[:, :2] + places[:, 2:] / 2
+        left = best.argsort(descending=True, stable=True)
+        chosen = [int(left[0])]
+        left = left[best[left] >= score_threshold]
+        if len(left):
+            chosen = []
+        while len(left) and len(chosen) < max_boxes:
+            first, left = left[0], left[1:]
+            chosen.append(int(first))
+            sides = torch.minimum(high[first], high[left]) - torch.maximum(low[first], low[left])
+            shared = sides.clamp(min=0).prod(-1)
+            areas = places[:, 2:].prod(-1)
+            worse = shared / (areas[first] + areas[left] - shared) > iou_threshold
+            if per_class_suppression:
+                worse &= label[left] == label[first]
+            left = left[~worse]
+        count = counts[image] = len(chosen)
+        taken_boxes[image, :count] = boxes[image, chosen]
+        taken_scores[image, :count] = values[chosen]
+        indices[image, :count] = torch.tensor(chosen, dtype=torch.int32)
+    return taken_boxes, taken_scores, indices, counts
+
+
+@kernel("non_maximum_suppression", "exact", since=17)
+def suppress_transposed_boxes(
+    boxes: Tensor,
+    scores: Tensor,
+    *,
+    iou_threshold: float,
+    max_boxes: int,
+    per_class_suppression: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Select of (N, 4, B) boxes with (N, classes, B) scores, whatever their scores."""
+    chosen, values, indices, _ = suppress_boxes(
+        boxes.mT,
+        scores.mT,
+        iou_threshold=iou_threshold,
+        score_threshold=-math.inf,
+        max_boxes=max_boxes,
+        per_class_suppression=per_class_suppression,
+    )
+    return chosen.mT, values.mT, indices

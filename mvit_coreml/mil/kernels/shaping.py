@@ -1,4 +1,4 @@
-"""Operations that only move elements: reshapes, joins, pixel shuffles, padding, fills."""
+"""Operations that move elements or make them up: reshapes, joins, padding, fills, chance."""
 
 from __future__ import annotations
 
@@ -111,6 +111,19 @@ def tile(x: Tensor, *, reps: list[int]) -> Tensor:
     return x.repeat(*reps)
 
 
+@kernel("reverse_sequence", "exact")
+def reverse_sequence(
+    x: Tensor, lengths: Tensor, *, seq_axis: int = 0, batch_axis: int = 0
+) -> Tensor:
+    """Reverse the first ``lengths[b]`` elements along ``seq_axis`` of each b of ``batch_axis``."""
+    x = x.movedim((batch_axis, seq_axis), (0, 1))
+    place = torch.arange(x.shape[1], device=x.device)
+    last = lengths.long()[:, None] - 1
+    place = torch.where(place <= last, last - place, place)  # (batch, sequence)
+    place = place.reshape(*place.shape, *[1] * (x.dim() - 2)).expand_as(x)
+    return x.gather(1, place).movedim((0, 1), (batch_axis, seq_axis))
+
+
 @kernel("reverse", "exact")
 def reverse(x: Tensor, *, axes: list[int] | None = None) -> Tensor:
     """Reverse the order along the given axes or all."""
@@ -148,6 +161,26 @@ def space_to_depth(x: Tensor, *, block_size: int) -> Tensor:
     block = block_size
     x = x.reshape(n, channels, height // block, block, width // block, block)
     return x.permute(0, 3, 5, 1, 2, 4).reshape(n, -1, height // block, width // block)
+
+
+@kernel("space_to_batch", "exact")
+def space_to_batch(x: Tensor, *, block_shape: list[int], paddings: list[list[int]]) -> Tensor:
+    """(N, C, H a, W b), after padding with zeros, to (a b N, C, H, W)."""
+    x = pad_spatial(x, [(before, after) for before, after in paddings], 0.0)
+    n, channels, height, width = x.shape
+    rows, columns = block_shape
+    x = x.reshape(n, channels, height // rows, rows, width // columns, columns)
+    return x.permute(3, 5, 0, 1, 2, 4).reshape(-1, channels, height // rows, width // columns)
+
+
+@kernel("batch_to_space", "exact")
+def batch_to_space(x: Tensor, *, block_shape: list[int], crops: list[list[int]]) -> Tensor:
+    """(a b N, C, H, W) to (N, C, H a, W b), cropped: the inverse of ``space_to_batch``."""
+    _, channels, height, width = x.shape
+    rows, columns = block_shape
+    x = x.reshape(rows, columns, -1, channels, height, width).permute(2, 3, 4, 0, 5, 1)
+    x = x.reshape(-1, channels, height * rows, width * columns)
+    return pad_spatial(x, [(-before, -after) for before, after in crops], 0.0)
 
 
 @kernel("pad", "exact")
@@ -199,6 +232,41 @@ def fill(*, shape: list[int], value: float = 0.0) -> Tensor:
 def fill_like(ref_tensor: Tensor, *, value: float = 0.0) -> Tensor:
     """Return a tensor of one value in the shape of another."""
     return torch.full(ref_tensor.shape, value, device=ref_tensor.device)
+
+
+@kernel("random_uniform")
+def random_uniform(
+    *, shape: list[int], low: float = 0.0, high: float = 1.0, seed: int = -1
+) -> Tensor:
+    """Return random numbers of [low, high); not Core ML's own, as of every random operation."""
+    return torch.rand(shape, generator=_generator(seed)) * (high - low) + low
+
+
+@kernel("random_normal")
+def random_normal(
+    *, shape: list[int], mean: float = 0.0, stddev: float = 1.0, seed: int = -1
+) -> Tensor:
+    """Return random numbers of a normal distribution."""
+    return torch.randn(shape, generator=_generator(seed)) * stddev + mean
+
+
+@kernel("random_bernoulli")
+def random_bernoulli(*, shape: list[int], prob: float = 0.5, seed: int = -1) -> Tensor:
+    """Return ones with a probability, zeros elsewhere."""
+    return (torch.rand(shape, generator=_generator(seed)) < prob).float()
+
+
+@kernel("random_categorical")
+def random_categorical(x: Tensor, *, mode: str = "logits", size: int = 1, seed: int = -1) -> Tensor:
+    """Draw ``size`` indices, with replacement, by the logits or probabilities of the last axis."""
+    shares = x.softmax(-1) if mode == "logits" else x
+    drawn = shares.reshape(-1, x.shape[-1]).multinomial(size, True, generator=_generator(seed))
+    return drawn.reshape(*x.shape[:-1], size).float()
+
+
+def _generator(seed: int) -> torch.Generator | None:
+    """Return torch's own, unseeded generator for a negative seed."""
+    return None if seed < 0 else torch.Generator().manual_seed(seed)
 
 
 @kernel("range_1d", "exact")

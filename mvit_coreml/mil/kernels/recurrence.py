@@ -1,0 +1,169 @@
+"""Recurrent layers over (sequence, batch, features), step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mvit_coreml.mil.kernels import kernel
+
+# Core ML's own constants, those of its neural networks and of Keras.
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "hard_sigmoid": lambda x: (0.2 * x + 0.5).clamp(0, 1),
+    "linear": lambda x: x,
+    "relu": torch.relu,
+    "scaled_tanh": lambda x: 1.7159 * torch.tanh(x * 2 / 3),
+    "sigmoid": torch.sigmoid,
+    "sigmoid_hard": lambda x: (0.2 * x + 0.5).clamp(0, 1),
+    "tanh": torch.tanh,
+}
+# Takes the input's share of the gates and the states, and returns the new states.
+_Cell = Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]]
+
+
+@kernel("rnn")
+def rnn(
+    x: Tensor,
+    initial_h: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor | None = None,
+    *,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    activation: str = "tanh",
+) -> tuple[Tensor, ...]:
+    """Return act(weight_ih x + weight_hh h + bias) of all steps or the last one, and h."""
+    act = _activation(activation)
+
+    def cell(gates: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (act(gates + states[0] @ weight_hh.T),)
+
+    return _run(F.linear(x, weight_ih, bias), (initial_h,), cell, direction, output_sequence)
+
+
+@kernel("gru")
+def gru(
+    x: Tensor,
+    initial_h: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor | None = None,
+    input_bias: Tensor | None = None,
+    *,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    recurrent_activation: str = "sigmoid",
+    activation: str = "tanh",
+    reset_after: bool = False,
+) -> tuple[Tensor, ...]:
+    """Return the hidden states of all steps or the last one, and the last; gates are r, o, z.
+
+    The reset gate multiplies h before ``weight_hh``, or, with ``reset_after`` (iOS 18), what
+    ``weight_hh`` and ``bias`` make of h, as in PyTorch.
+    """
+    act, gate = _activation(activation), _activation(recurrent_activation)
+    size = weight_hh.shape[1]
+    added = x.new_zeros(3 * size) if bias is None else bias
+
+    def cell(gates: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        (h,) = states
+        of_r, of_o, of_z = gates.split(size, -1)
+        from_h = F.linear(h, weight_hh, added)
+        reset = gate(of_r + from_h[:, :size])
+        update = gate(of_z + from_h[:, 2 * size :])
+        of_h = F.linear(reset * h, weight_hh, added)
+        if reset_after:
+            of_h = reset * from_h
+        new = act(of_o + of_h[:, size : 2 * size])
+        return ((1 - update) * new + update * h,)
+
+    gates = F.linear(x, weight_ih, input_bias)
+    return _run(gates, (initial_h,), cell, direction, output_sequence)
+
+
+@kernel("lstm")
+def lstm(
+    x: Tensor,
+    initial_h: Tensor,
+    initial_c: Tensor,
+    weight_ih: Tensor,
+    weight_hh: Tensor,
+    bias: Tensor | None = None,
+    peephole: Tensor | None = None,
+    weight_ih_back: Tensor | None = None,
+    weight_hh_back: Tensor | None = None,
+    bias_back: Tensor | None = None,
+    peephole_back: Tensor | None = None,
+    *,
+    direction: str = "forward",
+    output_sequence: bool = False,
+    recurrent_activation: str = "sigmoid",
+    cell_activation: str = "tanh",
+    activation: str = "tanh",
+    clip: float | None = None,
+) -> tuple[Tensor, ...]:
+    """Return the hidden states of all steps or the last one, the last h and the last c.
+
+    Gates are input, forget, output, cell; the features of a bidirectional layer are those of the
+    forward direction and then those of the reverse.
+    """
+    gate, act = _activation(recurrent_activation), _activation(activation)
+    act_of_cell = _activation(cell_activation)
+
+    def one_way(
+        states: tuple[Tensor, ...],
+        towards: str,
+        of_x: Tensor,
+        of_h: Tensor,
+        added: Tensor | None,
+        peep: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        peeps = x.new_zeros(3, of_h.shape[1]) if peep is None else peep.reshape(3, -1)
+
+        def cell(gates: Tensor, states: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            h, c = states
+            of_i, of_f, of_o, of_z = (gates + h @ of_h.T).chunk(4, -1)
+            kept = gate(of_f + c * peeps[1]) * c
+            c = kept + gate(of_i + c * peeps[0]) * act_of_cell(of_z)
+            c = c if clip is None else c.clamp(-clip, clip)
+            return gate(of_o + c * peeps[2]) * act(c), c
+
+        return _run(F.linear(x, of_x, added), states, cell, towards, output_sequence)
+
+    if direction != "bidirectional":
+        states = (initial_h, initial_c)
+        return one_way(states, direction, weight_ih, weight_hh, bias, peephole)
+    if weight_ih_back is None or weight_hh_back is None:
+        raise ValueError("a bidirectional layer needs weight_ih_back and weight_hh_back")
+    (h, h_back), (c, c_back) = initial_h.chunk(2, -1), initial_c.chunk(2, -1)
+    forward = one_way((h, c), "forward", weight_ih, weight_hh, bias, peephole)
+    back = one_way(
+        (h_back, c_back), "reverse", weight_ih_back, weight_hh_back, bias_back, peephole_back
+    )
+    return tuple(torch.cat(pair, -1) for pair in zip(forward, back, strict=True))
+
+
+def _activation(name: str) -> Callable[[Tensor], Tensor]:
+    if name.lower() not in _ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}")
+    return _ACTIVATIONS[name.lower()]
+
+
+def _run(
+    gates: Tensor, states: tuple[Tensor, ...], cell: _Cell, direction: str, output_sequence: bool
+) -> tuple[Tensor, ...]:
+    """Return the hidden state of every step, or of the last one, and the last states."""
+    if direction not in ("forward", "reverse"):
+        raise ValueError(f"unknown direction {direction!r}")
+    outputs = []
+    for one in gates if direction == "forward" else gates.flip(0):
+        states = cell(one, states)
+        outputs.append(states[0])
+    if not output_sequence:
+        return states[0][None], *states
+    sequence = torch.stack(outputs)
+    return sequence if direction == "forward" else sequence.flip(0), *states
