@@ -23,7 +23,14 @@ from mvit_coreml.mil.compiler import (
     torch_type,
 )
 from mvit_coreml.mil.package_check import check_package
-from mvit_coreml.mil.program import ArrayFeature, Function, ImageFeature, Operation, Package
+from mvit_coreml.mil.program import (
+    ArrayFeature,
+    Function,
+    ImageFeature,
+    Operation,
+    Package,
+    takes_size,
+)
 from mvit_coreml.mil.value_types import TensorType
 
 
@@ -89,10 +96,9 @@ class Runtime:
 
         Args:
             inputs: a value for every input. An image is a (height, width, 3) uint8 array in RGB
-                order, or a Pillow image, of exactly the declared size: the runtime brings it into
+                order, or a Pillow image, of exactly a declared size: the runtime brings it into
                 the declared colour order. Grayscale images are (height, width), or RGB of which
-                the brightness is taken. Everything else is an array or tensor of the declared
-                shape.
+                the brightness is taken. Everything else is an array or tensor of a declared shape.
             outputs: names of the outputs to compute, all if None. Nothing else is computed.
             intermediates: names of operations, or of values, whose results to return too.
             headroom: takes note of what each operation that computes floats gives, before rounding.
@@ -205,20 +211,30 @@ def input_tensor(feature: ImageFeature | ArrayFeature, declared: TensorType, val
             planes = planes[::-1]
         return torch.from_numpy(np.ascontiguousarray(planes, np.float32))[None]
     tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
-    if not declared.accepts(tuple(tensor.shape)):
+    shape = tuple(tensor.shape)
+    if not declared.accepts(shape) or not takes_size(feature, shape, shape):
         raise InputError(
             f"the input {feature.name!r} takes an array of shape "
-            f"{['?' if size is None else size for size in declared.shape]}, "
-            f"not {list(tensor.shape)}"
+            f"{['?' if size is None else size for size in declared.shape]}{_several(feature)}, "
+            f"not {list(shape)}"
         )
     return tensor
+
+
+def _several(feature: ImageFeature | ArrayFeature) -> str:
+    """Return the sizes of an input that has several, for a message."""
+    texts = (
+        [f"{r.start}" if len(r) == 1 else f"{r.start} to {r[-1]}" for r in ranges]
+        for ranges in feature.sizes
+    )
+    return " or".join(f" ({', '.join(text)})" for text in texts)
 
 
 def image_pixels(feature: ImageFeature, value: Any) -> np.ndarray:
     """Return an image input as (height, width, 3) RGB or (height, width) gray uint8 pixels.
 
     Args:
-        feature: the input, which has one size.
+        feature: the input.
         value: Pillow image or uint8 array.
 
     Raises:
@@ -240,9 +256,10 @@ def image_pixels(feature: ImageFeature, value: Any) -> np.ndarray:
     elif gray and value.ndim == 3 and value.shape[2] == 3:
         value = np.asarray(Image.fromarray(value).convert("L"))
     expected = (feature.height, feature.width) if gray else (feature.height, feature.width, 3)
-    if value.shape != expected:
+    channels_fit = value.ndim == len(expected) and value.shape[2:] == expected[2:]
+    if not channels_fit or not takes_size(feature, value.shape[:2], expected[:2]):
         raise InputError(
-            f"the input {name!r} takes an array of shape {list(expected)}, "
+            f"the input {name!r} takes an array of shape {list(expected)}{_several(feature)}, "
             f"not {list(value.shape)}; fit the image to {size} pixels first"
         )
     return value

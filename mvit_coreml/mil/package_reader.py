@@ -28,6 +28,7 @@ from mvit_coreml.mil.program import (
     OutputFeature,
     Package,
     Reference,
+    Sizes,
 )
 from mvit_coreml.mil.value_types import BY_CODE, DictionaryType, ListType, TensorType, ValueType
 from mvit_coreml.mil.weight_file import WeightFile
@@ -278,9 +279,10 @@ def _input(feature: Any, place: str) -> ImageFeature | ArrayFeature:
         if image.colorSpace not in _COLOR_ORDERS:
             raise PackageError(f"{place}, {name!r}, has no colour order")
         order = _COLOR_ORDERS[image.colorSpace]
-        return ImageFeature(name, image.height, image.width, order, text)
+        return ImageFeature(name, image.height, image.width, order, text, _sizes(image))
     if kind == "multiArrayType":
-        return ArrayFeature(name, *_array(feature.type.multiArrayType), text)
+        array = feature.type.multiArrayType
+        return ArrayFeature(name, *_array(array), text, _sizes(array))
     raise PackageError(f"{place}, {name!r}, is of the unsupported kind {kind}")
 
 
@@ -294,6 +296,28 @@ def _output(feature: Any, place: str) -> OutputFeature:
     if kind in _OUTPUT_KINDS:
         return OutputFeature(name, _OUTPUT_KINDS[kind], description=text)
     raise PackageError(f"{place}, {name!r}, is of the unsupported kind {kind}")
+
+
+def _sizes(message: Any) -> Sizes:
+    """Return the sizes that an input of several may have."""
+    kind = message.WhichOneof(
+        "SizeFlexibility" if hasattr(message, "height") else "ShapeFlexibility"
+    )
+    if kind == "enumeratedSizes":
+        sizes = [(size.height, size.width) for size in message.enumeratedSizes.sizes]
+    elif kind == "enumeratedShapes":
+        sizes = [tuple(one.shape) for one in message.enumeratedShapes.shapes]
+    elif kind == "imageSizeRange":
+        limits = (message.imageSizeRange.heightRange, message.imageSizeRange.widthRange)
+        return (tuple(map(_range, limits)),)
+    else:
+        return (tuple(map(_range, message.shapeRange.sizeRanges)),) if kind else ()
+    return tuple(tuple(range(n, n + 1) for n in size) for size in sizes)
+
+
+def _range(limits: Any) -> range:
+    # No limit is written as -1.
+    return range(limits.lowerBound, limits.upperBound + 1 if limits.upperBound > 0 else sys.maxsize)
 
 
 def _array(message: Any) -> tuple[tuple[int, ...], str]:

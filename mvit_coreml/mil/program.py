@@ -15,6 +15,8 @@ from mvit_coreml.mil.weight_file import WeightFile
 
 ColorLayout = Literal["rgb", "bgr", "grayscale"]
 FeatureKind = Literal["array", "image", "dictionary", "string", "int64"]
+# The sizes that an input of several takes: alternatives, each with a range for every axis.
+Sizes = tuple[tuple[range, ...], ...]
 
 # What may stand between the scores' softmax or argmax and the outputs.
 _FINISHING = ("classify", "cast", "squeeze", "const", "identity")
@@ -176,6 +178,11 @@ class ImageFeature:
 
     The program receives (1, C, height, width) values from 0 to 255 in ``color_order``; the scale
     and bias of a conversion are ordinary operations at the start of the program.
+
+    Attributes:
+        height: its rows; where it may have several sizes, those of the default one.
+        width: its columns, likewise.
+        sizes: (height, width) where it may have several sizes, () otherwise.
     """
 
     name: str
@@ -183,6 +190,7 @@ class ImageFeature:
     width: int
     color_order: ColorLayout
     description: str = ""
+    sizes: Sizes = ()
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -192,12 +200,25 @@ class ImageFeature:
 
 @dataclass(frozen=True)
 class ArrayFeature:
-    """An array that the caller hands over."""
+    """An array that the caller hands over, of ``shape`` or, if there are any, one of ``sizes``."""
 
     name: str
     shape: tuple[int, ...]
     data_type: str
     description: str = ""
+    sizes: Sizes = ()
+
+
+def takes_size(
+    feature: ImageFeature | ArrayFeature, size: tuple[int, ...], default: tuple[int, ...]
+) -> bool:
+    """Whether an input may have a size, if it has several; else whether it is the default one."""
+    if not feature.sizes:
+        return size == default
+    return any(
+        len(size) == len(ranges) and all(n in one for n, one in zip(size, ranges, strict=True))
+        for ranges in feature.sizes
+    )
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from mvit_coreml.mil import kernels
 
 
 def test_the_table_names_every_module() -> None:
-    assert set(kernels._OPERATIONS) == {module.name for module in iter_modules(kernels.__path__)}
+    assert set(kernels.OPERATIONS) == {module.name for module in iter_modules(kernels.__path__)}
 
 
-@pytest.mark.parametrize("module", kernels._OPERATIONS)
+@pytest.mark.parametrize("module", kernels.OPERATIONS)
 def test_the_table_names_what_a_module_implements(
     module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -24,7 +24,7 @@ def test_the_table_names_what_a_module_implements(
     registered: dict[str, list[kernels.Kernel]] = {}
     monkeypatch.setattr(kernels, "_KERNELS", registered)
     reload(loaded)
-    assert sorted(registered) == kernels._OPERATIONS[module].split()
+    assert sorted(registered) == kernels.OPERATIONS[module].split()
 
 
 def test_an_operation_loads_its_module_alone() -> None:

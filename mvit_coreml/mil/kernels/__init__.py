@@ -25,7 +25,7 @@ Rounding = Literal["exact", "native", "widened"]
 KERNEL_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
 _FIRST_OPSET = 15
 # The operations of each module, so that a program loads only the modules that it needs.
-_OPERATIONS = {
+OPERATIONS = {
     "activation": "clamped_relu elu gelu leaky_relu linear_activation prelu relu relu6 scaled_tanh "
     "sigmoid sigmoid_hard silu softmax softplus softplus_parametric softsign thresholded_relu",
     "convolution_and_pooling": "avg_pool conv conv_transpose l2_pool max_pool",
@@ -55,7 +55,7 @@ _OPERATIONS = {
     "transpose",
 }
 _MODULES = {
-    op_type: module for module, op_types in _OPERATIONS.items() for op_type in op_types.split()
+    op_type: module for module, op_types in OPERATIONS.items() for op_type in op_types.split()
 }
 
 

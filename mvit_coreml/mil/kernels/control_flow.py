@@ -1,7 +1,7 @@
 """Conditions, loops, lists of tensors, and the state that a function keeps between calls.
 
-A list is a Python list of tensors, None where nothing was written; an operation that changes one
-returns another.
+A list is a Python list of tensors, None where nothing was written to one of unknown shape; an
+operation that changes one returns another.
 """
 
 from __future__ import annotations
@@ -79,9 +79,12 @@ def list_write(ls: _List, value: Tensor, *, index: int) -> _List:
 
 @kernel("list_scatter", "exact")
 def list_scatter(ls: _List, value: Tensor, *, indices: list[int]) -> _List:
-    """Return the list with the slices of ``value`` at some places; it grows to hold them."""
+    """Return the list with the slices of ``value`` at some places; it grows to hold them.
+
+    What lies between is zero.
+    """
     longer = max(indices, default=-1) + 1 - len(ls)
-    changed = [*ls, *[None] * longer]
+    changed = [*ls, *[torch.zeros_like(value[0])] * longer]
     for index, element in zip(indices, value, strict=True):
         changed[index] = element
     return changed

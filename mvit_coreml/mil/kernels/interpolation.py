@@ -134,7 +134,7 @@ def _grid(size: int, target: int, mode: str) -> Tensor:
 def _points(size: Tensor, target: int, mode: str) -> Tensor:
     """Return the ``target`` points, as another axis, of axes of ``size`` elements."""
     size = size[..., None]
-    steps = torch.arange(target, dtype=torch.float64)
+    steps = torch.arange(target, dtype=torch.float64, device=size.device)
     spacing = size / target
     if mode == "UNALIGN_CORNERS":
         grid = (steps + 0.5) * spacing - 0.5
@@ -180,7 +180,7 @@ def resample(
         points.append(place)
     column, row = points
     if sampling_mode == "nearest":
-        return _pixels(x, (row + 0.5).floor(), (column + 0.5).floor(), padding_value)
+        return _pixels(x, row.round(), column.round(), padding_value)
     return _bilinear(x, row, column, padding_value)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +15,7 @@ from mvit_coreml.mil.kernels import kernel
 @kernel("linear")
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return x @ weight.T + bias for (*D, D_in) and a (D_out, D_in) weight."""
-    return F.linear(x, weight, bias)
+    return F.linear(*_of_one_type(x, weight, bias))
 
 
 @kernel("matmul")
@@ -25,7 +28,13 @@ def matmul(x: Tensor, y: Tensor, *, transpose_x: bool = False, transpose_y: bool
         x = x.transpose(-1, -2)
     if transpose_y and y.dim() > 1:
         y = y.transpose(-1, -2)
-    return torch.matmul(x, y)
+    return torch.matmul(*_of_one_type(x, y))
+
+
+def _of_one_type(*tensors: Tensor | None) -> list[Any]:
+    """Return tensors, whose types may differ from iOS 17 on, in the type that holds them all."""
+    dtype = reduce(torch.promote_types, (x.dtype for x in tensors if x is not None))
+    return [None if x is None else x.to(dtype) for x in tensors]
 
 
 @kernel("einsum")
@@ -99,9 +108,10 @@ def l2_norm(x: Tensor, *, epsilon: float = 1e-6) -> Tensor:
 def local_response_norm(
     x: Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Tensor:
-    """Divide by a power of k plus ``alpha`` times a mean square over neighbouring channels.
+    """Divide by a power of the mean square over neighbouring channels.
 
-    The window is (size - 1) // 2 channels to either side; the sum is divided by ``size`` anyway.
+    Channels are axis 1, but axis 0 of a rank of 3: the documentation has axis 1 there too, the
+    values that coremltools' own test expects do not.
     """
-    reach = (size - 1) // 2
-    return F.local_response_norm(x, 2 * reach + 1, alpha * (2 * reach + 1) / size, beta, k)
+    maps = x[None] if x.dim() == 3 else x
+    return F.local_response_norm(maps, size, alpha, beta, k).reshape(x.shape)
