@@ -1,4 +1,4 @@
-"""Writes docs/runtime.md's tables of operations from the runtime's registry and coremltools' op sets.
+"""Writes docs/runtime.md's tables of operations, from the runtime's registry and coremltools'.
 
 python scripts/runtime_operations.py
 """

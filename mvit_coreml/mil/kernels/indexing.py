@@ -124,7 +124,8 @@ def gather_slices(
         shape = [1] * (index.dim() - 1)
         shape[axis] = -1
         where.insert(axis, torch.arange(x.shape[axis], device=x.device).reshape(shape))
-    return x[tuple(where)]
+    # One vector alone gets an axis for the time being: torch would read its numbers at once.
+    return x[tuple(where)] if index.dim() > 1 else x[tuple(n[None] for n in where)][0]
 
 
 # Integers are divided as floats, and truncated by the declared output type.

@@ -75,10 +75,11 @@ def gru(
         from_h = F.linear(h, weight_hh, added)
         reset = gate(of_r + from_h[:, :size])
         update = gate(of_z + from_h[:, 2 * size :])
-        of_h = F.linear(reset * h, weight_hh, added)
         if reset_after:
-            of_h = reset * from_h
-        new = act(of_o + of_h[:, size : 2 * size])
+            of_h = reset * from_h[:, size : 2 * size]
+        else:
+            of_h = F.linear(reset * h, weight_hh[size : 2 * size], added[size : 2 * size])
+        new = act(of_o + of_h)
         return ((1 - update) * new + update * h,)
 
     gates = F.linear(x, weight_ih, input_bias)
