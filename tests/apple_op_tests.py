@@ -80,6 +80,8 @@ class _Suite:
 
     def predict(self, model: Any, data: dict[str, Any], state: Any = None) -> dict[str, Any]:
         """Stand in for ``MLModel.predict``."""
+        if model.package_path is None:
+            pytest.skip("it predicts with a neuralnetwork as well")
         if self.current.kind == "compares nothing":
             self.current.kind = "agrees"
         return Runtime(load_package(model.package_path)).run(data, state=state)
