@@ -37,4 +37,4 @@ def test_an_operation_loads_its_module_alone() -> None:
     result = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
-    assert result.stdout.strip() == "['mvit_coreml.mil.kernels.activation']"
+    assert result.stdout.strip() == "['mvit_coreml.mil.kernels.elementwise']"

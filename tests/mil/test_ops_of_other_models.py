@@ -14,6 +14,8 @@ import torchvision
 from torch import nn
 
 from mvit_coreml.errors import InputError, PackageError
+from mvit_coreml.inspection.package_contents import inspect_package
+from mvit_coreml.mil.digest import program_digest
 from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.package_reader import load_package
 
@@ -458,3 +460,23 @@ def test_an_operation_that_is_not_known_is_named_in_a_loop_too(
         PackageError, match="add_up 'more' in function 'main': the runtime does not"
     ):
         Runtime(package)
+
+
+def test_the_digest_and_the_inspection_see_into_loops(save_program: Any) -> None:
+    def counting(step: float) -> Callable[..., dict[str, Any]]:
+        def build(mb: Any, x: Any) -> dict[str, Any]:
+            y = mb.while_loop(
+                _cond=lambda value: mb.less(x=mb.reduce_sum(x=value, axes=[0]), y=9.0),
+                _body=lambda value: (mb.add(x=value, y=step),),
+                loop_vars=(x,),
+            )
+            return {"y": y}
+
+        return build
+
+    x = {"x": normal(2)}
+    packages = [load_package(save_program(counting(step), x)) for step in (1.0, 1.0, 2.0)]
+    first, same, other = map(program_digest, packages)
+    assert first == same != other
+    (caution,) = [c for c in inspect_package(packages[0].path).cautions if "loop" in c.message]
+    assert caution.operations == ("while_loop_0",)

@@ -26,33 +26,32 @@ KERNEL_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeErro
 _FIRST_OPSET = 15
 # The operations of each module, so that a program loads only the modules that it needs.
 OPERATIONS = {
-    "activation": "clamped_relu elu gelu leaky_relu linear_activation prelu relu relu6 scaled_tanh "
-    "sigmoid sigmoid_hard silu softmax softplus softplus_parametric softsign thresholded_relu",
     "convolution_and_pooling": "avg_pool conv conv_transpose l2_pool max_pool",
-    "control_flow": "cond list_gather list_length list_read list_scatter list_write make_list "
-    "read_state while_loop write_state",
     "decompression": "constexpr_affine_dequantize constexpr_blockwise_shift_scale constexpr_cast "
     "constexpr_lut_to_dense constexpr_lut_to_sparse constexpr_sparse_blockwise_shift_scale "
     "constexpr_sparse_to_dense",
-    "elementwise": "abs acos add asin atan atanh cast ceil clip cos cosh dequantize equal erf exp "
-    "exp2 floor floor_div greater greater_equal identity inverse less less_equal log logical_and "
-    "logical_not logical_or logical_xor maximum minimum mod mul not_equal pow quantize real_div "
-    "round rsqrt select sign sin sinh sqrt square sub tan tanh threshold",
+    "elementwise": "abs acos add asin atan atanh cast ceil clamped_relu clip cos cosh dequantize "
+    "elu equal erf exp exp2 floor floor_div gelu greater greater_equal identity inverse "
+    "leaky_relu less less_equal linear_activation log logical_and logical_not logical_or "
+    "logical_xor maximum minimum mod mul not_equal pow prelu quantize real_div relu relu6 round "
+    "rsqrt scaled_tanh select sigmoid sigmoid_hard sign silu sin sinh softmax softplus "
+    "softplus_parametric softsign sqrt square sub tan tanh threshold thresholded_relu",
     "indexing": "gather gather_along_axis gather_nd scatter scatter_along_axis scatter_nd "
     "slice_by_index slice_by_size slice_update",
     "interpolation": "affine crop_resize resample resize resize_bilinear resize_nearest_neighbor "
     "upsample_bilinear upsample_nearest_neighbor",
     "linear_and_normalization": "batch_norm einsum instance_norm l2_norm layer_norm linear "
     "local_response_norm matmul scaled_dot_product_attention",
-    "recurrence": "gru lstm rnn",
-    "reduction": "argsort classify cumsum non_maximum_suppression reduce_argmax "
-    "reduce_argmin reduce_l1_norm reduce_l2_norm reduce_log_sum reduce_log_sum_exp reduce_max "
-    "reduce_mean reduce_min reduce_prod reduce_sum reduce_sum_square topk",
+    "recurrence_and_control_flow": "cond gru list_gather list_length list_read list_scatter "
+    "list_write lstm make_list read_state rnn while_loop write_state",
+    "reduction": "argsort classify cumsum non_maximum_suppression reduce_argmax reduce_argmin "
+    "reduce_l1_norm reduce_l2_norm reduce_log_sum reduce_log_sum_exp reduce_max reduce_mean "
+    "reduce_min reduce_prod reduce_sum reduce_sum_square topk",
     "shaping": "band_part batch_to_space concat crop depth_to_space expand_dims fill fill_like "
     "flatten2d non_zero one_hot pad pixel_shuffle pixel_unshuffle random_bernoulli "
     "random_categorical random_normal random_uniform range_1d reshape reshape_like reverse "
-    "reverse_sequence shape sliding_windows space_to_batch space_to_depth split squeeze stack tile "
-    "transpose",
+    "reverse_sequence shape sliding_windows space_to_batch space_to_depth split squeeze stack "
+    "tile transpose",
 }
 _MODULES = {
     op_type: module for module, op_types in OPERATIONS.items() for op_type in op_types.split()

@@ -7,6 +7,7 @@ All sampling modes are grids of points on the input axis, as documented at corem
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -184,66 +185,14 @@ def resample(
     return _bilinear(x, row, column, padding_value)
 
 
-@kernel("affine")
+@kernel("affine", attributes_of=resample)
 def affine(
-    x: Tensor,
-    transform_matrix: Tensor,
-    *,
-    output_height: int,
-    output_width: int,
-    sampling_mode: str,
-    padding_mode: str,
-    padding_value: float,
-    coordinates_mode: str,
-    align_corners: bool,
+    x: Tensor, transform_matrix: Tensor, *, output_height: int, output_width: int, **sampling: Any
 ) -> Tensor:
     """Sample (B, C, H, W) where 2x3 matrices, one or B, map an output's points from -1 to 1."""
     matrix = transform_matrix.reshape(-1, 2, 3).expand(x.shape[0], -1, -1)
-    points = F.affine_grid(matrix, [x.shape[0], 1, output_height, output_width], align_corners)
-    return resample(
-        x,
-        points,
-        sampling_mode=sampling_mode,
-        padding_mode=padding_mode,
-        padding_value=padding_value,
-        coordinates_mode=coordinates_mode,
-        align_corners=align_corners,
-    )
-
-
-@kernel("crop_resize")
-def crop_resize_all(
-    x: Tensor,
-    roi: Tensor,
-    *,
-    target_height: int = 1,
-    target_width: int = 1,
-    normalized_coordinates: bool = False,
-    spatial_scale: float = 1.0,
-    box_coordinate_mode: str = "CORNERS_HEIGHT_FIRST",
-    sampling_mode: str = "DEFAULT",
-    pad_value: float = 0.0,
-) -> Tensor:
-    """Resize (N, 1, 4, 1, 1) boxes of all images, or (N, 1, 5, 1, 1) of the image named first.
-
-    Returns (N, B, C, H', W') or (N, 1, C, H', W').
-    """
-    boxes = roi.flatten(1)  # (N, 4) or (N, 5)
-    images = x.shape[0] if boxes.shape[1] == 4 else 1
-    named = boxes[:, 0].repeat_interleave(images)
-    crops = crop_resize(
-        x,
-        boxes[:, -4:].repeat_interleave(images, 0),
-        named if boxes.shape[1] == 5 else torch.arange(images).repeat(len(boxes)),
-        target_height=target_height,
-        target_width=target_width,
-        normalized_coordinates=normalized_coordinates,
-        spatial_scale=spatial_scale,
-        box_coordinate_mode=box_coordinate_mode,
-        sampling_mode=sampling_mode,
-        pad_value=pad_value,
-    )
-    return crops.unflatten(0, (len(boxes), images))
+    sizes = [x.shape[0], 1, output_height, output_width]
+    return resample(x, F.affine_grid(matrix, sizes, sampling["align_corners"]), **sampling)
 
 
 @kernel("crop_resize", since=17)
@@ -286,6 +235,20 @@ def crop_resize(
     return torch.where(inside, crops, pad_value)
 
 
+@kernel("crop_resize", attributes_of=crop_resize)
+def crop_resize_of_all(x: Tensor, roi: Tensor, **attributes: Any) -> Tensor:
+    """Resize (N, 1, 4, 1, 1) boxes of all images, or (N, 1, 5, 1, 1) of the image named first.
+
+    Returns (N, B, C, H', W') or (N, 1, C, H', W').
+    """
+    boxes = roi.flatten(1)  # (N, 4) or (N, 5)
+    images = x.shape[0] if boxes.shape[1] == 4 else 1
+    every = torch.arange(images, device=x.device).repeat(len(boxes))
+    chosen = every if boxes.shape[1] == 4 else boxes[:, 0]
+    crops = crop_resize(x, boxes[:, -4:].repeat_interleave(images, 0), chosen, **attributes)
+    return crops.reshape(len(boxes), images, *crops.shape[1:])
+
+
 def _bilinear(x: Tensor, row: Tensor, column: Tensor, outside: float) -> Tensor:
     """Interpolate (B, C, H, W) at (B, H', W') places; pixels outside have the value ``outside``."""
     top, left = row.floor(), column.floor()
@@ -303,5 +266,5 @@ def _pixels(x: Tensor, row: Tensor, column: Tensor, outside: float) -> Tensor:
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     place = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
     place = place.flatten(1)[:, None].expand(-1, x.shape[1], -1)
-    pixels = x.flatten(2).gather(2, place).unflatten(2, row.shape[1:])
+    pixels = x.flatten(2).gather(2, place).reshape(*x.shape[:2], *row.shape[1:])
     return torch.where(inside[:, None], pixels, outside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -124,8 +125,8 @@ def suppress_boxes(
     scores: Tensor,
     *,
     iou_threshold: float,
-    score_threshold: float,
     max_boxes: int,
+    score_threshold: float = -math.inf,
     per_class_suppression: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Select boxes by their best scores that overlap no better one (of their class) too much.
@@ -163,22 +164,10 @@ def suppress_boxes(
     return taken_boxes, taken_scores, indices, counts
 
 
-@kernel("non_maximum_suppression", "exact", since=17)
+@kernel("non_maximum_suppression", "exact", since=17, attributes_of=suppress_boxes)
 def suppress_transposed_boxes(
-    boxes: Tensor,
-    scores: Tensor,
-    *,
-    iou_threshold: float,
-    max_boxes: int,
-    per_class_suppression: bool = False,
+    boxes: Tensor, scores: Tensor, **attributes: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Select of (N, 4, B) boxes with (N, classes, B) scores, whatever their scores."""
-    chosen, values, indices, _ = suppress_boxes(
-        boxes.mT,
-        scores.mT,
-        iou_threshold=iou_threshold,
-        score_threshold=-math.inf,
-        max_boxes=max_boxes,
-        per_class_suppression=per_class_suppression,
-    )
+    """Select of (N, 4, B) boxes with (N, classes, B) scores, without counting them."""
+    chosen, values, indices, _ = suppress_boxes(boxes.mT, scores.mT, **attributes)
     return chosen.mT, values.mT, indices
