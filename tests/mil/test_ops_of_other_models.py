@@ -75,7 +75,17 @@ def test_recurrent_layers_are_those_of_torch(execute: Execute) -> None:
             weight_hh=rnn.weight_hh_l0.detach().numpy(),
             bias=(rnn.bias_ih_l0 + rnn.bias_hh_l0).detach().numpy(),
         )
+        backwards, _ = mb.rnn(
+            x=x,
+            initial_h=one,
+            weight_ih=rnn.weight_ih_l0.detach().numpy(),
+            weight_hh=rnn.weight_hh_l0.detach().numpy(),
+            bias=(rnn.bias_ih_l0 + rnn.bias_hh_l0).detach().numpy(),
+            direction="reverse",
+            output_sequence=True,
+        )
         results = {"y": y, "last_h": last_h, "last_c": last_c, "by_gru": by_gru}
+        results["backwards"] = backwards
         return results | {"gru_h": gru_h, "by_rnn": by_rnn, "rnn_h": rnn_h}
 
     joined = {"h": np.concatenate(h, 1), "c": np.concatenate(c, 1)}
@@ -84,6 +94,7 @@ def test_recurrent_layers_are_those_of_torch(execute: Execute) -> None:
         y, (last_h, last_c) = lstm(torch.tensor(x), (torch.tensor(h), torch.tensor(c)))
         by_gru, gru_h = gru(torch.tensor(x), torch.tensor(h[:1]))
         by_rnn, rnn_h = rnn(torch.tensor(x), torch.tensor(h[:1]))
+        backwards, _ = rnn(torch.tensor(x).flip(0), torch.tensor(h[:1]))
     close(results["y"], y)
     close(results["last_h"], torch.cat([*last_h], 1))
     close(results["last_c"], torch.cat([*last_c], 1))
@@ -91,6 +102,7 @@ def test_recurrent_layers_are_those_of_torch(execute: Execute) -> None:
     close(results["gru_h"], gru_h[0])
     close(results["by_rnn"], by_rnn[-1:])  # without output_sequence, the last step alone
     close(results["rnn_h"], rnn_h[0])
+    close(results["backwards"], backwards)  # in the order of its steps, as coremltools expects
 
 
 def test_a_loop_runs_until_its_condition_fails_and_a_condition_picks_a_branch(

@@ -149,9 +149,10 @@ def lstm(
         raise ValueError("a bidirectional layer needs weight_ih_back and weight_hh_back")
     (h, h_back), (c, c_back) = initial_h.chunk(2, -1), initial_c.chunk(2, -1)
     forward = one_way((h, c), "forward", weight_ih, weight_hh, bias, peephole)
-    back = one_way(
+    steps, *last = one_way(
         (h_back, c_back), "reverse", weight_ih_back, weight_hh_back, bias_back, peephole_back
     )
+    back = (steps.flip(0), *last)  # beside the forward steps of the same elements
     return tuple(torch.cat(pair, -1) for pair in zip(forward, back, strict=True))
 
 
@@ -164,7 +165,11 @@ def _activation(name: str) -> Callable[[Tensor], Tensor]:
 def _run(
     gates: Tensor, states: tuple[Tensor, ...], cell: _Cell, direction: str, output_sequence: bool
 ) -> tuple[Tensor, ...]:
-    """Return the hidden state of every step, or of the last one, and the last states."""
+    """Return the hidden state of every step, or of the last one, and the last states.
+
+    In reverse the last element comes first, and its step too: coremltools' tests have the outputs
+    in the order of the steps.
+    """
     if direction not in ("forward", "reverse"):
         raise ValueError(f"unknown direction {direction!r}")
     outputs = []
@@ -173,8 +178,7 @@ def _run(
         outputs.append(states[0])
     if not output_sequence:
         return states[0][None], *states
-    sequence = torch.stack(outputs)
-    return sequence if direction == "forward" else sequence.flip(0), *states
+    return torch.stack(outputs), *states
 
 
 @kernel("cond", "exact")
