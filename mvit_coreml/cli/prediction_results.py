@@ -16,7 +16,7 @@ from PIL import Image
 from mvit_coreml.cli.printing import shape_in_words, table
 from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.metrics import top_k
-from mvit_coreml.evaluation.read_metadata import class_colors, class_labels
+from mvit_coreml.evaluation.read_metadata import class_colors
 from mvit_coreml.evaluation.targets import NOT_SEEN, Answer, PackageTarget
 from mvit_coreml.files import write_file
 from mvit_coreml.preprocessing.image_loading import foreign_profile, open_image, to_rgb, to_srgb
@@ -57,8 +57,7 @@ class PredictionResults:
         labels: Sequence[str] | None = None,
     ) -> None:
         self.target, self.images, self.top = target, images, top
-        own = class_labels(target.package, target.function)
-        self.labels = labels if own is None else own
+        self.labels = labels if target.labels is None else target.labels
         self.photos: dict[int, Image.Image] = {}
         self.documents: list[dict[str, Any]] = []
         self.features = [role for role in target.roles if role.kind == "features"]

@@ -249,9 +249,8 @@ def target_classes(target: PackageTarget, labels: Sequence[str] | None = None) -
 
 
 def _package_classes(target: PackageTarget, count: int | None) -> ModelClasses | None:
-    labels = class_labels(target.package, target.function)
-    if labels is not None:
-        return ModelClasses(count=len(labels), labels=labels)
+    if target.labels is not None:
+        return ModelClasses(count=len(target.labels), labels=target.labels)
     for role in target.roles:
         if role.is_scores and len(role.shape) > 1 and role.shape[1] > 0:
             return ModelClasses(count=role.shape[1])

@@ -57,8 +57,8 @@ class Answer:
         outputs: every output by its name in the package: float32 or int32 arrays; a classifier's
             probabilities as (num_labels,) in class order.
         placement: where the input lay in the photo.
-        raw_scores: what a final softmax or argmax is taken of, on request; those hide how far the
-            scores are off.
+        raw_scores: what a final softmax or argmax is taken of, which hide how far the scores are
+            off; ``None`` where there is neither, or Core ML runs the package.
     """
 
     outputs: dict[str, Array] = field(repr=False)
@@ -67,11 +67,11 @@ class Answer:
 
     def scores(self) -> Array | None:
         """(num_labels,) probabilities or logits of a classifier."""
-        for name in ("probabilities", "logits"):
-            value = self.outputs.get(name)
-            if value is not None and value.ndim <= 2:
-                return value.reshape(-1)
-        return None
+        value = self._of_classes()
+        return None if value is None or value.ndim > 2 else value.reshape(-1)
+
+    def _of_classes(self) -> Array | None:
+        return self.outputs.get("probabilities", self.outputs.get("logits"))
 
     def probabilities(self) -> Array | None:
         """(num_labels,) probabilities of a classifier: its answer, or the softmax of its logits."""
@@ -82,11 +82,8 @@ class Answer:
         """(h, w) class indices of a segmenter over its whole input."""
         if "classes" in self.outputs:
             return self.outputs["classes"].reshape(self.outputs["classes"].shape[-2:])
-        for name in ("probabilities", "logits"):
-            value = self.outputs.get(name)
-            if value is not None and value.ndim == 4:
-                return value[0].argmax(0).astype(np.int32)
-        return None
+        value = self._of_classes()
+        return None if value is None or value.ndim != 4 else value[0].argmax(0).astype(np.int32)
 
     def photo_map(self) -> Array | None:
         """Lay a segmenter's classes on the whole photo.
@@ -98,7 +95,7 @@ class Answer:
             (H, W) int32 class indices of the photo's size, :data:`NOT_SEEN` where the fit cut it
             off; ``None`` for others than segmenters.
         """
-        scores = self.outputs.get("probabilities", self.outputs.get("logits"))
+        scores = self._of_classes()
         if "classes" in self.outputs or scores is None or scores.ndim != 4:
             classes = self.class_map()
         else:
@@ -202,25 +199,20 @@ class PackageTarget:
 
     @property
     def labels(self) -> tuple[str, ...] | None:
-        """Class names of a classifier."""
-        labels = self.function.labels
-        return None if labels is None else tuple(str(label) for label in labels)
+        """Class names in class order, ``None`` where the package has none."""
+        return class_labels(self.package, self.function)
 
     def answer(
-        self,
-        images: Iterable[Any],
-        with_scores: bool = False,
-        headroom: RangeRecorder | None = None,
+        self, images: Iterable[Any], headroom: RangeRecorder | None = None
     ) -> Generator[Answer, None, None]:
         """Answer photos, in order, spread over the workers.
 
         Args:
             images: paths, Pillow images or arrays.
-            with_scores: also give ``raw_scores``, which only the portable engine can.
             headroom: takes note of how close each operation comes to the limits of fp16; needs
                 the portable engine.
         """
-        raw = self.raw_scores if with_scores and self.predictor.engine == "portable" else None
+        raw = self.raw_scores if self.predictor.engine == "portable" else None
         options: dict[str, Any] = {} if raw is None else {"intermediates": [raw]}
         if headroom is not None:
             options["headroom"] = headroom
@@ -295,11 +287,11 @@ class PackageReference:
     @property
     def labels(self) -> tuple[str, ...] | None:
         """Class names in class order, if the package has them."""
-        return class_labels(self.target.package, self.target.function)
+        return self.target.labels
 
     def answer(self, images: Iterable[Any]) -> Generator[Answer, None, None]:
         """Answer photos, in order, with the raw scores."""
-        with closing(self.target.answer(images, with_scores=True)) as answers:
+        with closing(self.target.answer(images)) as answers:
             for answer in answers:
                 outputs = {self.renamed.get(n, n): value for n, value in answer.outputs.items()}
                 yield replace(answer, outputs=outputs)
@@ -342,7 +334,7 @@ def _output_role(
         return OutputRole(name=output.name, role="probabilities" if known else "logits")
     if output.kind not in ("array", "image"):
         return None  # the label repeats what the probabilities say
-    shape = output.shape or _result_shape(output.name, function)
+    shape = output.shape or shape_of(output.name, function)
     role = output.name
     if output.kind == "image":
         return OutputRole(name=role, role=role, shape=shape, is_image=True)
@@ -358,7 +350,8 @@ def _output_role(
     return OutputRole(name=output.name, role=role, shape=shape)
 
 
-def _result_shape(name: str, function: Function) -> tuple[int, ...]:
+def shape_of(name: str, function: Function) -> tuple[int, ...]:
+    """Return the shape of a value of a program, 0 for what only a run decides."""
     producer = function.producers.get(name)
     values = [] if producer is None else [v for v in producer.outputs if v.name == name]
     return tuple(int(size or 0) for value in values for size in getattr(value.type, "shape", ()))

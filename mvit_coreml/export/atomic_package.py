@@ -34,6 +34,21 @@ def check_destination(path: Path, force: bool) -> None:
     """
     if path.suffix != SUFFIX:
         raise InputError(f"{path}: a package's name must end in {SUFFIX}")
+    check_place(path, force, "Manifest.json", "is no package")
+
+
+def check_place(path: Path, force: bool, known_by: str, otherwise: str) -> None:
+    """Refuse a place where no folder can be put, before any work is done.
+
+    Args:
+        path: of the folder.
+        force: an older folder of its kind may be replaced.
+        known_by: a file that every folder of its kind holds.
+        otherwise: what messages say of a folder without it.
+
+    Raises:
+        InputError: missing or unwritable parent, or an existing path without ``force``.
+    """
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK):
@@ -41,8 +56,8 @@ def check_destination(path: Path, force: bool) -> None:
     if path.exists() or path.is_symlink():
         if not force:
             raise InputError(f"{path}: exists already; use --force to replace it")
-        if not (path / "Manifest.json").is_file():
-            raise InputError(f"{path}: exists and is no package; it is not replaced")
+        if not (path / known_by).is_file():
+            raise InputError(f"{path}: exists and {otherwise}; it is not replaced")
 
 
 @contextlib.contextmanager

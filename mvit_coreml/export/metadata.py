@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from mvit_coreml.export.image_input import ImageInput
@@ -16,6 +17,11 @@ PREVIEW_PARAMS = "com.apple.coreml.model.preview.params"
 KEY_PREFIX = "mvit_coreml."
 PREPROCESSING_KEY = KEY_PREFIX + "preprocessing"
 PREPROCESSING_VERSION = 1
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that a package depends on."""
+    return {name: version(name) for name in ("mvit-coreml", "coremltools", "torch")}
 
 
 def describe_preprocessing(

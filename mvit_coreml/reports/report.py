@@ -9,7 +9,6 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
@@ -17,7 +16,7 @@ from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.accuracy import Evaluation
 from mvit_coreml.evaluation.read_metadata import class_colors, class_labels, read_preparation
 from mvit_coreml.evaluation.targets import output_roles
-from mvit_coreml.export.metadata import KEY_PREFIX
+from mvit_coreml.export.metadata import KEY_PREFIX, versions
 from mvit_coreml.files import file_sha256
 from mvit_coreml.inspection.package_contents import FunctionFacts, Inspection, inspect_package
 from mvit_coreml.mil.package_reader import load_package
@@ -26,7 +25,6 @@ from mvit_coreml.mil.value_types import DATA_TYPES
 from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.structure_comparison import stored_precision
 
-_SOFTWARE = ("mvit-coreml", "coremltools", "torch")
 # Bytes of one element of the weights that palettes are compared with.
 _PLAIN = {"plain fp16": 2, "plain fp32": 4}
 _SAME_SIZE = 0.005
@@ -264,10 +262,9 @@ def _reproduction(
         name = metadata.get(KEY_PREFIX + "source", "")
         revision = metadata.get(KEY_PREFIX + "source_revision") or None
         sha256 = metadata.get(KEY_PREFIX + "weights_sha256", "")
-    versions = {software: version(software) for software in _SOFTWARE}
     return Reproduction(
         command=command,
-        versions=versions | {"python": platform.python_version()},
+        versions=versions() | {"python": platform.python_version()},
         made_with=_made_with(metadata.get(KEY_PREFIX + "versions")),
         checkpoint=name,
         revision=revision,
@@ -278,7 +275,7 @@ def _reproduction(
 def _made_with(text: str | None) -> dict[str, str]:
     """Read the versions in a package's metadata; of damaged ones there is nothing to show."""
     try:
-        versions = json.loads(text or "{}")
+        stored = json.loads(text or "{}")
     except ValueError:
         return {}
-    return {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
+    return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, dict) else {}

@@ -24,11 +24,10 @@ from torch.utils._pytree import tree_leaves
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.evaluation.metrics import ClosenessMeter
-from mvit_coreml.evaluation.targets import OutputRole, PackageTarget, ReferenceTarget
+from mvit_coreml.evaluation.targets import OutputRole, PackageTarget, ReferenceTarget, shape_of
 from mvit_coreml.export.image_input import bake_preprocessing
 from mvit_coreml.mil.parallel import parallel_map
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.mil.program import Function
 from mvit_coreml.mil.stored_weights import Constants
 from mvit_coreml.models.base import Model, backbone_of, build_model
 from mvit_coreml.models.folding import prepare_for_export
@@ -132,16 +131,11 @@ def check_decoded_weights(
 
 def _compared_value(target: PackageTarget) -> OutputRole | None:
     """Return the value that is compared, by its name in the program."""
-    function, name = target.function, target.raw_scores
+    name = target.raw_scores
     if name is not None:
-        return OutputRole(name=name, role="logits", shape=_shape_of(name, function))
+        return OutputRole(name=name, role="logits", shape=shape_of(name, target.function))
     kinds = ("logits", "map_logits", "features")
     return next((role for role in target.roles if role.kind in kinds), None)
-
-
-def _shape_of(name: str, function: Function) -> tuple[int, ...]:
-    values = [value for value in function.producers[name].outputs if value.name == name]
-    return tuple(int(size or 0) for size in getattr(values[0].type, "shape", ()))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

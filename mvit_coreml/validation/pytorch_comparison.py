@@ -336,7 +336,7 @@ class AnswerComparison:
             PackageError: the package's outputs are others than the reference's.
         """
         with (
-            closing(self.target.answer(images, with_scores=True)) as answers,
+            closing(self.target.answer(images)) as answers,
             closing(expected or self.reference.answer(images)) as references,
         ):
             for answer, reference in zip(answers, references, strict=True):

@@ -5,19 +5,17 @@ load (the caller) -> bake the preprocessing -> trace -> convert -> write -> pale
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.compression.plan import PalettizationPlan
+from mvit_coreml.export import metadata as meta
 from mvit_coreml.export.atomic_package import SUFFIX, finish_package
 from mvit_coreml.export.image_input import ImageInput, bake_preprocessing
-from mvit_coreml.export.metadata import (
-    KEY_PREFIX,
-    describe_preprocessing,
-    unique_labels,
-)
 from mvit_coreml.export.output_heads import Output, export_model, read_outputs
 from mvit_coreml.export.torch_to_mil import (
     build_program,
@@ -30,20 +28,13 @@ from mvit_coreml.export.torch_to_mil import (
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.models.base import Model, build_model
+from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
-from mvit_coreml.workflows.package_options import ConvertOptions, fit_of, input_size
+from mvit_coreml.workflows.package_options import ConvertOptions, fit_of
 
 if TYPE_CHECKING:
     from mvit_coreml.validation.operation_precision import UnsafeOperation
     from mvit_coreml.workflows.choose_palettes import Palettes
-
-
-import json
-from importlib.metadata import version
-
-from mvit_coreml.compression.plan import PalettizationPlan
-from mvit_coreml.export import metadata as meta
-from mvit_coreml.preprocessing.geometry import Fit
 
 
 def describe_package(
@@ -114,9 +105,7 @@ def _user_defined(
         "weights_sha256": source.sha256,
         "precision": options.precision,
         "bits": "",
-        "versions": json.dumps(
-            {name: version(name) for name in ("mvit-coreml", "coremltools", "torch")}
-        ),
+        "versions": json.dumps(meta.versions()),
         "options": options.to_json(),
         "preprocessing": json.dumps(preprocessing),
     }
@@ -192,7 +181,7 @@ class Progress(Protocol):
         """Take note of a stage, or with a detail of how the one under way gets on."""
 
 
-def no_progress(stage: Stage, detail: str = "", /) -> None:
+def no_progress(stage: str, detail: str = "", /) -> None:
     """Take note of nothing."""
 
 
@@ -257,7 +246,7 @@ def build_plain_package(
         verbose: let coremltools print.
     """
     folder.mkdir(exist_ok=True)
-    labels, renamed = unique_labels(list(checkpoint.id2label.values()))
+    labels, renamed = meta.unique_labels(list(checkpoint.id2label.values()))
     classifies = checkpoint.task == "image-classification" and options.output == "probabilities"
     inputs = _inputs(checkpoint, options)
     converter = _Converter(
@@ -279,7 +268,7 @@ def build_plain_package(
     path, spec = _merged(functions, specs, folder, verbose)
     outputs = read_outputs(spec, labels)
     preprocessing = {
-        name: describe_preprocessing(made.processor, made.image, fit_of(options))
+        name: meta.describe_preprocessing(made.processor, made.image, fit_of(options))
         for name, made in inputs.items()
     }
     describe_package(spec, checkpoint, options, labels, outputs, preprocessing)
@@ -329,11 +318,10 @@ def _inputs(checkpoint: Checkpoint, options: ConvertOptions) -> dict[str, _Funct
     processor = checkpoint.image_processor.replace(
         do_flip_channel_order=options.color_order == "BGR"
     )
-    trained = input_size(checkpoint)
     inputs = {}
     for size in options.image_sizes:
         name = "main" if len(options.image_sizes) == 1 else f"size_{size[0]}x{size[1]}"
-        sized = processor.for_input_size(size, trained)
+        sized = processor.for_input_size(size, checkpoint.input_size)
         image = bake_preprocessing(sized, checkpoint.config.num_channels, size)
         inputs[name] = _FunctionInput(processor=sized, image=image)
     return inputs
@@ -432,7 +420,7 @@ def _finish(package: Path, spec: Any, palettes: Palettes | None = None) -> None:
     own = spec.description.metadata.userDefined
     if palettes is not None:
         for key, value in palette_metadata(palettes.plan).items():
-            own[KEY_PREFIX + key] = value
+            own[meta.KEY_PREFIX + key] = value
     finish_package(package, spec)
     # The digest is of what is on disk, and tells whether that is changed later.
     own[DIGEST_KEY] = program_digest(load_package(package))

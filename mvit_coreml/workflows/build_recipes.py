@@ -21,6 +21,7 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.promise import Verdict
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export.atomic_package import SUFFIX, check_destination, staging_folder
+from mvit_coreml.export.metadata import versions
 from mvit_coreml.reports.report import build_report
 from mvit_coreml.reports.write_report import write_report
 from mvit_coreml.validation.gates import Gate
@@ -35,10 +36,9 @@ from mvit_coreml.workflows.package_index import (
     IndexEntry,
     PackageIndex,
     RecipeInputs,
-    image_digest,
+    files_sha256,
     recipe_inputs,
     tree_sha256,
-    versions,
 )
 from mvit_coreml.workflows.publish_package import publish_with_plan
 from mvit_coreml.workflows.recipe_file import Recipe, Tolerances
@@ -168,8 +168,12 @@ def build_recipes(
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise InputError(f"two recipes are named {twice[0]}; their packages would be one")
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder: {error.strerror}") from None
     build = _Build(
-        folder=_make_folder(Path(folder)),
+        folder=Path(folder),
         force=force,
         keep_failed=keep_failed,
         images=images,
@@ -188,14 +192,6 @@ def build_recipes(
     return results
 
 
-def _make_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made a folder: {error.strerror}") from None
-    return folder
-
-
 @dataclass(kw_only=True)
 class _Build:
     """One build under way."""
@@ -212,7 +208,7 @@ class _Build:
     index: PackageIndex = field(init=False)
 
     def __post_init__(self) -> None:
-        self.images_sha256 = None if self.images is None else image_digest(self.images)
+        self.images_sha256 = None if self.images is None else files_sha256(self.images)
         self.index = PackageIndex(self.folder)
 
     def result(self, recipe: Recipe) -> RecipeResult:
@@ -263,16 +259,15 @@ class _Build:
                 progress=lambda stage, detail="": self.progress(recipe, stage),
                 verbose=self.verbose,
             )
-            entry = _entry(recipe, package, inputs)
+            assert package.parity is not None
+            entry = _entry(recipe, package, package.parity, inputs)
             entry = replace(
                 entry,
                 weights_sha256=checkpoint.provenance.sha256,
                 revision=checkpoint.provenance.revision,
-                message=_shortfalls(recipe, package, entry.checks),
                 seconds=round(time.perf_counter() - started, 2),
             )
             if self.reports is not None:
-                assert package.parity is not None
                 self.reports.write(
                     recipe, package.path, package.parity, checkpoint, entry.checks, entry.notes
                 )
@@ -321,10 +316,10 @@ class _Build:
         return IndexEntry(name=recipe.name, source=source, passed=False, message=message)
 
 
-def _entry(recipe: Recipe, package: ConvertedPackage, inputs: RecipeInputs) -> IndexEntry:
-    report = package.parity
-    assert report is not None
-    checks = tuple(_checks(recipe.tolerances, package))
+def _entry(
+    recipe: Recipe, package: ConvertedPackage, report: ParityReport, inputs: RecipeInputs
+) -> IndexEntry:
+    checks = tuple(_checks(recipe.tolerances, report, package.size))
     notes = list(package.notes)
     judged = {check.name for check in checks}
     if recipe.tolerances.min_agreement is not None and "min_agreement" not in judged:
@@ -338,6 +333,7 @@ def _entry(recipe: Recipe, package: ConvertedPackage, inputs: RecipeInputs) -> I
         passed=report.passed and all(c.passed for c in checks if c.name in _TOLERANCE_WORDS),
         path=package.path.name,
         plan=None if package.plan is None else package.plan.name,
+        message=_shortfalls(report, checks),
         license_note=recipe.license_note,
         inputs_sha256=inputs.sha256,
         package_sha256=tree_sha256(package.path),
@@ -359,10 +355,8 @@ def _entry(recipe: Recipe, package: ConvertedPackage, inputs: RecipeInputs) -> I
     )
 
 
-def _checks(tolerances: Tolerances, package: ConvertedPackage) -> Iterable[Check]:
+def _checks(tolerances: Tolerances, report: ParityReport, size: int) -> Iterable[Check]:
     """Yield the gates of the validation, then the recipe's tolerances."""
-    report = package.parity
-    assert report is not None
     for gate in report.gates:
         yield Check(name=gate.name, value=_finite(gate.value), bound=gate.bound, passed=gate.passed)
     snr = next((gate.value for gate in report.gates if gate.name == "snr"), report.scores.snr)
@@ -370,7 +364,7 @@ def _checks(tolerances: Tolerances, package: ConvertedPackage) -> Iterable[Check
     measured = (
         ("min_snr", tolerances.min_snr, snr, 1),
         ("min_agreement", tolerances.min_agreement, None if report.synthetic else agreement, 1),
-        ("max_size_mb", tolerances.max_size_mb, package.size / 1e6, -1),
+        ("max_size_mb", tolerances.max_size_mb, size / 1e6, -1),
     )
     for name, bound, value, sign in measured:
         if bound is not None and value is not None:
@@ -390,10 +384,8 @@ _TOLERANCE_WORDS = {
 }
 
 
-def _shortfalls(recipe: Recipe, package: ConvertedPackage, checks: Sequence[Check]) -> str | None:
+def _shortfalls(report: ParityReport, checks: Sequence[Check]) -> str | None:
     """Say what a package falls short of; ``None`` if of nothing."""
-    report = package.parity
-    assert report is not None
     parts = [] if report.passed else [shortfall(report)]
     for check in checks:
         if check.name in _TOLERANCE_WORDS and not check.passed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,7 @@ from mvit_coreml.workflows.build_package import (
     notes,
     palettize_plain,
 )
-from mvit_coreml.workflows.choose_palettes import (
-    choose_palettes,
-    with_promise_of_plan,
-)
+from mvit_coreml.workflows.choose_palettes import with_promise_of_plan
 from mvit_coreml.workflows.package_options import ConvertOptions, fill_in
 from mvit_coreml.workflows.publish_package import (
     Candidate,
@@ -30,11 +28,7 @@ from mvit_coreml.workflows.publish_package import (
     palettized_candidates,
     publish_package,
 )
-from mvit_coreml.workflows.validate import (
-    PICTURES_AFTER_CONVERSION,
-    ValidateOptions,
-    validate,
-)
+from mvit_coreml.workflows.validate import PICTURES_AFTER_CONVERSION, ValidateOptions, validate
 
 # What weight files end in.
 _WEIGHT_SUFFIXES = re.compile(r"(\.(tar|pt|pth|bin|ckpt|safetensors))+$")
@@ -134,21 +128,15 @@ def convert(
         if options.bits is None and options.plan is None:
             candidates = iter([Candidate(package=plain.path, images=images)])
         else:
-            chosen = choose_palettes(
+            candidates = palettized_candidates(
                 plain.path,
                 options,
                 images,
+                build=partial(palettize_plain, plain, verbose=verbose),
                 source_sha256=checkpoint.provenance.sha256,
-                build=lambda palettes, folder: palettize_plain(plain, palettes, folder),
                 accuracy=accuracy,
                 folder=staging,
                 progress=progress,
-            )
-            candidates = palettized_candidates(
-                chosen,
-                lambda palettes, folder: palettize_plain(plain, palettes, folder, verbose=verbose),
-                staging,
-                progress,
             )
 
         def compare(finished: Path, candidate: Candidate) -> ParityReport:

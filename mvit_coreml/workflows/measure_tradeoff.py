@@ -27,7 +27,7 @@ from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.validation.pytorch_comparison import Judge, Judgement
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
-from mvit_coreml.workflows.build_package import build_plain_package, palettize_plain
+from mvit_coreml.workflows.build_package import build_plain_package, no_progress, palettize_plain
 from mvit_coreml.workflows.choose_palettes import (
     FEWEST_IMAGES,
     Palettes,
@@ -157,10 +157,6 @@ class TradeoffProgress(Protocol):
         """Take note of what is begun, or with a detail of how it gets on."""
 
 
-def _no_progress(stage: str, detail: str = "", /) -> None:
-    """Take note of nothing."""
-
-
 def measure_tradeoff(
     checkpoint: Checkpoint,
     options: ConvertOptions | None = None,
@@ -171,7 +167,7 @@ def measure_tradeoff(
     tune_minutes: float | None = None,
     dataset: str | Path | None = None,
     coremltools: bool = True,
-    progress: TradeoffProgress = _no_progress,
+    progress: TradeoffProgress = no_progress,
 ) -> Tradeoff:
     """Make packages of many sizes and measure each as it lies on disk.
 

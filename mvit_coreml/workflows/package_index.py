@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter
 
 from mvit_coreml.checkpoints.sources import Source, open_source
 from mvit_coreml.errors import InputError, MvitCoremlError
+from mvit_coreml.export.metadata import versions
 from mvit_coreml.files import file_sha256, write_atomically
 from mvit_coreml.preprocessing.image_loading import is_image_name
 from mvit_coreml.workflows.recipe_file import Recipe
@@ -183,18 +183,13 @@ class RecipeInputs:
     revision: str | None
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that a package depends on."""
-    return {name: version(name) for name in ("mvit-coreml", "coremltools", "torch")}
-
-
-def image_digest(images: Sequence[Path]) -> str:
-    """Return the SHA-256, in hexadecimal, of photos and their order.
+def files_sha256(files: Sequence[Path]) -> str:
+    """Return the SHA-256, in hexadecimal, of the contents of files and their order.
 
     Raises:
         InputError: one cannot be read.
     """
-    return hashlib.sha256("".join(map(file_sha256, images)).encode()).hexdigest()
+    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
 
 
 def recipe_inputs(recipe: Recipe, images_sha256: str | None, **hub: Any) -> RecipeInputs:
@@ -254,10 +249,10 @@ def _with_images(path: Path) -> str:
     """Return the digest of a folder, or of a file and the files that its cells name."""
     if path.is_dir():
         return tree_sha256(path)
-    digests = [file_sha256(path)]
+    files = [path]
     if path.suffix.lower() == ".csv":
         with path.open(encoding="utf-8", errors="replace", newline="") as stream:
             cells = {cell for row in csv.reader(stream) for cell in row}
         images = [path.parent / cell for cell in sorted(cells) if is_image_name(cell)]
-        digests += [file_sha256(image) for image in images if image.is_file()]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+        files += filter(Path.is_file, images)
+    return files_sha256(files)

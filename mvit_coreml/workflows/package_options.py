@@ -169,11 +169,6 @@ class ConvertOptions(PaletteOptions):
         return cls(bits=None, **{name: _as_tuple(value) for name, value in stored.items()})
 
 
-def input_size(checkpoint: Checkpoint) -> tuple[int, int]:
-    """Return the (height, width) in pixels that the checkpoint's processor leads to."""
-    return checkpoint.image_processor.input_size or checkpoint.config.image_hw
-
-
 def fit_of(options: ConvertOptions) -> Fit:
     """Return the fit of options with every default filled in."""
     assert options.fit is not None
@@ -196,7 +191,7 @@ def fill_in(options: ConvertOptions, checkpoint: Checkpoint) -> ConvertOptions:
         map_size=(options.map_size or ("logits" if output == "logits" else "input"))
         if has_map
         else None,
-        image_sizes=options.image_sizes or (input_size(checkpoint),),
+        image_sizes=options.image_sizes or (checkpoint.input_size,),
         fit=options.fit or ("pad" if segments else "crop"),
         color_order=options.color_order or checkpoint.image_processor.color_order,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,6 @@ from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress, palettize_saved
 from mvit_coreml.workflows.choose_palettes import (
     Photos,
-    choose_palettes,
     with_promise_of_plan,
 )
 from mvit_coreml.workflows.package_options import PaletteOptions
@@ -47,11 +47,7 @@ from mvit_coreml.workflows.publish_package import (
     palettized_candidates,
     publish_package,
 )
-from mvit_coreml.workflows.validate import (
-    PICTURES_AFTER_CONVERSION,
-    ValidateOptions,
-    validate,
-)
+from mvit_coreml.workflows.validate import PICTURES_AFTER_CONVERSION, ValidateOptions, validate
 
 _WEIGHTS_KEY = KEY_PREFIX + "weights_sha256"
 
@@ -161,22 +157,16 @@ def palettize_package(
         target = PackageTarget(Predictor(original, engine="portable"), prepared, num_labels)
         accuracy = PackageAccuracyDrop(target, target_classes(target, labels), options.dataset)
     with staging_folder(destination) as staging:
-        chosen = choose_palettes(
+        candidates = palettized_candidates(
             original,
             options,
             images,
+            build=partial(palettize_saved, original, verbose=verbose),
             source_sha256=source_sha256,
-            build=lambda palettes, folder: palettize_saved(original, palettes, folder),
             accuracy=accuracy,
             folder=staging,
             progress=progress,
             photos=photos,
-        )
-        candidates = palettized_candidates(
-            chosen,
-            lambda palettes, folder: palettize_saved(original, palettes, folder, verbose=verbose),
-            staging,
-            progress,
         )
 
         def compare(finished: Path, candidate: Candidate) -> ParityReport:

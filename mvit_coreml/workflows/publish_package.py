@@ -15,7 +15,7 @@ from mvit_coreml.export import atomic_package
 from mvit_coreml.export.atomic_package import package_size, publish_with
 from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.workflows.build_package import Progress
-from mvit_coreml.workflows.choose_palettes import ChosenPalettes, Palettes
+from mvit_coreml.workflows.choose_palettes import Palettes, choose_palettes
 from mvit_coreml.workflows.package_options import PaletteOptions
 from mvit_coreml.workflows.validate import shortfall
 
@@ -91,28 +91,33 @@ class Candidate:
 
 
 def palettized_candidates(
-    chosen: Iterator[ChosenPalettes],
+    package: Path,
+    options: PaletteOptions,
+    images: Sequence[Any] | None,
+    *,
     build: Callable[[Palettes, Path], Path],
-    staging: Path,
+    folder: Path,
     progress: Progress,
+    **choosing: Any,
 ) -> Iterator[Candidate]:
-    """Yield the package of each palettes that were chosen, made when its turn comes.
+    """Yield the package of each palettes that are chosen, made when its turn comes.
 
     Args:
-        chosen: each with more bits than the one before it.
+        package: complete, of this project, without palettes.
+        options: with ``bits`` or a ``plan``.
+        images: to fit palettes to and to judge on.
         build: makes the package with some palettes in a folder of its own.
-        staging: folder beside the package's place.
+        folder: beside the package's place.
         progress: told how it gets on.
+        choosing: what else :func:`~mvit_coreml.workflows.choose_palettes.choose_palettes` takes.
     """
+    chosen = choose_palettes(
+        package, options, images, build=build, folder=folder, progress=progress, **choosing
+    )
     for number, one in enumerate(chosen):
         progress("palettize")
-        yield Candidate(
-            package=build(one.palettes, staging / f"palettized{number}"),
-            palettes=one.palettes,
-            images=one.images,
-            notes=one.notes,
-            remedy=one.remedy,
-        )
+        finished = build(one.palettes, folder / f"palettized{number}")
+        yield Candidate(package=finished, **vars(one))
 
 
 def publish_package(

@@ -16,12 +16,12 @@ from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.metrics import Closeness
 from mvit_coreml.evaluation.read_metadata import (
-    Preparation,
     PreparationOptions,
     choose_preparation,
     class_labels,
     image_input,
     is_own,
+    preparation_for,
     read_preparation,
 )
 from mvit_coreml.evaluation.targets import PackageReference, PackageTarget, ReferenceTarget
@@ -43,7 +43,7 @@ from mvit_coreml.validation.structure_comparison import (
 )
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import build_plain_package
-from mvit_coreml.workflows.package_options import ConvertOptions, fill_in, input_size
+from mvit_coreml.workflows.package_options import ConvertOptions, fill_in
 
 if TYPE_CHECKING:
     from mvit_coreml.validation.operation_precision import LayerError
@@ -241,10 +241,8 @@ def _open_target(
     preparation = read_preparation(predictor.package, predictor.function)
     if preparation is None:
         image = image_input(predictor.package, predictor.function)
-        processor = checkpoint.image_processor.for_input_size(
-            (image.height, image.width), input_size(checkpoint)
-        )
-        preparation = Preparation(processor=processor, fit="crop", color_order="")
+        processor, trained = checkpoint.image_processor, checkpoint.input_size
+        preparation = preparation_for(image, processor, "crop", trained)
     return PackageTarget(predictor, preparation, num_labels=checkpoint.config.num_labels)
 
 

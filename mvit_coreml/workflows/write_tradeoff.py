@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mvit_coreml.compression.plan_file import PLAN_SUFFIX, write_plan
 from mvit_coreml.errors import InputError
-from mvit_coreml.export.atomic_package import publish, staging_folder
+from mvit_coreml.export.atomic_package import check_place, publish, staging_folder
 from mvit_coreml.files import json_value
 from mvit_coreml.reports.pictures import PALETTE, plot_style
 from mvit_coreml.reports.wording import METRICS
@@ -88,15 +87,7 @@ def check_folder(folder: Path, force: bool) -> None:
         InputError: no place for a folder, or one that exists without ``force``, or that is no
             curve's.
     """
-    if not folder.parent.is_dir():
-        raise InputError(f"{folder}: the folder {folder.parent} does not exist; create it first")
-    if not os.access(folder.parent, os.W_OK):
-        raise InputError(f"{folder}: the folder {folder.parent} is not writable; choose another")
-    if folder.exists() or folder.is_symlink():
-        if not force:
-            raise InputError(f"{folder}: exists already; use --force to replace it")
-        if not (folder / DOCUMENT).is_file():
-            raise InputError(f"{folder}: exists and holds no {DOCUMENT}; it is not replaced")
+    check_place(folder, force, DOCUMENT, f"holds no {DOCUMENT}")
 
 
 def tradeoff_document(tradeoff: Tradeoff) -> dict[str, Any]:

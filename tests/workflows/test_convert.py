@@ -18,7 +18,6 @@ from mvit_coreml.errors import InputError
 from mvit_coreml.models.base import model_class
 from mvit_coreml.workflows import build_package
 from mvit_coreml.workflows.convert import default_destination
-from mvit_coreml.workflows.package_options import input_size
 
 SEGMENTER = "semantic-segmentation"
 # Palettes of k-means alone are quickly found, and what they keep of a random network is no matter.
@@ -107,8 +106,8 @@ def test_a_package_is_named_after_its_checkpoint(name, expected):
 def test_a_processor_without_a_size_of_its_own_leaves_it_to_the_model():
     checkpoint = small_checkpoint("mobilevit")
     processor = ImageProcessor.for_mobilevit(image_size=80).replace(do_center_crop=False)
-    assert input_size(replace(checkpoint, image_processor=processor)) == (64, 64)
-    assert input_size(checkpoint) == (64, 64)
+    assert replace(checkpoint, image_processor=processor).input_size == (64, 64)
+    assert checkpoint.input_size == (64, 64)
 
 
 @pytest.mark.parametrize(
