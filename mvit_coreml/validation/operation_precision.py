@@ -99,7 +99,7 @@ def _sources(function: Function) -> Mapping[str, list[Operation]]:
     }
 
 
-@dataclass(frozen=True)
+@dataclass
 class OpHeadroom:
     """What one operation computed, before any rounding to fp16.
 
@@ -158,19 +158,15 @@ class HeadroomRecorder:
         subnormal = int(small.sum()) - zeroed
         energy = float(finite.square().sum(dtype=torch.float64))
         with self._lock:
-            before = self._by_name.get(
+            seen = self._by_name.setdefault(
                 operation.name, OpHeadroom(operation.op_type, operation.name)
             )
-            self._by_name[operation.name] = OpHeadroom(
-                operation.op_type,
-                operation.name,
-                max(before.largest, largest),
-                before.overflows + overflows,
-                before.subnormal + subnormal,
-                before.zeroed + zeroed,
-                before.count + value.numel(),
-                before.energy + energy,
-            )
+            seen.largest = max(seen.largest, largest)
+            seen.overflows += overflows
+            seen.subnormal += subnormal
+            seen.zeroed += zeroed
+            seen.count += value.numel()
+            seen.energy += energy
 
     def ranked(self) -> list[OpHeadroom]:
         """Return all operations, the one nearest to overflow first."""

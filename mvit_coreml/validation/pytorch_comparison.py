@@ -25,13 +25,13 @@ from mvit_coreml.evaluation.metrics import (
 )
 from mvit_coreml.evaluation.targets import Answer, PackageTarget, ReferenceTarget, Target
 from mvit_coreml.validation.gates import PROMISED, SOUND, Gate, judge
+from mvit_coreml.validation.structure_comparison import Difference, stored_precision
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import ClassScorer, MapScorer, Metric, Share
     from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
     from mvit_coreml.validation.operation_precision import LayerError
     from mvit_coreml.validation.report_samples import Recording
-    from mvit_coreml.validation.structure_comparison import Difference
 
 Progress = Callable[[int, int], None]
 Array = NDArray[Any]
@@ -184,8 +184,6 @@ def validate_target(
     images: Sequence[Any],
     *,
     synthetic: bool,
-    precision: str,
-    bits: int | None,
     differences: Sequence[Difference] | None,
     promise: Promise | None = None,
     decoded_snr: float | None = None,
@@ -204,8 +202,6 @@ def validate_target(
         images: paths or arrays.
         synthetic: they are synthetic pictures: agreement of classes on them means little and is
             not gated.
-        precision: of the package.
-        bits: of its palettes.
         differences: result of the structural comparison, ``None`` if there was none.
         promise: what is promised; one of a size alone leaves the default promise not binding.
         decoded_snr: SNR in dB of the package against PyTorch with its own weights, ``None`` if
@@ -244,6 +240,7 @@ def validate_target(
     asked: dict[str, Any] = {PROMISED[name]: bound for name, bound in named if name in PROMISED}
     promised = replace(promised, **asked)
     measured = comparison.measured(classes=not synthetic)
+    precision, bits = stored_precision(target.function)
     if decoded_snr is not None:
         measured["decoded_weights"] = decoded_snr
     if differences is not None:

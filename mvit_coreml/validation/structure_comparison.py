@@ -43,7 +43,7 @@ _BITS_KEY = "mvit_coreml.bits"
 VALUES_KEY = "mvit_coreml.palette_values"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Difference:
     """Something that a package stores otherwise than what its checkpoint converts to.
 
@@ -81,17 +81,13 @@ def compare_with_plan(package: Package, values: PlanValues) -> list[Difference]:
         **{name + PALETTIZED_SUFFIX: value.decode() for name, value in values.palettes.items()},
         **values.constants,
     }
-    differences = []
-    for function in package.functions.values():
-        constants = Constants(function)
-        stored = {output.name for step in function.operations for output in step.outputs}
-        for name in sorted(stored & expected.keys()):
-            actual = constants.decode(Reference(name))
-            if not np.array_equal(actual, expected[name]):
-                detail = "is not what the package's plan says it was fitted to be"
-                place = f"{function.name}/{name}"
-                differences.append(Difference(aspect="plan", place=place, detail=detail))
-    return differences
+    detail = "is not what the package's plan says it was fitted to be"
+    return [
+        Difference("plan", f"{constants.function.name}/{name}", detail)
+        for constants in map(Constants, package.functions.values())
+        for name in sorted(constants.function.producers.keys() & expected.keys())
+        if not np.array_equal(constants.decode(Reference(name)), expected[name])
+    ]
 
 
 def _differences(package: Package, expected: Package) -> Iterator[Difference]:
@@ -102,9 +98,8 @@ def _differences(package: Package, expected: Package) -> Iterator[Difference]:
     ):
         yield from _unequal("interface", place, actual, reference)
     for key in _COMPARED_KEYS:
-        yield from _unequal(
-            "metadata", key, _stored_json(package, key), _stored_json(expected, key)
-        )
+        stored = (_stored_json(side, key) for side in (package, expected))
+        yield from _unequal("metadata", key, *stored)
     values = palette_values(package)
     for name in sorted(set(package.functions) & set(expected.functions)):
         function, reference_function = package.functions[name], expected.functions[name]
@@ -113,8 +108,7 @@ def _differences(package: Package, expected: Package) -> Iterator[Difference]:
     yield from _check_bits(package)
     digest = package.metadata.user_defined.get(DIGEST_KEY)
     if digest is not None and digest != program_digest(package):
-        detail = "the package was changed after it was converted"
-        yield Difference(aspect="digest", place=DIGEST_KEY, detail=detail)
+        yield Difference("digest", DIGEST_KEY, "the package was changed after it was converted")
 
 
 def palette_values(package: Package) -> Values:
@@ -124,13 +118,13 @@ def palette_values(package: Package) -> Values:
         PackageError: the metadata says something unknown.
     """
     stated = package.metadata.user_defined.get(VALUES_KEY, "means")
-    for known in get_args(Values):
-        if stated == known:
-            return known
-    raise PackageError(
-        f"{package.path}: its metadata {VALUES_KEY} is {short(stated)}; "
-        f"known are {', '.join(get_args(Values))}"
-    )
+    known: tuple[Values, ...] = get_args(Values)
+    if stated not in known:
+        raise PackageError(
+            f"{package.path}: its metadata {VALUES_KEY} is {short(stated)}; "
+            f"known are {', '.join(known)}"
+        )
+    return known[known.index(stated)]
 
 
 def stored_precision(function: Function) -> tuple[str, int | None]:
@@ -150,7 +144,7 @@ def stored_precision(function: Function) -> tuple[str, int | None]:
 
 def _unequal(aspect: Aspect, place: str, actual: Any, expected: Any) -> Iterator[Difference]:
     if actual != expected:
-        yield Difference(aspect=aspect, place=place, detail=_first_unequal(actual, expected))
+        yield Difference(aspect, place, _first_unequal(actual, expected))
 
 
 def _first_unequal(actual: Any, expected: Any, place: str = "") -> str:
@@ -184,7 +178,7 @@ def _check_bits(package: Package) -> Iterator[Difference]:
     stored = {str(bits) for function in functions for bits in palette_bits(Constants(function))}
     if stored - set(stated.split(", ")):
         detail = f"{stated or 'no'} bits are stated, {', '.join(sorted(stored))} are stored"
-        yield Difference(aspect="metadata", place=_BITS_KEY, detail=detail)
+        yield Difference("metadata", _BITS_KEY, detail)
 
 
 def _compare_interfaces(function: Function, expected: Function) -> Iterator[Difference]:
@@ -196,21 +190,21 @@ def _compare_interfaces(function: Function, expected: Function) -> Iterator[Diff
     ):
         yield from _unequal("interface", f"{function.name}/{part}", actual, reference)
     if function.labels != expected.labels:
-        detail = _first_label(function.labels or (), expected.labels or ())
-        yield Difference(aspect="label", place=f"{function.name}/labels", detail=detail)
+        labels, expected_labels = (list(map(repr, f.labels or ())) for f in (function, expected))
+        detail = _first_other("class", "labels", labels, expected_labels)
+        yield Difference("label", f"{function.name}/labels", detail)
 
 
 def _by_name(features: Sequence[Any]) -> dict[str, Any]:
     return {feature.name: feature for feature in features}
 
 
-def _first_label(labels: Sequence[str | int], expected: Sequence[str | int]) -> str:
-    if len(labels) != len(expected):
-        return f"{len(labels)} labels instead of {len(expected)}"
-    index = next(
-        i for i, pair in enumerate(zip(labels, expected, strict=True)) if pair[0] != pair[1]
-    )
-    return f"class {index} is {labels[index]!r} instead of {expected[index]!r}"
+def _first_other(one: str, several: str, actual: Sequence[str], expected: Sequence[str]) -> str:
+    """Say where two sequences differ first, or how long they are."""
+    for index, (entry, other) in enumerate(zip(actual, expected, strict=False)):
+        if entry != other:
+            return f"{one} {index} is {entry} instead of {other}"
+    return f"{len(actual)} {several} instead of {len(expected)}"
 
 
 class _FunctionValues:
@@ -237,8 +231,8 @@ def _compare_graphs(
     name = function.name
     types, expected_types = ([step.op_type for step in f.steps] for f in (function, expected))
     if types != expected_types:
-        detail = _first_operation(types, expected_types)
-        yield Difference(aspect="graph", place=name, detail=detail)
+        detail = _first_other("operation", "operations", types, expected_types)
+        yield Difference("graph", name, detail)
         return
     yield from _compare_types(f"{name}/arguments", function.arguments, expected.arguments)
     values = _FunctionValues(function), _FunctionValues(expected)
@@ -250,7 +244,7 @@ def _compare_graphs(
             actual, reference = step.inputs.get(parameter, ()), other.inputs.get(parameter, ())
             if len(actual) != len(reference):
                 detail = f"{parameter} takes {len(actual)} values instead of {len(reference)}"
-                yield Difference(aspect="graph", place=place, detail=detail)
+                yield Difference("graph", place, detail)
                 continue
             for pair in zip(actual, reference, strict=True):
                 where = f"{place}.{parameter}"
@@ -261,15 +255,7 @@ def _compare_graphs(
         for of, side in zip((function, expected), values, strict=True)
     )
     if results != expected_results:
-        detail = "are other values than expected"
-        yield Difference(aspect="graph", place=f"{name}/results", detail=detail)
-
-
-def _first_operation(types: Sequence[str], expected: Sequence[str]) -> str:
-    for index, (one, other) in enumerate(zip(types, expected, strict=False)):
-        if one != other:
-            return f"operation {index} is {one} instead of {other}"
-    return f"{len(types)} operations instead of {len(expected)}"
+        yield Difference("graph", f"{name}/results", "are other values than expected")
 
 
 def _compare_types(
@@ -278,7 +264,7 @@ def _compare_types(
     types, expected_types = ([str(v.type) for v in values] for values in (actual, expected))
     if types != expected_types:
         detail = f"gives {', '.join(types)} instead of {', '.join(expected_types)}"
-        yield Difference(aspect="graph", place=place, detail=detail)
+        yield Difference("graph", place, detail)
 
 
 def _compare_arguments(
@@ -291,13 +277,11 @@ def _compare_arguments(
     if not ours.constants.is_constant(actual) or not theirs.constants.is_constant(expected):
         position = ours.position(actual)
         if position is None or position != theirs.position(expected):
-            detail = "is connected to another value"
-            yield Difference(aspect="graph", place=place, detail=detail)
+            yield Difference("graph", place, "is connected to another value")
         return
     declared, expected_type = ours.constants.type_of(actual), theirs.constants.type_of(expected)
     if str(declared) != str(expected_type):
-        detail = f"is declared {declared} instead of {expected_type}"
-        yield Difference(aspect="graph", place=place, detail=detail)
+        yield Difference("graph", place, f"is declared {declared} instead of {expected_type}")
         return
     unequal = compare_constants(
         ours.constants.decode(actual),
@@ -307,4 +291,4 @@ def _compare_arguments(
     )
     if unequal is not None:
         aspect: Aspect = "weight" if is_weight(expected_type) else "attribute"
-        yield Difference(aspect=aspect, place=place, detail=unequal)
+        yield Difference(aspect, place, unequal)

@@ -33,7 +33,7 @@ from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.mil.program import Package
 from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_target
-from mvit_coreml.validation.structure_comparison import compare_structure, stored_precision
+from mvit_coreml.validation.structure_comparison import compare_structure
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress, palettize_saved
 from mvit_coreml.workflows.choose_palettes import (
@@ -227,14 +227,11 @@ def _compare_with_original(
     )
     size = (target.image.height, target.image.width)
     chosen = synthetic_pictures(PICTURES_AFTER_CONVERSION, size) if images is None else images
-    precision, bits = stored_precision(target.function)
     return validate_target(
         target,
         PackageReference(reference),
         chosen,
         synthetic=images is None,
-        precision=precision,
-        bits=bits,
         promise=promise,
         differences=compare_structure(target.package, original),
     )

@@ -14,7 +14,6 @@ from mvit_coreml.compression.plan import PlanValues
 from mvit_coreml.compression.plan_file import plan_beside, read_plan, read_values
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError, PackageError
-from mvit_coreml.evaluation.metrics import Closeness
 from mvit_coreml.evaluation.read_metadata import (
     PreparationOptions,
     choose_preparation,
@@ -34,12 +33,11 @@ from mvit_coreml.preprocessing.image_loading import evenly_spaced
 from mvit_coreml.preprocessing.image_processor import ColorOrder
 from mvit_coreml.validation.decoded_weights import check_decoded_weights
 from mvit_coreml.validation.gates import SOUND
-from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_target
+from mvit_coreml.validation.pytorch_comparison import ParityReport, compare_engines, validate_target
 from mvit_coreml.validation.structure_comparison import (
     Difference,
     compare_structure,
     compare_with_plan,
-    stored_precision,
 )
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
 from mvit_coreml.workflows.build_package import build_plain_package
@@ -122,7 +120,10 @@ def validate(
     size = (target.image.height, target.image.width)
     reference = ReferenceTarget.matching(target, checkpoint, options.color_order)
     chosen = list(synthetic_pictures(options.pictures, size) if images is None else images)
-    engines = _compare_engines(target, checkpoint, chosen, options)
+    engines = None
+    if options.engine == "both":
+        portable = _open_target(package, checkpoint, replace(options, engine="portable"))
+        engines = compare_engines(target, portable, chosen)
     notes: tuple[str, ...] = ()
     if expected is not None:
         differences, layers = _compare_parts(target, chosen, options, load_package(expected))
@@ -132,14 +133,11 @@ def validate(
     if differences is not None:
         fitted = _fitted_values(target.package) if values is None else values
         differences = [*differences, *compare_with_plan(target.package, fitted)]
-    precision, bits = stored_precision(target.function)
     return validate_target(
         target,
         reference,
         chosen,
         synthetic=images is None,
-        precision=precision,
-        bits=bits,
         differences=differences,
         promise=options.promise,
         decoded_snr=_decoded_snr(target, checkpoint, chosen, options),
@@ -204,20 +202,15 @@ def validate_against_package(
     chosen = list(synthetic_pictures(options.pictures, size) if images is None else images)
     engines = None
     if options.engine == "both":
-        from mvit_coreml.validation.pytorch_comparison import compare_engines
-
         portable = Predictor(package, options.function, "portable", options.arithmetic)
         engines = compare_engines(
             target, PackageTarget(portable, target.preparation, known), chosen
         )
-    precision, bits = stored_precision(target.function)
     return validate_target(
         target,
         PackageReference.matching(target, reference),
         chosen,
         synthetic=images is None,
-        precision=precision,
-        bits=bits,
         differences=None,
         promise=options.promise,
         engines=engines,
@@ -264,18 +257,6 @@ def _decoded_snr(
     decoded = check_decoded_weights(target, checkpoint, chosen, color_order=options.color_order)
     # What is not matched keeps the checkpoint's values, and shows as an error that is none.
     return None if decoded is None or decoded.unmatched else decoded.snr
-
-
-def _compare_engines(
-    target: PackageTarget, checkpoint: Checkpoint, images: Sequence[Any], options: ValidateOptions
-) -> Mapping[str, Closeness] | None:
-    """Compare Core ML with the portable runtime, on request."""
-    if options.engine != "both":
-        return None
-    from mvit_coreml.validation.pytorch_comparison import compare_engines
-
-    portable = _open_target(target.package.path, checkpoint, replace(options, engine="portable"))
-    return compare_engines(target, portable, images)
 
 
 def _compare_parts(

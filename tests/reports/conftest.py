@@ -40,8 +40,6 @@ def _validated(task: str, **options: Any) -> Report:
         ReferenceTarget(checkpoint, target.roles, fit=fit),
         [image((48, 80), seed) for seed in range(6)],
         synthetic=False,
-        precision="fp16",
-        bits=options.get("bits"),
         differences=(),
         samples=4,
     )

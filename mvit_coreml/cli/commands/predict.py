@@ -232,16 +232,8 @@ def _headroom_lines(ranked: Sequence[OpHeadroom]) -> Iterator[str]:
 def _operations_table(operations: Sequence[OpHeadroom]) -> str:
     header = ("operation", "name", "largest", "headroom", "overflows", "subnormal", "zeroed", "of")
     rows = [
-        (
-            operation.op_type,
-            operation.name,
-            f"{operation.largest:.4g}",
-            f"{operation.headroom:.4g}x",
-            str(operation.overflows),
-            str(operation.subnormal),
-            str(operation.zeroed),
-            str(operation.count),
-        )
-        for operation in operations
+        (one.op_type, one.name, f"{one.largest:.4g}", f"{one.headroom:.4g}x", *map(str, counts))
+        for one in operations
+        for counts in [(one.overflows, one.subnormal, one.zeroed, one.count)]
     ]
     return table([header, *rows], indent=2, right=(2, 3, 4, 5, 6, 7))
