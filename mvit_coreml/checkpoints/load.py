@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint, Format, Provenance, Reading
 from mvit_coreml.checkpoints.class_names import LabelSource, resolve_labels
-from mvit_coreml.checkpoints.formats import cvnets, huggingface, timm
+from mvit_coreml.checkpoints.formats import huggingface
 from mvit_coreml.checkpoints.sources import HubOptions, Source, open_source
 from mvit_coreml.checkpoints.weight_files import as_json, read_weights
 from mvit_coreml.errors import CheckpointError, InputError, errors_at
@@ -94,18 +94,32 @@ def load_checkpoint(
 def _read(
     place: Source, tensors: Mapping[str, Tensor], output_stride: int | None, task: Task | None
 ) -> tuple[Format, Reading]:
-    """Recognise the format and let its module read the weights."""
+    """Let the format's module read the weights."""
     config_path = place.fetch("config.json")
     data = None if config_path is None else as_json(config_path)
-    if data is not None and place.weight_file is None:
-        # A folder is what its configuration says it is.
-        if "architecture" in data:
-            return "timm", timm.read(tensors, data)
-        if "model_type" in data:
-            return "huggingface", huggingface.read(tensors, data, task)
-        raise CheckpointError(
-            "config.json has neither the model_type of Hugging Face nor the architecture of timm"
-        )
+    if data is None or place.weight_file is not None:
+        return _recognise(data, tensors, output_stride, task)
+    # A folder is what its configuration says it is.
+    if "architecture" in data:
+        from mvit_coreml.checkpoints.formats import timm
+
+        return "timm", timm.read(tensors, data)
+    if "model_type" in data:
+        return "huggingface", huggingface.read(tensors, data, task)
+    raise CheckpointError(
+        "config.json has neither the model_type of Hugging Face nor the architecture of timm"
+    )
+
+
+def _recognise(
+    data: dict[str, Any] | None,
+    tensors: Mapping[str, Tensor],
+    output_stride: int | None,
+    task: Task | None,
+) -> tuple[Format, Reading]:
+    """Tell the format of a file by the names in it."""
+    from mvit_coreml.checkpoints.formats import cvnets, timm
+
     if cvnets.recognises(tensors):
         return "cvnets", cvnets.read(tensors, output_stride)
     if timm.recognises(tensors):
@@ -235,6 +249,8 @@ def _read_processor(path: Path, model_type: str | None) -> ImageProcessor:
     data = as_json(path)
     with errors_at(path):
         if "architecture" in data:
+            from mvit_coreml.checkpoints.formats import timm
+
             return timm.read_image_processor(data, model_type)
         if "model_type" in data and not data.keys() & _PROCESSOR_TYPE_KEYS:
             raise CheckpointError(

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from mvit_coreml.compression.promise import Measured, Promise, Verdict, default_promise
 from mvit_coreml.errors import InputError, PackageError
-from mvit_coreml.evaluation.agreement import AgreementEstimate, AgreementMeter
 from mvit_coreml.evaluation.metrics import (
     Closeness,
     ClosenessMeter,
@@ -29,6 +28,7 @@ from mvit_coreml.validation.structure_comparison import Difference, stored_preci
 
 if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import ClassScorer, MapScorer, Metric, Share
+    from mvit_coreml.evaluation.agreement import AgreementEstimate, AgreementMeter
     from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
     from mvit_coreml.validation.operation_precision import LayerError
     from mvit_coreml.validation.report_samples import Recording
@@ -221,7 +221,7 @@ def validate_target(
         from mvit_coreml.validation.report_samples import SampleRecorder
 
         recorder = SampleRecorder(target, samples, len(images))
-    comparison = AnswerComparison(target, reference)
+    comparison = AnswerComparison(target, reference, photos=not synthetic)
     results: list[ImageResult] = []
     kind = "synthetic" if synthetic else "image"
     for image, compared in zip(images, comparison.run(images), strict=True):
@@ -231,7 +231,7 @@ def validate_target(
             recorder.add(name, image, compared)
         progress(len(results), len(images))
     agreement = {} if synthetic else comparison.agreement()
-    estimate = None if synthetic else comparison.estimate()
+    estimate = comparison.estimate()
     promised = default_promise(photos=not synthetic, answers=comparison.answers)
     binding = promise is None or promise.asks_quality
     if promise is not None and promise.asks_quality:
@@ -303,13 +303,14 @@ class AnswerComparison:
     Args:
         target: the package.
         reference: answers the package's outputs, with ``raw_scores`` where there are any.
+        photos: what is compared are photos, which tell how many answers change.
 
     Attributes:
         scores: closeness of the scores before softmax or argmax, or of the first output.
         outputs: closeness of every output.
     """
 
-    def __init__(self, target: PackageTarget, reference: Target) -> None:
+    def __init__(self, target: PackageTarget, reference: Target, *, photos: bool = False) -> None:
         self.target, self.reference = target, reference
         self.scores = ClosenessMeter()
         self.outputs = {role.role: ClosenessMeter() for role in target.roles}
@@ -318,7 +319,11 @@ class AnswerComparison:
         self.kl: list[float] = []
         self.consistency: list[float] = []
         self.confusion: ConfusionMatrix | None = None
-        self._estimate = AgreementMeter()
+        self._estimate: AgreementMeter | None = None
+        if photos:
+            from mvit_coreml.evaluation.agreement import AgreementMeter
+
+            self._estimate = AgreementMeter()
 
     def run(
         self, images: Iterable[Any], expected: Generator[Answer, None, None] | None = None
@@ -378,7 +383,8 @@ class AnswerComparison:
             value, reference = answer.raw_scores, expected.raw_scores
             if value is None or reference is None:
                 value, reference = scores, true_scores
-            self._estimate.add(value.reshape(-1), reference.reshape(-1))
+            if self._estimate is not None:
+                self._estimate.add(value.reshape(-1), reference.reshape(-1))
             return float(self.top1[-1])
         classes, true_classes = answer.class_map(), expected.class_map()
         if classes is None or true_classes is None:
@@ -392,7 +398,8 @@ class AnswerComparison:
         classes, true_classes = classes[rows, columns], true_classes[rows, columns]
         self.confusion.add(classes, true_classes)
         share = float((classes == true_classes).mean())
-        self._estimate.add_share(share)
+        if self._estimate is not None:
+            self._estimate.add_share(share)
         return share
 
     def features(self) -> tuple[Closeness, ...]:
@@ -408,8 +415,10 @@ class AnswerComparison:
         return "features" if self.confusion is None else "map"
 
     def estimate(self) -> AgreementEstimate | None:
-        """Return how sure the share of equal answers is, ``None`` without classes."""
-        return None if self.answers == "features" else self._estimate.result()
+        """Return how sure the share of equal answers is, ``None`` without classes or photos."""
+        if self._estimate is None or self.answers == "features":
+            return None
+        return self._estimate.result()
 
     def output_closeness(self) -> dict[str, Closeness]:
         """Return the closeness of every output over all images."""
