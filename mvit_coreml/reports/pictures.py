@@ -84,8 +84,8 @@ def size_chart(bars: Sequence[SizeBar], width: int, name: str) -> Markup:
         axes.set_yticks(range(len(bars)), [bar.label for bar in bars])
         axes.tick_params(axis="y", length=0)
         axes.invert_yaxis()
-        axes.set_xlim(0, largest * (1.26 if width == NARROW else 1.1))
-        axes.set_xlabel("MB on disk")
+        end = largest * (1.26 if width == NARROW else 1.1)
+        axes.set(xlim=(0, end), xlabel="MB on disk")
         axes.grid(axis="x")
         axes.spines[["left", "bottom"]].set_visible(False)
         figure.legend(
@@ -115,12 +115,11 @@ def layer_plot(
     ratios = [layers[place].snr for place in places]
     with _canvas(width, 230 if width == NARROW else 270, name) as (figure, axes):
         axes.plot(places, ratios, "-o", color=SERIES[0], linewidth=1.3, markersize=2.8, mew=0)
-        axes.set_xlabel("operation, in order of execution")
-        axes.set_ylabel("signal to noise (dB)")
         axes.grid(axis="y")
-        axes.set_xlim(-0.02 * len(layers), 1.02 * len(layers))
         low, high = min(ratios), max(ratios)
-        axes.set_ylim(low - 0.2 * (high - low) - 1, high + 0.12 * (high - low) + 1)
+        ends = low - 0.2 * (high - low) - 1, high + 0.12 * (high - low) + 1
+        axes.set(xlim=(-0.02 * len(layers), 1.02 * len(layers)), ylim=ends)
+        axes.set(xlabel="operation, in order of execution", ylabel="signal to noise (dB)")
         order = {layer.operation: place for place, layer in enumerate(layers)}
         _number(figure, ratios, [places.index(order[layer.operation]) for layer in marked], places)
         worst = min(layers, key=lambda layer: layer.snr)
@@ -153,12 +152,9 @@ def score_scatter(pairs: Sequence[tuple[float, float]], width: int, name: str) -
         ends = [end for pair in pairs for end in (pair, pair)]
         path = Outline(ends, [Outline.MOVETO, Outline.LINETO] * len(pairs))
         axes.add_patch(PathPatch(path, fill=False, ec=SERIES[0], lw=4, capstyle="round", alpha=0.6))
-        axes.set_xlim(limits)
-        axes.set_ylim(limits)
-        axes.set_aspect("equal")
         axes.grid()
-        axes.set_xlabel("PyTorch's score")
-        axes.set_ylabel("package's score")
+        axes.set(xlim=limits, ylim=limits, aspect="equal")
+        axes.set(xlabel="PyTorch's score", ylabel="package's score")
         label = f"Scatter plot of {len(pairs)} scores of the package over PyTorch's"
         return _finish(figure, width, name, label)
 
@@ -293,10 +289,9 @@ def map_uri(class_map: NDArray[Any], colors: Sequence[str]) -> str:
         class_map: (h, w) class indices.
         colors: ``#rrggbb`` of every class; a class without one is gray.
     """
-    height, width = _size(class_map.shape[:2])
     # The class in the middle of each pixel: a mean of class indices would be another class.
     whole = Image.fromarray(np.asarray(class_map, np.int32))
-    small = np.asarray(whole.resize((width, height), Image.Resampling.NEAREST))
+    small = np.asarray(whole.resize(_size(class_map), Image.Resampling.NEAREST))
     classes, places = np.unique(small, return_inverse=True)
     shades = [class_color(int(index), colors) for index in classes]
     table = np.array([tuple(bytes.fromhex(shade[1:])) for shade in shades], np.uint8)
@@ -341,13 +336,14 @@ def class_color(index: int, colors: Sequence[str]) -> str:
 
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> Image.Image:
-    height, width = _size(pixels.shape[:2])
-    return Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS)
+    return Image.fromarray(pixels).resize(_size(pixels), Image.Resampling.LANCZOS)
 
 
-def _size(size: tuple[int, ...]) -> tuple[int, int]:
-    shrunk = min(1.0, EDGE / max(size))
-    return max(1, round(size[0] * shrunk)), max(1, round(size[1] * shrunk))
+def _size(pixels: NDArray[Any]) -> tuple[int, int]:
+    """Return the (width, height) of a thumbnail."""
+    height, width = pixels.shape[:2]
+    shrunk = min(1.0, EDGE / max(height, width))
+    return max(1, round(width * shrunk)), max(1, round(height * shrunk))
 
 
 def _data_uri(image: Image.Image, image_format: str, **options: Any) -> str:

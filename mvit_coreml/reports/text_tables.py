@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -275,10 +275,10 @@ def package_facts(package: PackageFacts) -> Facts:
         ("precision", package.precision),
         ("palettes", f"{package.palettes} bits" if package.palettes else "none"),
         ("function", f"{function.name} of {functions}" if several else ""),
-        *(("input", _input(feature)) for feature in function.inputs),
+        *(("input", f"{feature.name}: {feature_words(feature)}") for feature in function.inputs),
         ("photos are", FITS.get(package.fit, package.fit) if package.fit is not None else ""),
         ("colour order", orders[0] if orders else ""),
-        *(("output", _output(output)) for output in function.outputs),
+        *(("output", f"{output.name}: {feature_words(output)}") for output in function.outputs),
         ("classes", f"{len(function.labels):,}" if function.labels is not None else ""),
         ("author", metadata.author),
         ("licence", metadata.license),
@@ -287,20 +287,13 @@ def package_facts(package: PackageFacts) -> Facts:
     return [(name, value) for name, value in facts if value]
 
 
-def _input(feature: ImageFeature | ArrayFeature) -> str:
+def feature_words(feature: ImageFeature | ArrayFeature | OutputFeature) -> str:
+    """Say what an input or an output of a package is."""
     if isinstance(feature, ImageFeature):
-        return f"{feature.name}: image, {feature.width}x{feature.height} pixels"
-    return f"{feature.name}: {feature.data_type} {_shape(feature.shape)}"
-
-
-def _output(output: OutputFeature) -> str:
-    if output.kind != "array":
-        return f"{output.name}: {output.kind}"
-    return f"{output.name}: {output.data_type} {_shape(output.shape)}".rstrip()
-
-
-def _shape(shape: Sequence[Any]) -> str:
-    return "x".join(map(str, shape))
+        return f"image, {feature.height}x{feature.width} pixels"
+    if isinstance(feature, OutputFeature) and feature.kind != "array":
+        return feature.kind
+    return f"{feature.data_type} {'x'.join(map(str, feature.shape))}".rstrip()
 
 
 def sizes_table(package: PackageFacts) -> TextTable:

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
+from mvit_coreml.checkpoints.sources import HubOptions
 from mvit_coreml.compression.promise import Verdict
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export.atomic_package import SUFFIX, check_destination, staging_folder
@@ -75,8 +76,7 @@ class RecipeReports:
         package: Path,
         parity: ParityReport,
         checkpoint: Checkpoint,
-        checks: Iterable[Check],
-        notes: Sequence[str],
+        entry: IndexEntry,
     ) -> None:
         """Write the report of a package, whose verdict is that of its recipe.
 
@@ -85,17 +85,16 @@ class RecipeReports:
             package: where it lies now.
             parity: how it compares with its checkpoint.
             checkpoint: what it was made from.
-            checks: the gates and the recipe's tolerances.
-            notes: of the index.
+            entry: of the index: the gates, the recipe's tolerances, and notes.
         """
         judged = {gate.name for gate in parity.gates}
-        asked = (_gate(check) for check in checks if check.name not in judged)
+        asked = (_gate(check) for check in entry.checks if check.name not in judged)
         report = build_report(
             package=package,
             parity=replace(parity, gates=(*parity.gates, *asked)),
             checkpoint=checkpoint,
             command=self.command,
-            notes=notes,
+            notes=entry.notes,
         )
         write_report(report, self.paths[recipe.name])
 
@@ -125,12 +124,10 @@ def build_recipes(
     keep_failed: bool = False,
     images: Sequence[Path] | None = None,
     reports: RecipeReports | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | Path | None = None,
-    local_files_only: bool = False,
     progress: Progress = lambda recipe, stage: None,
     done: Callable[[RecipeResult], None] = lambda result: None,
     verbose: bool = False,
+    **hub: Unpack[HubOptions],
 ) -> list[RecipeResult]:
     """Build the packages of recipes that are not up to date, and list them in ``index.json``.
 
@@ -149,12 +146,10 @@ def build_recipes(
         images: photos to measure on; synthetic pictures by default.
         reports: where to write a report of every package; one that is up to date but has none is
             measured again.
-        token: hub token, ``True`` for the stored one, ``False`` for none.
-        cache_dir: folder of the hub cache instead of the default one.
-        local_files_only: never ask the hub, use its cache alone.
         progress: called with the recipe and the name of every stage as it begins.
         done: called with every result as soon as it is in the index.
         verbose: let coremltools print.
+        hub: see :class:`~mvit_coreml.checkpoints.sources.HubOptions`.
 
     Returns:
         A result for each recipe, in their order, up to the first failure without ``keep_going``.
@@ -178,7 +173,7 @@ def build_recipes(
         keep_failed=keep_failed,
         images=images,
         reports=reports,
-        hub={"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only},
+        hub=hub,
         progress=progress,
         verbose=verbose,
     )
@@ -201,7 +196,7 @@ class _Build:
     keep_failed: bool
     images: Sequence[Path] | None
     reports: RecipeReports | None
-    hub: dict[str, Any]
+    hub: HubOptions
     progress: Progress
     verbose: bool
     images_sha256: str | None = field(init=False)
@@ -268,9 +263,7 @@ class _Build:
                 seconds=round(time.perf_counter() - started, 2),
             )
             if self.reports is not None:
-                self.reports.write(
-                    recipe, package.path, package.parity, checkpoint, entry.checks, entry.notes
-                )
+                self.reports.write(recipe, package.path, package.parity, checkpoint, entry)
                 entry = replace(entry, report=self.reports.place(recipe, self.folder))
             if not entry.passed and not self.keep_failed:
                 return replace(entry, path=None, plan=None)
@@ -288,7 +281,7 @@ class _Build:
         self.progress(recipe, "validate")
         package = self.folder / entry.path
         parity = validate_again(package, checkpoint, recipe, self.images)
-        self.reports.write(recipe, package, parity, checkpoint, entry.checks, entry.notes)
+        self.reports.write(recipe, package, parity, checkpoint, entry)
         return replace(entry, report=place)
 
     def load(self, recipe: Recipe, inputs: RecipeInputs) -> Checkpoint:

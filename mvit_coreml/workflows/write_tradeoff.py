@@ -131,8 +131,7 @@ def plot_tradeoff(tradeoff: Tradeoff, suffix: str) -> bytes:
         plots: Any = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (name, label, value) in zip(plots, panels, strict=True):
             _draw(axes, tradeoff, name, value)
-            axes.set_xlabel("MB on disk")
-            axes.set_ylabel(label)
+            axes.set(xlabel="MB on disk", ylabel=label)
         reference = tradeoff.reference_accuracy
         if reference is not None:
             plots[-1].axhline(

@@ -52,7 +52,7 @@ def command(arguments: _Arguments) -> None:
 
 def _lines(inspection: Inspection, everything: bool) -> Iterator[str]:
     from mvit_coreml.reports.text_tables import some
-    from mvit_coreml.reports.wording import byte_size
+    from mvit_coreml.reports.wording import byte_size, count
 
     target = f"iOS {inspection.ios}" if inspection.ios else "unknown"
     files = [(name, byte_size(size)) for name, size in inspection.files.items()]
@@ -71,7 +71,7 @@ def _lines(inspection: Inspection, everything: bool) -> Iterator[str]:
     rows = [
         (
             group.scheme,
-            f"{group.tensors} {'tensor' if group.tensors == 1 else 'tensors'}",
+            count(group.tensors, "tensor"),
             f"{group.elements:,} elements",
             byte_size(group.stored_bytes),
         )
@@ -93,19 +93,15 @@ def _lines(inspection: Inspection, everything: bool) -> Iterator[str]:
 
 def _function_rows(function: FunctionFacts) -> Iterator[tuple[str, str]]:
     from mvit_coreml.mil.program import ImageFeature
+    from mvit_coreml.reports.text_tables import feature_words
 
     for feature in function.inputs:
-        if isinstance(feature, ImageFeature):
-            what = f"image, {feature.height}x{feature.width} pixels, {feature.color_order.upper()}"
-        else:
-            what = f"{feature.data_type} {shape_in_words(feature.shape)}"
-        yield "input", f"{feature.name}: {what}"
+        order = f", {feature.color_order.upper()}" if isinstance(feature, ImageFeature) else ""
+        yield "input", f"{feature.name}: {feature_words(feature)}{order}"
     if function.preprocessing is not None:
         yield "baked", _baked(function.preprocessing)
     for output in function.outputs:
-        shape = shape_in_words(output.shape) if output.kind == "array" else ""
-        kind = output.data_type if output.kind == "array" else output.kind
-        yield "output", f"{output.name}: {kind} {shape}"
+        yield "output", f"{output.name}: {feature_words(output)}"
     if function.labels is not None:
         first = ", ".join(function.labels[:_FIRST_LABELS])
         more = ", …" if len(function.labels) > _FIRST_LABELS else ""
