@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import math
 import os
 import tomllib
@@ -92,6 +93,12 @@ def json_value(value: Any, *, whole_paths: bool = False) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def json_text(value: Any, *, whole_paths: bool = False) -> str:
+    """Return :func:`json_value` of something as the text of a JSON file."""
+    document = json_value(value, whole_paths=whole_paths)
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_toml(path: Path, kind: str) -> tuple[str, dict[str, Any]]:

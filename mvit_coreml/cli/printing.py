@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from mvit_coreml.files import json_value
+from mvit_coreml.files import json_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -23,8 +22,7 @@ if TYPE_CHECKING:
 
 def echo_json(document: Any) -> None:
     """Print one JSON document; numbers that JSON does not have become null."""
-    values = json_value(document, whole_paths=True)
-    click.echo(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(json_text(document, whole_paths=True), nl=False)
 
 
 def table(rows: Sequence[Sequence[str]], indent: int = 0, right: Sequence[int] = ()) -> str:

@@ -265,7 +265,7 @@ def _open_checkpoint(
             f"{checkpoint.provenance.name}: is a backbone without classes; there is no accuracy to "
             "measure"
         )
-    size = checkpoint.input_size if like is None else (like.image.height, like.image.width)
+    size = checkpoint.input_size if like is None else like.image.size
     fit = options.fit or (like.preparation.fit if like is not None else None)
     target = ReferenceTarget(
         checkpoint,

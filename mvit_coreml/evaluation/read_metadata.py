@@ -185,9 +185,9 @@ def preparation_for(
         fit: how photos are brought to the input's shape.
         trained: (height, width) that the processor is meant for; by default what it leads to.
     """
-    size = (image.height, image.width)
+    trained = trained or processor.input_size or image.size
     return Preparation(
-        processor=processor.for_input_size(size, trained or processor.input_size or size),
+        processor=processor.for_input_size(image.size, trained),
         fit=fit,
         color_order=image.color_order.upper(),
     )
@@ -255,7 +255,7 @@ def read_preparation(package: Package, function: Function) -> Preparation | None
             f"{package.path}: the metadata {PREPROCESSING_KEY} is damaged: {error}; "
             "convert the checkpoint again"
         ) from None
-    if size != (image.height, image.width):
+    if size != image.size:
         raise PackageError(
             f"{package.path}: the metadata prepares {size[1]}x{size[0]} pixels, but the input "
             f"takes {image.width}x{image.height}; convert the checkpoint again"

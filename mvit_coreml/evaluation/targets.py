@@ -403,8 +403,8 @@ class ReferenceTarget:
             checkpoint: what it was made from.
             color_order: ``RGB`` or ``BGR`` instead of the checkpoint's.
         """
-        size = target.image.height, target.image.width
-        return cls(checkpoint, target.roles, target.preparation.fit, size, color_order)
+        fit = target.preparation.fit
+        return cls(checkpoint, target.roles, fit, target.image.size, color_order)
 
     @property
     def name(self) -> str:

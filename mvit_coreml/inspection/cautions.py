@@ -18,7 +18,7 @@ import numpy as np
 from mvit_coreml.errors import PackageError
 from mvit_coreml.evaluation.read_metadata import class_labels
 from mvit_coreml.export.metadata import PREPROCESSING_KEY
-from mvit_coreml.inspection.input_arithmetic import read_baked_preprocessing
+from mvit_coreml.inspection.input_arithmetic import channel_numbers, read_baked_preprocessing
 from mvit_coreml.mil.kernels import Kernel, find_kernel
 from mvit_coreml.mil.package_check import check_package
 from mvit_coreml.mil.program import Argument, Function, Operation, Package, Reference
@@ -311,15 +311,12 @@ def _stated_preprocessing(package: Package, graph: _Graph) -> Iterator[Caution]:
         ("bias", bias, actual.bias),
     ):
         if len(stated) != len(does) or not np.allclose(stated, does, rtol=1e-5, atol=1e-6):
-            has = f"the program has {_numbers(does)}"
-            yield graph.caution("metadata", f"the metadata says {what} {_numbers(stated)}, {has}")
+            has = f"the program has {channel_numbers(does)}"
+            says = f"the metadata says {what} {channel_numbers(stated)}"
+            yield graph.caution("metadata", f"{says}, {has}")
     if order != actual.color_order.upper():
         message = f"the metadata says {order}, the image input is {actual.color_order.upper()}"
         yield graph.caution("metadata", message)
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.6g}" for value in dict.fromkeys(values))
 
 
 def _count(names: Sequence[str], noun: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +37,12 @@ class BakedPreprocessing:
         return tuple(
             (bias, 255 * scale + bias) for scale, bias in zip(self.scale, self.bias, strict=True)
         )
+
+
+def channel_numbers(values: Sequence[float]) -> str:
+    """Return a number as text, or one for each channel where they differ."""
+    numbers = values[:1] if len(set(values)) == 1 else values
+    return ", ".join(f"{value:.6g}" for value in numbers)
 
 
 def read_baked_preprocessing(function: Function, constants: Constants) -> BakedPreprocessing | None:

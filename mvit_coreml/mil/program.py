@@ -193,6 +193,11 @@ class ImageFeature:
     sizes: Sizes = ()
 
     @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.height, self.width
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
         """Shape of the values that the program receives."""
         return (1, 1 if self.color_order == "grayscale" else 3, self.height, self.width)

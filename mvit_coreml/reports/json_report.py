@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation
-from mvit_coreml.files import json_value
+from mvit_coreml.files import json_text, json_value
 from mvit_coreml.reports.report import PackageFacts, Report
 from mvit_coreml.reports.text_tables import confusion_classes
 from mvit_coreml.reports.wording import verdict
@@ -20,8 +19,7 @@ VERSION = 1
 
 def as_json(report: Report) -> str:
     """Return a report as the text of a JSON file."""
-    document = as_document(report)
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(as_document(report))
 
 
 def as_document(report: Report) -> dict[str, Any]:

@@ -97,10 +97,8 @@ def check_decoded_weights(
     compared = _compared_value(target)
     if compared is None or not images:
         return None
-    size = target.image.height, target.image.width
-    reference = ReferenceTarget(
-        checkpoint, (compared,), target.preparation.fit, size, color_order=color_order
-    )
+    fit = target.preparation.fit
+    reference = ReferenceTarget(checkpoint, (compared,), fit, target.image.size, color_order)
     match = _best_match(target, reference, images[0])
     if match.share < _LEAST_MATCHED:
         return None

@@ -23,6 +23,7 @@ from mvit_coreml.evaluation.metrics import (
     top_k,
 )
 from mvit_coreml.evaluation.targets import Answer, PackageTarget, ReferenceTarget, Target
+from mvit_coreml.preprocessing.geometry import Placement
 from mvit_coreml.validation.gates import PROMISED, SOUND, Gate, judge
 from mvit_coreml.validation.structure_comparison import Difference, stored_precision
 
@@ -391,11 +392,8 @@ class AnswerComparison:
             return 1.0
         if self.confusion is None:
             self.confusion = ConfusionMatrix(len(self.reference.labels or ()), ignore=-1)
-        shown = expected.placement.valid
-        height, width = expected.placement.input_size
-        rows = _scaled(shown.top, shown.bottom, classes.shape[0] / height, classes.shape[0])
-        columns = _scaled(shown.left, shown.right, classes.shape[1] / width, classes.shape[1])
-        classes, true_classes = classes[rows, columns], true_classes[rows, columns]
+        classes = shown_part(classes, expected.placement)
+        true_classes = shown_part(true_classes, expected.placement)
         self.confusion.add(classes, true_classes)
         share = float((classes == true_classes).mean())
         if self._estimate is not None:
@@ -455,6 +453,16 @@ class AnswerComparison:
         keys = {"top1_agreement": "top1", "pixel_agreement": "pixels", "miou": "miou"}
         measured |= {gate: agreement[key] for gate, key in keys.items() if key in agreement}
         return measured
+
+
+def shown_part(array: Array, placement: Placement) -> Array:
+    """Cut the padding off an array that covers the whole input, at any resolution."""
+    (rows, columns), (height, width) = array.shape[:2], placement.input_size
+    shown = placement.valid
+    return array[
+        _scaled(shown.top, shown.bottom, rows / height, rows),
+        _scaled(shown.left, shown.right, columns / width, columns),
+    ]
 
 
 def _scaled(start: float, end: float, scale: float, length: int) -> slice:

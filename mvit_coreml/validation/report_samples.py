@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from mvit_coreml.evaluation.metrics import top_k
 from mvit_coreml.evaluation.targets import Answer, PackageTarget
-from mvit_coreml.preprocessing.geometry import Placement
-from mvit_coreml.validation.pytorch_comparison import ComparedImage
+from mvit_coreml.validation.pytorch_comparison import ComparedImage, shown_part
 
 # Images that a report shows.
 REPORT_SAMPLES = 12
@@ -66,7 +65,7 @@ class Recording:
     score_pairs: tuple[tuple[float, float], ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, order=True)
 class _Candidate:
     """An image that may be shown, without its pixels and scores, which may be large.
 
@@ -77,8 +76,8 @@ class _Candidate:
     """
 
     order: tuple[float, float, int]
-    image: Any
-    sample: Callable[..., Sample]
+    image: Any = field(compare=False)
+    sample: Callable[..., Sample] = field(compare=False)
 
 
 class SampleRecorder:
@@ -117,7 +116,7 @@ class SampleRecorder:
             if self.count in self.places:
                 self.spread.append(candidate)
             if among_worst:
-                self.worst = sorted([*self.worst, candidate], key=_order)[: self.samples]
+                self.worst = sorted([*self.worst, candidate])[: self.samples]
         self._add_pairs(*compared.scores)
         self.count += 1
 
@@ -128,10 +127,10 @@ class SampleRecorder:
             if len(chosen) < self.samples:
                 chosen.setdefault(candidate.order, candidate)
         samples = []
-        for candidate in sorted(chosen.values(), key=_order):
+        for candidate in sorted(chosen.values()):
             # Preparing it once more costs less than keeping every candidate's pixels.
             fitted = self.target.preparation(candidate.image)
-            pixels = _view(fitted.pixels, fitted.placement).copy()
+            pixels = shown_part(fitted.pixels, fitted.placement).copy()
             samples.append(candidate.sample(pixels=pixels))
         return Recording(samples=tuple(samples), score_pairs=tuple(self.pairs))
 
@@ -147,17 +146,13 @@ class SampleRecorder:
         self.pairs += [(a, b) for a, b in pairs[np.isfinite(pairs).all(axis=1)].tolist()]
 
 
-def _order(candidate: _Candidate) -> tuple[float, float, int]:
-    return candidate.order
-
-
 def _sample_of(name: str, compared: ComparedImage) -> Callable[..., Sample]:
     """Return what makes a sample of an image's pixels."""
     maps = None
     reference, package = compared.expected.class_map(), compared.answer.class_map()
     if reference is not None and package is not None:
-        place = compared.answer.placement
-        maps = _view(reference, place).astype(np.int32), _view(package, place).astype(np.int32)
+        shown = partial(shown_part, placement=compared.answer.placement)
+        maps = shown(reference).astype(np.int32), shown(package).astype(np.int32)
     return partial(
         Sample,
         image=name,
@@ -167,16 +162,6 @@ def _sample_of(name: str, compared: ComparedImage) -> Callable[..., Sample]:
         package=_ranking(compared.answer),
         maps=maps,
     )
-
-
-def _view(array: NDArray[Any], placement: Placement) -> NDArray[Any]:
-    """Cut the padding off an array that covers the whole input, at any resolution."""
-    valid = placement.valid
-    rows = array.shape[0] / placement.input_size[0]
-    columns = array.shape[1] / placement.input_size[1]
-    top, left = int(valid.top * rows), int(valid.left * columns)
-    bottom, right = round(valid.bottom * rows), round(valid.right * columns)
-    return array[top : max(bottom, top + 1), left : max(right, left + 1)]
 
 
 def _ranking(answer: Answer) -> Ranking:

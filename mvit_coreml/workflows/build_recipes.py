@@ -7,8 +7,6 @@ does.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import os
 import time
@@ -23,6 +21,7 @@ from mvit_coreml.compression.promise import Verdict
 from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export.atomic_package import SUFFIX, check_destination, staging_folder
 from mvit_coreml.export.metadata import versions
+from mvit_coreml.files import json_value
 from mvit_coreml.reports.report import build_report
 from mvit_coreml.reports.write_report import write_report
 from mvit_coreml.validation.gates import Gate
@@ -317,9 +316,6 @@ def _entry(
     judged = {check.name for check in checks}
     if recipe.tolerances.min_agreement is not None and "min_agreement" not in judged:
         notes.append("min_agreement was not judged: that takes photos of classes (--images)")
-    options = dataclasses.asdict(package.options)
-    # A path of this machine says nothing elsewhere.
-    options |= {name: value.name for name, value in options.items() if isinstance(value, Path)}
     return IndexEntry(
         name=recipe.name,
         source=package.source,
@@ -338,7 +334,7 @@ def _entry(
             {"name": output.name, "dtype": output.dtype, "shape": list(output.shape)}
             for output in package.outputs
         ),
-        options=json.loads(json.dumps(options)),
+        options=json_value(package.options),
         snr=_finite(report.scores.snr),
         agreement={name: value for name, value in report.agreement.items() if math.isfinite(value)},
         images=report.images,

@@ -292,7 +292,7 @@ class _Measurement:
         target = self._target(self.plain)
         judged: Sequence[Any] | None = self.fitting.held_out
         if judged is None:
-            judged = synthetic_pictures(_PICTURES, (target.image.height, target.image.width))
+            judged = synthetic_pictures(_PICTURES, target.image.size)
         reference = ReferenceTarget.matching(target, checkpoint, self.options.color_order)
         self.judge = Judge(reference, judged, dataset)
         self.points: list[TradeoffPoint] = []
@@ -454,12 +454,9 @@ class _Measurement:
                 bits=task.bits,
                 average_bits=None if task.palettes == "coremltools" else self._average(palettes),
                 size=size,
-                snr=judgement.snr,
-                agreement=judgement.agreement,
-                kl=judgement.kl,
-                accuracy=judgement.accuracy,
                 seconds=seconds if task.palettes != "none" else 0.0,
                 applied=palettes,
+                **vars(judgement),
             )
         )
 
@@ -501,13 +498,12 @@ def _spaced(sizes: Sequence[int], steps: int | None) -> list[int]:
     return [round(max(sizes) * factor ** (index / (steps - 1))) for index in range(steps)]
 
 
-# coremltools calls its k-means for small tensors, but does not depend on it.
-_NEEDED = "scikit-learn"
-
-
 def missing_requirement() -> str | None:
-    """Return the package that coremltools' k-means lacks here, ``None`` if it lacks nothing."""
-    return _NEEDED if importlib.util.find_spec("sklearn") is None else None
+    """Return the package that coremltools' k-means lacks here, ``None`` if it lacks nothing.
+
+    It is called for small tensors, but coremltools does not depend on it.
+    """
+    return "scikit-learn" if importlib.util.find_spec("sklearn") is None else None
 
 
 def palettize_by_coremltools(source: Path, bits: int, destination: Path) -> None:

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from mvit_coreml.checkpoints.sources import Source, open_source
 from mvit_coreml.errors import InputError, MvitCoremlError
 from mvit_coreml.export.metadata import versions
-from mvit_coreml.files import file_sha256, write_atomically
+from mvit_coreml.files import file_sha256, json_text, write_atomically
 from mvit_coreml.preprocessing.image_loading import is_image_name
 from mvit_coreml.workflows.recipe_file import Recipe
 
@@ -132,10 +132,9 @@ class PackageIndex:
             for name in sorted(entries)
             if name == entry.name or self._stands(entries[name], folder)
         }
-        packages = [dataclasses.asdict(entry) for entry in self.entries.values()]
-        text = json.dumps({"format": FORMAT, "packages": packages}, indent=2, ensure_ascii=False)
+        text = json_text({"format": FORMAT, "packages": list(self.entries.values())})
         try:
-            write_atomically(self.path, f"{text}\n".encode())
+            write_atomically(self.path, text.encode())
         except OSError as error:
             raise MvitCoremlError(
                 f"{self.path}: cannot be written: {error.strerror or error}; choose another folder"

@@ -196,16 +196,12 @@ def palettize_package(
             original=_name_of(loaded) if against is None else "the checkpoint",
             keep_failed=keep_failed,
         )
-    assert published.plan is not None
     return PalettizedPackage(
         path=destination,
-        size=published.size,
         original=original,
         original_size=original_size,
         options=options,
-        notes=(*((said,) if said else ()), *published.notes),
-        parity=published.parity,
-        plan=published.plan,
+        **vars(published) | {"notes": (*((said,) if said else ()), *published.notes)},
     )
 
 
@@ -225,7 +221,7 @@ def _compare_with_original(
         PackageTarget(Predictor(path, engine="portable"), photos.preparation, photos.num_labels)
         for path in (package, original.path)
     )
-    size = (target.image.height, target.image.width)
+    size = target.image.size
     chosen = synthetic_pictures(PICTURES_AFTER_CONVERSION, size) if images is None else images
     return validate_target(
         target,

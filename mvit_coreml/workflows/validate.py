@@ -117,8 +117,8 @@ def validate(
     """
     options = options or ValidateOptions()
     target = _open_target(package, checkpoint, options)
-    size = (target.image.height, target.image.width)
     reference = ReferenceTarget.matching(target, checkpoint, options.color_order)
+    size = target.image.size
     chosen = list(synthetic_pictures(options.pictures, size) if images is None else images)
     engines = None
     if options.engine == "both":

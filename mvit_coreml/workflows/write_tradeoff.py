@@ -6,7 +6,6 @@ The plot is drawn by matplotlib: the same bytes from the same figures.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from mvit_coreml.compression.plan_file import PLAN_SUFFIX, write_plan
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.atomic_package import check_place, publish, staging_folder
-from mvit_coreml.files import json_value
+from mvit_coreml.files import json_text, json_value
 from mvit_coreml.reports.pictures import PALETTE, plot_style
 from mvit_coreml.reports.wording import METRICS
 from mvit_coreml.workflows.measure_tradeoff import Tradeoff, TradeoffPoint
@@ -66,8 +65,7 @@ def write_tradeoff(
     folder = Path(folder)
     check_folder(folder, force)
     files = {f"tradeoff{suffix}": plot_tradeoff(tradeoff, suffix) for suffix in plot_suffixes}
-    document = json.dumps(tradeoff_document(tradeoff), indent=2, ensure_ascii=False)
-    files[DOCUMENT] = f"{document}\n".encode()
+    files[DOCUMENT] = json_text(tradeoff_document(tradeoff)).encode()
     with staging_folder(folder) as staging:
         made = staging / folder.name
         made.mkdir()
@@ -96,10 +94,7 @@ def tradeoff_document(tradeoff: Tradeoff) -> dict[str, Any]:
     # Last, as there may be many.
     del document["points"], document["sensitivities"]
     document["points"] = [_point(point) for point in tradeoff.points]
-    document["sensitivities"] = [
-        {"name": weight.name, "elements": weight.elements, "noise": weight.noise}
-        for weight in tradeoff.sensitivities
-    ]
+    document["sensitivities"] = tradeoff.sensitivities
     return {name: json_value(value) for name, value in document.items()}
 
 

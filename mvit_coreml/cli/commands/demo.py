@@ -70,10 +70,7 @@ def _summary(result: DemoResult) -> Iterator[str]:
             "size",
             f"{package.size / 1e6:.2f} MB with palettes, {result.plain_size / 1e6:.2f} MB in fp16",
         ),
-        (
-            "keeps",
-            faithful_words(parity, "its PyTorch checkpoint"),
-        ),
+        ("keeps", faithful_words(parity, "its PyTorch checkpoint")),
         (
             "mean IoU" if result.kind == "segmenter" else "top-1",
             f"{_percent(result.right)} on {len(result.images)} pictures it never saw",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,17 +154,14 @@ def _metadata(inspection: Inspection) -> Iterator[tuple[str, str]]:
 
 
 def _baked(baked: BakedPreprocessing) -> str:
+    from mvit_coreml.inspection.input_arithmetic import channel_numbers
+
     if not baked.operations:
         return "nothing: the program takes pixel values 0 to 255"
     ranges = ", ".join(f"{low:.4g} to {high:.4g}" for low, high in dict.fromkeys(baked.ranges))
     order = "" if len(set(baked.ranges)) == 1 else f", in {baked.color_order.upper()} order"
-    return f"scale {_numbers(baked.scale)}, bias {_numbers(baked.bias)}: values {ranges}{order}"
-
-
-def _numbers(values: Sequence[float]) -> str:
-    """Return a number, or one for each channel where they differ."""
-    numbers = values[:1] if len(set(values)) == 1 else values
-    return ", ".join(f"{value:.6g}" for value in numbers)
+    scale, bias = channel_numbers(baked.scale), channel_numbers(baked.bias)
+    return f"scale {scale}, bias {bias}: values {ranges}{order}"
 
 
 def _census(counts: Mapping[str, int]) -> str:
