@@ -47,9 +47,9 @@ class _DatasetImages:
         """Return ``limit`` of the images, spread evenly over all."""
         chosen = evenly_spaced(len(self.images), limit)
         columns: dict[str, Any] = {
-            name: tuple(vars(self)[name][place] for place in chosen)
-            for name in ("images", "labels", "masks")
-            if name in vars(self)
+            name: tuple(column[place] for place in chosen)
+            for name, column in vars(self).items()
+            if name in ("images", "labels", "masks")
         }
         return replace(self, **columns)
 

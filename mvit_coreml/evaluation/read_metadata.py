@@ -26,7 +26,7 @@ from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcesso
 from mvit_coreml.preprocessing.processor_config import MOBILEVIT
 
 LABELS_KEY = KEY_PREFIX + "labels"
-_COLOR = re.compile(r"#([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})([0-9A-Fa-f]{2})")
+_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,9 +313,8 @@ def class_colors(package: Package, function: Function, count: int) -> NDArray[np
 
             return np.asarray(distinct_colors(count), np.uint8)
         stored = label_colors(labels)
-    matches = [_COLOR.fullmatch(str(color)) for color in stored]
-    colors = [[int(part, 16) for part in match.groups()] for match in matches if match is not None]
-    if len(colors) != len(matches) or len(colors) < count:
+    colors = [[*bytes.fromhex(str(c)[1:])] for c in stored if _COLOR.fullmatch(str(c))]
+    if len(colors) != len(stored) or len(colors) < count:
         raise PackageError(
             f"{package.path}: the metadata {PREVIEW_PARAMS} holds {len(colors)} colours of the "
             f"form #RRGGBB for {count} classes"

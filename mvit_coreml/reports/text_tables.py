@@ -234,14 +234,10 @@ def worst_table(parity: ParityReport) -> TextTable:
     if not parity.agreement:
         rows = [(w.image, decibels(w.snr)) for w in parity.worst]
         return TextTable(("image", ">SNR"), rows)
-    classifies = "top1" in parity.agreement
-
-    def agreement(share: float) -> str:
-        if classifies:
-            return "same class" if share == 1 else "other class"
-        return percent(share)
-
-    shares = [(w.image, agreement(w.agrees), decibels(w.snr)) for w in parity.worst]
+    words = {1.0: "same class", 0.0: "other class"} if "top1" in parity.agreement else {}
+    shares = [
+        (w.image, words.get(w.agrees) or percent(w.agrees), decibels(w.snr)) for w in parity.worst
+    ]
     return TextTable(("image", ">agreement", ">SNR"), shares)
 
 

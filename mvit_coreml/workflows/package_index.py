@@ -130,7 +130,7 @@ class PackageIndex:
         self.entries = {
             name: entries[name]
             for name in sorted(entries)
-            if name == entry.name or self._stands(entries[name], folder)
+            if name == entry.name or (folder / (entries[name].path or "")).is_dir()
         }
         text = json_text({"format": FORMAT, "packages": list(self.entries.values())})
         try:
@@ -139,10 +139,6 @@ class PackageIndex:
             raise MvitCoremlError(
                 f"{self.path}: cannot be written: {error.strerror or error}; choose another folder"
             ) from None
-
-    @staticmethod
-    def _stands(entry: IndexEntry, folder: Path) -> bool:
-        return entry.path is None or (folder / entry.path).is_dir()
 
     def _read(self) -> dict[str, IndexEntry]:
         try:

@@ -148,10 +148,9 @@ def publish_package(
         GateError: all fall short.
         OSError: something could not be written; what was there before is there still.
     """
-    candidate = next(candidates)
     # What keeps the promise as far as few photos tell, until one with more bits surely does.
     hopeful: list[tuple[Candidate, Path, ParityReport]] = []
-    while True:
+    for candidate in candidates:
         # Reports call it by the name that it will have.
         folder = candidate.package.parent / "finished"
         folder.mkdir()
@@ -167,22 +166,17 @@ def publish_package(
             break
         if not short:
             hopeful.append((candidate, package, report))
-        further = None
-        too_large = _too_large(package, options.promise)
-        if report.sound and not too_large and len(hopeful) < _MOST_HOPEFUL:
-            further = next(candidates, None)
-        if further is not None:
-            candidate = further
-            continue
-        if short and hopeful:
-            (candidate, package, report), short = hopeful[-1], ""
-        if short and not keep_failed:
-            rejected(package, report)
-            raise GateError(
-                f"{destination}: not written, as it {short}{candidate.remedy(report)};"
-                " --keep-failed writes it all the same"
-            )
-        break
+        more_bits_help = report.sound and not _too_large(package, options.promise)
+        if not more_bits_help or len(hopeful) == _MOST_HOPEFUL:
+            break
+    if short and hopeful:
+        (candidate, package, report), short = hopeful[-1], ""
+    if report is not None and short and not keep_failed:
+        rejected(package, report)
+        raise GateError(
+            f"{destination}: not written, as it {short}{candidate.remedy(report)};"
+            " --keep-failed writes it all the same"
+        )
     size = package_size(package)
     plan = None
     if candidate.palettes is not None:

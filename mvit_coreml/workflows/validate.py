@@ -124,12 +124,8 @@ def validate(
     if options.engine == "both":
         portable = _open_target(package, checkpoint, replace(options, engine="portable"))
         engines = compare_engines(target, portable, chosen)
-    notes: tuple[str, ...] = ()
-    if expected is not None:
-        differences, layers = _compare_parts(target, chosen, options, load_package(expected))
-    else:
-        with _expected_package(target.package, checkpoint, options) as (conversion, notes):
-            differences, layers = _compare_parts(target, chosen, options, conversion)
+    with _expected_package(target.package, checkpoint, options, expected) as (conversion, notes):
+        differences, layers = _compare_parts(target, chosen, options, conversion)
     if differences is not None:
         fitted = _fitted_values(target.package) if values is None else values
         differences = [*differences, *compare_with_plan(target.package, fitted)]
@@ -278,13 +274,16 @@ def _compare_parts(
 
 @contextlib.contextmanager
 def _expected_package(
-    package: Package, checkpoint: Checkpoint, options: ValidateOptions
+    package: Package, checkpoint: Checkpoint, options: ValidateOptions, expected: Path | None
 ) -> Iterator[tuple[Package | None, tuple[str, ...]]]:
-    """Convert the checkpoint as a package was made, but without palettes.
+    """Convert the checkpoint as a package was made, but without palettes, if nobody has yet.
 
     Yields:
         The conversion, ``None`` if it is not needed or cannot be made; notes about that.
     """
+    if expected is not None:
+        yield load_package(expected), ()
+        return
     made = read_options(package, checkpoint, options.color_order)
     if made is None:
         if options.layers:

@@ -142,15 +142,10 @@ def _plain_lines(inspection: Inspection, everything: bool) -> Iterator[str]:
 
 def _metadata(inspection: Inspection) -> Iterator[tuple[str, str]]:
     metadata = inspection.metadata
-    fields = {
-        "author": metadata.author,
-        "license": metadata.license,
-        "description": metadata.short_description,
-        "version": metadata.version,
-        **dict(sorted(metadata.user_defined.items())),
-    }
+    fields = vars(metadata) | dict(sorted(metadata.user_defined.items()))
     for name, value in fields.items():
-        yield name, shorten(value, _LONGEST_VALUE)
+        if name != "user_defined":
+            yield name.removeprefix("short_"), shorten(value, _LONGEST_VALUE)
 
 
 def _baked(baked: BakedPreprocessing) -> str:
