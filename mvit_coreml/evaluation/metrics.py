@@ -110,11 +110,16 @@ def decibels(signal: float, noise: float) -> float:
     return max(-MAX_DB, min(MAX_DB, 10 * math.log10(signal / noise)))
 
 
-def snr(value: Floats, reference: Floats) -> float:
-    """Signal to noise ratio of one array in dB."""
+def closeness(value: Floats, reference: Floats) -> Closeness:
+    """How close one array is."""
     meter = ClosenessMeter()
     meter.add(value, reference)
-    return meter.result().snr
+    return meter.result()
+
+
+def snr(value: Floats, reference: Floats) -> float:
+    """Signal to noise ratio of one array in dB."""
+    return closeness(value, reference).snr
 
 
 def kl_divergence(probabilities: Floats, reference: Floats) -> float:

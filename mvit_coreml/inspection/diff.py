@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mvit_coreml.evaluation.metrics import ClosenessMeter
+from mvit_coreml.evaluation.metrics import closeness
 from mvit_coreml.evaluation.read_metadata import class_labels
 from mvit_coreml.export.atomic_package import package_size
 from mvit_coreml.inspection.input_arithmetic import read_baked_preprocessing
@@ -380,10 +380,7 @@ class _FunctionComparison:
         equal = same_shape and np.array_equal(one, other, equal_nan=True)
         if equal and first.scheme == second.scheme:
             return
-        meter = ClosenessMeter()
-        if same_shape:
-            meter.add(other, one)
-        closeness = meter.result()
+        close = closeness(other, one) if same_shape else None
         yield WeightChange(
             function=self.first.name,
             operation=operation,
@@ -392,8 +389,8 @@ class _FunctionComparison:
             first_shape=one.shape,
             first_scheme=first.scheme,
             second_scheme=second.scheme,
-            snr=closeness.snr if same_shape else None,
-            max_error=closeness.max_error if same_shape else None,
+            snr=None if close is None else close.snr,
+            max_error=None if close is None else close.max_error,
             max_first=float(np.abs(one).max(initial=0.0)),
         )
 
@@ -427,9 +424,7 @@ def _match_operations(
     Returns:
         The pairs in the second function's order, and what each function has left.
     """
-    ours, theirs = (
-        [step for step in function.steps if step.op_type != "cast"] for function in (first, second)
-    )
+    ours, theirs = ([s for s in f.steps if s.op_type != "cast"] for f in (first, second))
     matched = _by_name(ours, theirs, {})
     if not len(matched) == len(ours) == len(theirs):
         blocks = SequenceMatcher(

@@ -315,9 +315,8 @@ class AnswerComparison:
         self.target, self.reference = target, reference
         self.scores = ClosenessMeter()
         self.outputs = {role.role: ClosenessMeter() for role in target.roles}
-        self.top1: list[bool] = []
-        self.top5: list[float] = []
-        self.kl: list[float] = []
+        # Of every image that both classify: the same class, classes in common, divergence.
+        self.classified: list[tuple[float, float, float]] = []
         self.consistency: list[float] = []
         self.confusion: ConfusionMatrix | None = None
         self._estimate: AgreementMeter | None = None
@@ -376,17 +375,17 @@ class AnswerComparison:
         probabilities, truth = answer.probabilities(), expected.probabilities()
         if scores is not None and true_scores is not None:
             best, true_best = top_k(scores, 5), top_k(true_scores, 5)
-            self.top1.append(best[0] == true_best[0])
-            self.top5.append(len({*best} & {*true_best}) / len(true_best))
+            common = len({*best} & {*true_best}) / len(true_best)
             assert probabilities is not None
             assert truth is not None
-            self.kl.append(kl_divergence(probabilities, truth))
+            divergence = kl_divergence(probabilities, truth)
+            self.classified.append((float(best[0] == true_best[0]), common, divergence))
             value, reference = answer.raw_scores, expected.raw_scores
             if value is None or reference is None:
                 value, reference = scores, true_scores
             if self._estimate is not None:
                 self._estimate.add(value.reshape(-1), reference.reshape(-1))
-            return float(self.top1[-1])
+            return self.classified[-1][0]
         classes, true_classes = answer.class_map(), expected.class_map()
         if classes is None or true_classes is None:
             return 1.0
@@ -408,7 +407,7 @@ class AnswerComparison:
     @property
     def answers(self) -> Literal["class", "map", "features"]:
         """What kind of answers were compared."""
-        if self.top1:
+        if self.classified:
             return "class"
         return "features" if self.confusion is None else "map"
 
@@ -428,12 +427,9 @@ class AnswerComparison:
         ``top1``, ``top5`` and ``kl`` of a classifier; ``pixels`` and ``miou`` of a segmenter; empty
         for features.
         """
-        if self.top1:
-            return {
-                "top1": float(np.mean(self.top1)),
-                "top5": float(np.mean(self.top5)),
-                "kl": float(np.mean(self.kl)),
-            }
+        if self.classified:
+            means = np.mean(self.classified, axis=0).tolist()
+            return dict(zip(("top1", "top5", "kl"), means, strict=True))
         if self.confusion is not None:
             return {"pixels": self.confusion.accuracy(), "miou": self.confusion.mean_iou()}
         return {}
@@ -445,8 +441,7 @@ class AnswerComparison:
             classes: whether the share of equal classes is among it.
         """
         results = (self.scores.result(), *self.features())
-        ratios = [result.variation_snr for result in results]
-        measured = {"snr": min(ratios)}
+        measured = {"snr": min(result.variation_snr for result in results)}
         if self.consistency:
             measured["consistency"] = min(self.consistency)
         agreement = self.agreement() if classes else {}
