@@ -199,7 +199,7 @@ def _evaluate_both_orders(
     ]
     classes = opened[0].classes
     assert classes is not None
-    evaluation = evaluate([target.target for target in opened], data, classes.count)
-    right, swapped = evaluation.accuracies
+    names, targets = (package.path.name, SWAPPED), [target.target for target in opened]
+    evaluation = evaluate(targets, data, classes.count, names=names)
     # How often the two agree would be read as a figure of the package.
-    return replace(evaluation, accuracies=(right, replace(swapped, target=SWAPPED)), agreement=None)
+    return replace(evaluation, agreement=None)

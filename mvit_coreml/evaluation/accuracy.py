@@ -146,6 +146,7 @@ def evaluate(
     dataset: LabeledImages | MaskedImages,
     num_classes: int,
     progress: Progress = lambda done: None,
+    names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Measure how often one or two targets are right, image by image.
 
@@ -159,11 +160,13 @@ def evaluate(
         dataset: the images and what they show.
         num_classes: number of classes of all targets.
         progress: called with the number of images done.
+        names: what to call the targets; by default by their own names.
 
     Raises:
         InputError: an image or mask that cannot be used, or a target of another kind.
     """
-    scorer = accuracy_scorer([target.name for target in targets], dataset, num_classes)
+    names = names or [target.name for target in targets]
+    scorer = accuracy_scorer(names, dataset, num_classes)
     with ExitStack() as stack:
         # Closing ends the workers of one target when the other one fails.
         streams = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -144,12 +144,9 @@ def command(arguments: _Arguments) -> None:
             data,
             classes.count,
             lambda done: progress.show(f"{stage} …", done, total),
+            # Names that tell the two apart.
+            [f"{one.target.name}, {one.color_order}" for one in opened] if both else None,
         )
-    if both:  # names that tell the two apart
-        names = (f"{one.target.name}, {one.color_order}" for one in opened)
-        named = zip(result.accuracies, names, strict=True)
-        accuracies = tuple(replace(accuracy, target=name) for accuracy, name in named)
-        result = replace(result, accuracies=accuracies)
     results = EvaluationResults(
         evaluation=result, opened=opened, classes=classes, data_notes=data.notes, both_orders=both
     )
