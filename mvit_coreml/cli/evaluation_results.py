@@ -13,8 +13,8 @@ from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, trained_color_
 from mvit_coreml.evaluation.class_matching import ModelClasses
 from mvit_coreml.evaluation.metrics import wilson_interval
 from mvit_coreml.evaluation.open_targets import OpenTarget
-from mvit_coreml.reports.text_tables import evaluation_table
-from mvit_coreml.reports.wording import count, interval, percent
+from mvit_coreml.reports.text_tables import agreement_of_targets, evaluation_table
+from mvit_coreml.reports.wording import count, percent
 
 _LONGEST_CLASS_NAME = 40
 
@@ -106,8 +106,8 @@ class EvaluationResults:
             yield f"  {self._area()}"
         if self.both_orders:
             yield f"  colour order: {self._verdict()}"
-        else:
-            yield from self._agreement()
+        elif result.agreement is not None:
+            yield table(agreement_of_targets(result), indent=2)
         yield from (f"  note: {note}" for note in self.notes)
         if per_class:
             yield ""
@@ -124,20 +124,6 @@ class EvaluationResults:
         return (
             f"maps compared over the part of the original images that {which} showed: "
             f"{percent(coverage or 0.0)} of their pixels"
-        )
-
-    def _agreement(self) -> Iterator[str]:
-        agreement = self.evaluation.agreement
-        if agreement is None:
-            return
-        unit, same = "images", "get the same best class"
-        if self.segments:
-            unit, same = "pixels", f"get the same class; least in {agreement.worst_image}"
-        yield f"  agreement: {interval(agreement.share)} of the {unit} {same}"
-        yield (
-            f"  {unit} right in both {agreement.both_right}, only in the first "
-            f"{agreement.only_first}, only in the second {agreement.only_second}, in neither "
-            f"{agreement.both_wrong}"
         )
 
     def _verdict(self) -> str:

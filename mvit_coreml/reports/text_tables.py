@@ -161,13 +161,18 @@ def evaluation_facts(evaluation: Evaluation) -> Facts:
     facts: Facts = [("data", f"{evaluation.dataset}, {count(evaluation.images, 'image')}")]
     if evaluation.coverage is not None and evaluation.coverage < 1:
         facts.append(("scored pixels", f"{percent(evaluation.coverage)} of the photos'"))
+    return [*facts, *agreement_of_targets(evaluation)]
+
+
+def agreement_of_targets(evaluation: Evaluation) -> Facts:
+    """Return how far the two targets of an evaluation agree; nothing where there is one."""
     agreement = evaluation.agreement
     if agreement is None:
-        return facts
+        return []
     unit = "pixels" if evaluation.coverage is not None else "images"
+    worst = "" if agreement.worst_image is None else f"; least in {agreement.worst_image}"
     return [
-        *facts,
-        (f"{unit} of the same class", interval(agreement.share)),
+        (f"{unit} of the same class", f"{interval(agreement.share)}{worst}"),
         (f"{unit} right in both", f"{agreement.both_right:,}"),
         ("only in the first", f"{agreement.only_first:,}"),
         ("only in the second", f"{agreement.only_second:,}"),
