@@ -81,7 +81,7 @@ def test_a_conversion_tells_its_stages_and_sums_up(source, tmp_path):
     )
     assert re.fullmatch(
         r"  keeps   [3-9]\d\.\d dB on 12 synthetic pictures: answers like the checkpoint "
-        r"\(at least 22 dB is promised\)",
+        r"\(promised: at least 22 dB\)",
         keeps,
     )
     assert [line for line in lines if line not in (sound, keeps)] == [

@@ -75,7 +75,7 @@ def test_the_summary_says_what_was_made_and_how_it_compares(plain: Path, out: Pa
     ]
     assert re.fullmatch(
         r"  keeps  -?\d+\.\d dB on 12 synthetic pictures: answers like the original "
-        r"\(at least -100 dB is promised\)",
+        r"\(promised: at least -100 dB\)",
         keeps,
     )
     assert [line.split(" … ")[0] for line in result.stderr.splitlines()] == [
