@@ -150,7 +150,7 @@ def choose_preparation(
             )
         return stored, ""
     options.check(image)
-    size = (image.height, image.width)
+    size = image.size
     fit = options.fit or ("stretch" if options.resize is None else "crop")
     processor = ImageProcessor(
         image_processor_type=MOBILEVIT,

@@ -194,7 +194,7 @@ def validate_against_package(
         notes += [note] if note else []
         targets.append(PackageTarget(predictor, prepared, known))
     target, reference = targets
-    size = (target.image.height, target.image.width)
+    size = target.image.size
     chosen = list(synthetic_pictures(options.pictures, size) if images is None else images)
     engines = None
     if options.engine == "both":
