@@ -124,7 +124,7 @@ def palettize_package(
     if options.bits is None and options.plan is None:
         raise InputError("there is nothing to palettize without bits; give bits or a plan")
     loaded = _open(original)
-    prepared, said = choose_preparation(loaded, loaded.function(), preparation)
+    prepared, assumption = choose_preparation(loaded, loaded.function(), preparation)
     _check_target(original, options, loaded.function().opset)
     own = loaded.metadata.user_defined
     # Without a checkpoint, the package itself is what a plan is for.
@@ -201,7 +201,7 @@ def palettize_package(
         original=original,
         original_size=original_size,
         options=options,
-        **vars(published) | {"notes": (*((said,) if said else ()), *published.notes)},
+        **vars(published) | {"notes": (*((assumption,) if assumption else ()), *published.notes)},
     )
 
 

@@ -141,8 +141,8 @@ def command(arguments: _Arguments) -> None:
     scores = next((role for role in target.roles if role.kind == "logits"), None)
     if labels is None and scores is not None and not is_own(predictor.package):
         assumed = assumed_names("image-classification", scores.shape[-1] if scores.shape else 0)
-        labels, said = assumed or (None, "")
-        note = "; ".join(filter(None, (note, said)))
+        labels, assumption = assumed or (None, "")
+        note = "; ".join(filter(None, (note, assumption)))
     if note:
         click.echo(f"note: {note}", err=True)
     results = PredictionResults(target, arguments.images, arguments.top, arguments, labels)
