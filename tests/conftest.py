@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # search them again and again, a quarter of the time that tests take: they are set aside.
 gc.disable()
 _ALLOCATIONS = (10_000, 10, 10)
+_collect = gc.collect
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -31,32 +32,42 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage from now on."""
+    """Look for garbage from now on, but not for all of it after every conversion.
+
+    coremltools would, which takes a good part of a small conversion.
+    """
+    gc.collect = lambda generation=2: 0
     gc.set_threshold(*_ALLOCATIONS)
     gc.enable()
 
 
 def pytest_unconfigure() -> None:
     """Have everything freed at the end, which extension modules check."""
+    gc.collect = _collect
     gc.unfreeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _what_stays_is_set_aside() -> None:
     """Leave to the collector what a file of tests makes, and nothing that was there before."""
-    gc.collect()
+    _collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="module")
 def conversions_shared() -> Iterator[None]:
-    """Let ``validate`` convert what it compares with once, not for every test."""
-    from package_cache import plain_package
+    """Let each checkpoint be traced and converted once, not for every test.
 
-    from mvit_coreml.workflows import validate
+    For files whose tests are about what becomes of the package after that.
+    """
+    from package_cache import plain_package, plain_package_to_read
+
+    from mvit_coreml.workflows import convert, measure_tradeoff, validate
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validate, "build_plain_package", plain_package)
+        patch.setattr(validate, "build_plain_package", plain_package_to_read)
+        for module in (convert, measure_tradeoff):
+            patch.setattr(module, "build_plain_package", plain_package)
         yield
 
 

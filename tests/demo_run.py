@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
+from package_cache import plain_package
 
 from mvit_coreml.cli import cli
 from mvit_coreml.demo import run_demo
 from mvit_coreml.demo.run_demo import DemoResult
+from mvit_coreml.workflows import convert
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def _run(parent: Path) -> DemoRun:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_demo, "run_demo", record)
+        # Other tests convert the same checkpoints.
+        patch.setattr(convert, "build_plain_package", plain_package)
         done = CliRunner().invoke(cli, ["demo", "-o", str(folder), "--force"])
     shutil.copytree(folder, untouched)
     return DemoRun(folder, untouched, done.exit_code, done.output, done.stdout, results)

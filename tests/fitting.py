@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import package_cache
 import pytest
-import torch
 from packages import image, small_checkpoint
 from PIL import Image
 
 from mvit_coreml import Checkpoint
 from mvit_coreml.compression.calibration import tuner as tuning
+from mvit_coreml.validation.synthetic_images import calibration_pictures
 from mvit_coreml.workflows import fit_palettes as palette_fitting
 
 SIZE = 32
@@ -43,24 +42,34 @@ def measure_once(monkeypatch: pytest.MonkeyPatch) -> None:
         palette_fitting, "predict_sensitivity", _once(palette_fitting.predict_sensitivity)
     )
     monkeypatch.setattr(tuning, "reconstruct", _once(tuning.reconstruct))
+    monkeypatch.setattr(palette_fitting, "calibration_pictures", _pictures_once)
+
+
+def fit_to_few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fit to as few synthetic pictures as there ever are, where the quality is no matter."""
+    monkeypatch.setattr(palette_fitting, "_MOST_PICTURES", palette_fitting._FEWEST_PICTURES)
+
+
+@cache
+def _pictures_once(count: int, size: tuple[int, int]) -> list[Any]:
+    """Draw the synthetic pictures of a size once; nobody changes them."""
+    return calibration_pictures(count, size)
 
 
 def _once(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep the results by the constants, the pixels, the choices, the samples and the processor."""
+    """Keep the results by all arguments that they depend on."""
 
     def call(function: Any, pixels: Any, choices: Any, *more: Any, **options: Any) -> Any:
-        constants = hashlib.sha256()
+        arguments = hashlib.sha256(pixels.numpy().tobytes())
         for name, value in function.constants.items():
-            constants.update(name.encode() + value.numpy().tobytes())
-        seen = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
-        asked = repr((choices, options.get("samples")))
-        key = (original.__name__, constants.hexdigest(), seen, asked)
+            arguments.update(name.encode() + value.numpy().tobytes())
+        fisher = options["fisher"] if "fisher" in options else more[0]
+        for name, layer in fisher.items():
+            arguments.update(name.encode() + layer.diagonal.numpy().tobytes())
+        asked = repr((function.scores, choices, options.get("samples")))
+        key = (original.__name__, arguments.hexdigest(), asked)
         if key not in _known:
-            kernels = (
-                torch.backends.cpu.get_cpu_capability(),
-                os.environ.get("ONEDNN_MAX_CPU_ISA"),
-            )
-            name = hashlib.sha256(repr((*key, *kernels)).encode()).hexdigest()[:32]
+            name = hashlib.sha256(repr(key).encode()).hexdigest()[:32]
             measure = partial(original, function, pixels, choices, *more, **options)
             _known[key] = package_cache.measured(name, measure)
         return _known[key]

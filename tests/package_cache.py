@@ -1,8 +1,8 @@
 """Converted packages that tests share: between workers, and with later runs of the same sources.
 
 A package is known by the digest of everything that it depends on: the sources of mvit_coreml and
-of the stand-ins, the versions of the libraries, the checkpoint's weights and the options. Tests of
-conversion itself call :func:`mvit_coreml.convert` instead.
+of the stand-ins, the versions of the libraries, the CPU's kernels, the checkpoint's weights and the
+options. Tests of conversion itself call :func:`mvit_coreml.convert` instead.
 """
 
 from __future__ import annotations
@@ -14,17 +14,23 @@ import pickle
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from filelock import FileLock
 
-from mvit_coreml import Checkpoint, ConvertedPackage, ConvertOptions, convert
+from mvit_coreml import Checkpoint, ConvertedPackage, ConvertOptions, PaletteOptions, convert
+from mvit_coreml.export.coremltools_import import load_coremltools
+from mvit_coreml.workflows import build_package
+from mvit_coreml.workflows import convert as conversion
+from mvit_coreml.workflows.build_package import PlainPackage, Progress, no_progress
 from mvit_coreml.workflows.package_options import fill_in
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +39,7 @@ FOLDER = ROOT / ".pytest_cache" / "packages"
 # Parts of mvit_coreml that take no part in a conversion.
 _UNUSED = ("cli", "demo", "inspection", "reports")
 _LIBRARIES = ("coremltools", "numba", "numpy", "safetensors", "torch")
+_build_plain_package = build_package.build_plain_package
 # Sources whose packages are kept: today's, and those of the runs before.
 _GENERATIONS = 3
 
@@ -72,16 +79,55 @@ def measured(name: str, measure: Callable[[], Any]) -> Any:
         return pickle.loads(entry.read_bytes())
 
 
-@dataclass(frozen=True)
-class PlainPackage:
-    """What ``validate`` reads of a package that it converts to compare with."""
+def plain_package(
+    checkpoint: Checkpoint,
+    options: ConvertOptions,
+    folder: Path,
+    *,
+    images: Sequence[Any] | None = None,
+    progress: Progress = no_progress,
+    verbose: bool = False,
+) -> PlainPackage:
+    """Stand in for :func:`~mvit_coreml.workflows.build_package.build_plain_package`.
 
-    path: Path
+    What that made before of the same checkpoint with the same options is copied to ``folder``, and
+    the same stages are told. Where images or what coremltools prints matter, it is made anew.
+    """
+    if options.precision == "mixed" or verbose:
+        return _build_plain_package(
+            checkpoint, options, folder, images=images, progress=progress, verbose=verbose
+        )
+    for _ in options.image_sizes:
+        progress("trace")
+        progress("convert")
+        progress("write")
+    kept = plain_package_to_read(checkpoint, options, folder)
+    shutil.copytree(kept.path.parent, folder, dirs_exist_ok=True)
+    placed = _moved(kept, folder)
+    spec = load_coremltools().utils.load_spec(str(placed.path))
+    return replace(placed, spec=spec, options=options)
 
 
-def plain_package(checkpoint: Checkpoint, options: ConvertOptions, _: Path) -> PlainPackage:
-    """Stand in for the conversion of ``validate``, with a package from the cache."""
-    return PlainPackage(converted_package(checkpoint, options).path)
+def plain_package_to_read(checkpoint: Checkpoint, options: ConvertOptions, _: Path) -> PlainPackage:
+    """Stand in for the same where the package is only read: it is that of the cache itself."""
+    unpalettized = replace(options, **vars(PaletteOptions(bits=None)))
+    entry = _generation() / f"{_key(checkpoint, unpalettized)}-plain"
+    with FileLock(entry.with_suffix(".lock")):
+        if not entry.is_dir():
+            with tempfile.TemporaryDirectory(prefix="building-", dir=entry.parent) as unfinished:
+                made = _build_plain_package(checkpoint, unpalettized, Path(unfinished) / "made")
+                folder = made.path.parent
+                result = _moved(replace(made, spec=None), entry)
+                (folder / "result.pickle").write_bytes(pickle.dumps(result))
+                folder.rename(entry)
+    kept: PlainPackage = pickle.loads((entry / "result.pickle").read_bytes())
+    return kept
+
+
+def _moved(made: PlainPackage, folder: Path) -> PlainPackage:
+    """Return what was made as it is in another folder."""
+    functions = {name: folder / path.name for name, path in made.functions.items()}
+    return replace(made, path=folder / made.path.name, functions=functions)
 
 
 def _read(entry: Path) -> ConvertedPackage | None:
@@ -100,7 +146,10 @@ def _write(entry: Path, checkpoint: Checkpoint, options: ConvertOptions) -> None
     with tempfile.TemporaryDirectory(prefix="converting-", dir=entry.parent) as folder:
         unfinished = Path(folder) / "entry"
         unfinished.mkdir()
-        made = convert(checkpoint, options, unfinished / "package.mlpackage", check=False)
+        with pytest.MonkeyPatch.context() as patch:
+            # Packages with other palettes begin with the same one without.
+            patch.setattr(conversion, "build_plain_package", plain_package)
+            made = convert(checkpoint, options, unfinished / "package.mlpackage", check=False)
         # Paths are those that the entry will have.
         plan = made.plan and entry / made.plan.name
         result = pickle.dumps(replace(made, path=entry / "package.mlpackage", plan=plan))
@@ -133,8 +182,11 @@ def _key(checkpoint: Checkpoint, options: ConvertOptions) -> str:
 
 @cache
 def _generation() -> Path:
-    """Return the folder of today's sources and libraries; packages of old ones are removed."""
+    """Return the folder of today's sources, libraries and kernels; others' are removed in time."""
     digest = hashlib.sha256(sys.version.encode())
+    # Other kernels add in another order.
+    kernels = torch.backends.cpu.get_cpu_capability(), os.environ.get("ONEDNN_MAX_CPU_ISA")
+    digest.update(repr(kernels).encode())
     for library in _LIBRARIES:
         digest.update(f"{library} {version(library)}".encode())
     for path in _sources():

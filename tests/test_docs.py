@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from demo_run import demo_run
+from fitting import fit_to_few_pictures, measure_once
 from PIL import Image
 from standins import enliven
 
@@ -30,6 +31,8 @@ from mvit_coreml import ImageProcessor, MobileNetV2Config, build_model
 from mvit_coreml.cli import cli
 from mvit_coreml.cli.main import COMMANDS
 from mvit_coreml.compression.calibration import tuner
+
+pytestmark = pytest.mark.usefixtures("conversions_shared")
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -92,6 +95,7 @@ def test_block_runs_as_it_stands(
     # A tenth of the time that is asked for, on fewer views of the pictures.
     monkeypatch.setattr(tuner, "deadline_in", lambda minutes: time.monotonic() + 6 * minutes)
     monkeypatch.setattr(tuner, "_VIEWS", 60)
+    measure_once(monkeypatch)
     if DEMO in code or code == "mvit-coreml demo\n":
         done = demo_run(tmp_path_factory)
         assert done.exit_code == 0, done.output
@@ -99,6 +103,7 @@ def test_block_runs_as_it_stands(
             shutil.copytree(done.untouched, DEMO)
     if code == "mvit-coreml demo\n":
         return
+    fit_to_few_pictures(monkeypatch)
     if language == "python":
         exec(compile(code, "block", "exec"), {"__name__": "__main__"})
         return

@@ -13,6 +13,8 @@ import pytest
 from packages import read_tree, small_checkpoint
 
 from mvit_coreml import ConvertedPackage, ConvertOptions, convert
+from mvit_coreml.workflows.build_package import PlainPackage
+from mvit_coreml.workflows.package_options import fill_in
 
 OPTIONS = ConvertOptions(bits=4, kmeans_only=True)
 
@@ -91,6 +93,49 @@ def test_a_conversion_that_fails_leaves_no_entry(
     with pytest.raises(RuntimeError, match="on purpose"):
         package_cache.converted_package(small_checkpoint("mobilenet_v2"), OPTIONS)
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".lock"]
+
+
+def contents(package: Path) -> dict[str, bytes]:
+    """Return a package's files but the one that names them at random until it is finished."""
+    return {name: data for name, data in read_tree(package).items() if name != "Manifest.json"}
+
+
+@pytest.mark.parametrize("more", [{}, {"ios": 18, "image_sizes": ((64, 64), (32, 64))}], ids=str)
+def test_a_package_without_palettes_is_what_building_it_gives(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    kept, builds = tmp_path / "kept", []
+    kept.mkdir()
+    monkeypatch.setattr(package_cache, "_generation", lambda: kept)
+    build = package_cache._build_plain_package
+
+    def counted(*arguments: Any, **options: Any) -> PlainPackage:
+        builds.append(arguments)
+        return build(*arguments, **options)
+
+    monkeypatch.setattr(package_cache, "_build_plain_package", counted)
+    checkpoint = small_checkpoint("mobilenet_v2", size=32)
+    stages: list[str] = []
+    told: list[str] = []
+    options = fill_in(replace(OPTIONS, **more), checkpoint)
+    expected = build(checkpoint, options, tmp_path / "built", progress=stages.append)
+    for name, bits in (("one", 4), ("two", 6)):
+        asked = replace(options, bits=bits)
+        made = package_cache.plain_package(checkpoint, asked, tmp_path / name, progress=told.append)
+        assert made.path.relative_to(tmp_path / name) == expected.path.relative_to(
+            tmp_path / "built"
+        )
+        assert read_tree(made.path) == read_tree(expected.path)
+        for function, path in expected.functions.items():
+            assert contents(made.functions[function]) == contents(path)
+        assert made.spec == expected.spec
+        assert replace(
+            made, path=expected.path, spec=None, functions=expected.functions
+        ) == replace(expected, spec=None, options=asked)
+    assert told == 2 * stages
+    assert len(builds) == 1
+    package_cache.plain_package(checkpoint, replace(options, output="logits"), tmp_path / "other")
+    assert len(builds) == 2
 
 
 def test_a_measurement_is_made_once_and_a_failed_one_again(

@@ -1,7 +1,7 @@
 """What ``mvit-coreml demo`` does: the whole way from a checkpoint to a report, in one folder.
 
-For each bundled checkpoint: convert -> validate on the bundled pictures -> evaluate, in the colour
-order that the weights were trained with and in the other one -> report.
+For each bundled checkpoint: convert, with the bundled pictures to validate on -> evaluate, in the
+colour order that the weights were trained with and in the other one -> report.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from mvit_coreml.checkpoints.load import load_checkpoint
 from mvit_coreml.demo import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
-from mvit_coreml.errors import GateError, InputError
+from mvit_coreml.errors import InputError
 from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, evaluate
 from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
 from mvit_coreml.evaluation.open_targets import OpenOptions, open_targets
@@ -25,7 +25,6 @@ from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.validation.report_samples import REPORT_SAMPLES
 from mvit_coreml.workflows.convert import ConvertedPackage, convert
 from mvit_coreml.workflows.package_options import ConvertOptions
-from mvit_coreml.workflows.validate import ValidateOptions, shortfall, validate
 
 BITS: Literal[6] = 6
 # Checkpoint to its package; the report is named likewise.
@@ -92,7 +91,7 @@ def run_demo(
 
     Raises:
         InputError: the folder has something in it, without ``force``, or cannot be written.
-        GateError: a package does not answer like its checkpoint.
+        GateError: a package does not answer like its checkpoint; it is not written.
     """
     folder = Path(folder)
     _fill(folder, force)
@@ -129,6 +128,10 @@ def _copy(source: Path, destination: Path) -> None:
 def _run(
     kind: Kind, folder: Path, command: str, progress: Callable[[Kind, Stage], None]
 ) -> DemoResult:
+    def converting(stage: str, detail: str = "", /) -> None:
+        if stage == "validate":
+            progress(kind, "validate")
+
     progress(kind, "convert")
     checkpoint = load_checkpoint(folder / CHECKPOINTS / kind)
     data = _data(kind, list(checkpoint.id2label.values()))
@@ -137,14 +140,12 @@ def _run(
         ConvertOptions(bits=BITS),
         folder / f"{NAMES[kind]}.mlpackage",
         force=True,
-        check=False,
+        images=data.images,
+        samples=REPORT_SAMPLES,
+        progress=converting,
     )
-    progress(kind, "validate")
-    parity = validate(
-        package.path, checkpoint, data.images, ValidateOptions(layers=None, samples=REPORT_SAMPLES)
-    )
-    if not parity.passed:
-        raise GateError(f"{package.path}: {shortfall(parity)}")
+    parity = package.parity
+    assert parity is not None
     progress(kind, "evaluate")
     evaluation = _evaluate_both_orders(package, data)
     progress(kind, "report")

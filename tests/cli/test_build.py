@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from fitting import fit_to_few_pictures
 from hub_cache import publish
 from packages import small_checkpoint
 from PIL import Image
 
 from mvit_coreml.cli import cli
 from mvit_coreml.workflows import build_recipes as recipe_build
+
+pytestmark = pytest.mark.usefixtures("conversions_shared")
 
 README = Path(__file__).resolve().parents[2] / "convert" / "README.md"
 GOOD = 'source = "owner/net"\noutput_kind = "logits"\nbits = "none"\n'
@@ -153,6 +156,7 @@ def test_the_recipe_of_the_readme_builds_as_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The recipe for one's own model, and the commands below it."""
+    fit_to_few_pictures(monkeypatch)
     _, _, own = README.read_text(encoding="utf-8").partition("## Your own model")
     (text,) = re.findall(r"```toml\n(.*?)```", own, re.DOTALL)
     (commands,) = re.findall(r"```bash\n(.*?)```", own, re.DOTALL)

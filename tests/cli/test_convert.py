@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -15,6 +16,7 @@ from click.testing import CliRunner
 from packages import SavedPackage, read_tree, small_checkpoint
 
 from mvit_coreml.cli import cli
+from mvit_coreml.workflows import build_package
 
 STAGES = {
     "loading the checkpoint",
@@ -246,7 +248,7 @@ def wait_for(process, text):
     return seen
 
 
-@pytest.mark.parametrize("stage", ["converting", "writing"])
+@pytest.mark.parametrize("stage", ["converting", pytest.param("writing", marks=pytest.mark.slow)])
 def test_ctrl_c_leaves_nothing_anywhere(stage, source, tmp_path):
     temporary, target = tmp_path / "tmp", tmp_path / "target"
     temporary.mkdir()
@@ -263,6 +265,23 @@ def test_ctrl_c_leaves_nothing_anywhere(stage, source, tmp_path):
     assert out == ""
     assert "Traceback" not in err
     assert "Exception" not in err
+    assert list(target.iterdir()) == []
+    assert list(temporary.iterdir()) == []
+
+
+def test_an_interruption_as_the_package_is_finished_leaves_nothing(source, tmp_path, monkeypatch):
+    temporary, target = tmp_path / "tmp", tmp_path / "target"
+    temporary.mkdir()
+    target.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build_package, "finish_package", interrupted)
+    result = run(source, "-o", target / "x.mlpackage", "--bits", "none")
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert "Traceback" not in result.stderr
     assert list(target.iterdir()) == []
     assert list(temporary.iterdir()) == []
 

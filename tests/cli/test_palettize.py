@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from fitting import fitted_checkpoint, measure_once, write_images
+from fitting import fit_to_few_pictures, fitted_checkpoint, measure_once, write_images
 from packages import SavedPackage, read_tree
 
 from mvit_coreml import ConvertOptions, convert
 from mvit_coreml.cli import cli
 from mvit_coreml.compression.calibration import tuner as tuning
 from mvit_coreml.compression.calibration.fine_tuning import FineTuner
+
+pytestmark = pytest.mark.usefixtures("conversions_shared")
 
 COUNT = 20
 # k-means alone, quickly, of weights that nothing was trained for.
@@ -85,8 +87,9 @@ def test_the_summary_says_what_was_made_and_how_it_compares(plain: Path, out: Pa
 
 
 def test_against_a_checkpoint_it_is_compared_with_that(
-    source: Path, plain: Path, photos: Path, out: Path
+    source: Path, plain: Path, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fit_to_few_pictures(monkeypatch)
     arguments = ["--against", source, "--images", photos / "00.png", "--bits", "8", "--json", "-q"]
     result = palettize(plain, out, *arguments)
     assert (result.exit_code, result.stderr) == (0, "")
@@ -104,7 +107,7 @@ def test_against_a_checkpoint_it_is_compared_with_that(
     assert few == (
         "1 images are too few to fit palettes to, so synthetic pictures were used; give 16 or more"
     )
-    assert fitted.startswith("the palettes were fitted to 96 synthetic pictures; on others ")
+    assert fitted.startswith("the palettes were fitted to 24 synthetic pictures; on others ")
 
 
 def test_convert_and_palettize_keep_a_promised_size_and_say_the_same(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from demo_run import demo_run
 from digit_pictures import Pictures
-from package_cache import converted_package
 from PIL import Image
 
-from mvit_coreml import ConvertOptions, build_model, load_checkpoint
+from mvit_coreml import build_model, load_checkpoint
 from mvit_coreml.demo import KINDS, Kind, demo_checkpoint, demo_images, demo_masks
 from mvit_coreml.mil.predictor import Predictor
 
@@ -71,10 +71,12 @@ def test_segmenter_takes_red_for_blue_when_it_gets_rgb(held_out: Pictures) -> No
 
 
 def test_classifier_package_of_six_bits_agrees_with_pytorch(
-    held_out: Pictures, classified: np.ndarray
+    held_out: Pictures, classified: np.ndarray, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    """That of the demo."""
     checkpoint = load_checkpoint(demo_checkpoint("classifier"))
-    package = converted_package(checkpoint, ConvertOptions(bits=6))
+    package = demo_run(tmp_path_factory).results[0].package
+    assert package.options.bits == 6
     names = [checkpoint.id2label[index] for index in range(20)]
     found = np.empty(200, int)
     predictor = Predictor(package.path, engine="portable")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from demo_run import DemoRun, demo_run
+from fitting import fit_to_few_pictures
 from packages import SavedPackage
 
 from mvit_coreml.cli import cli
@@ -77,7 +78,9 @@ def test_the_packages_have_six_bits_and_the_checkpoints_colour_order(demo):
         assert package.user_defined["mvit_coreml.bits"] == "6"
 
 
-def test_the_commands_to_go_on_with_work(demo):
+@pytest.mark.usefixtures("conversions_shared")
+def test_the_commands_to_go_on_with_work(demo, monkeypatch):
+    fit_to_few_pictures(monkeypatch)
     _, result = demo
     _, _, text = result.stdout.partition("to go on\n")
     commands = [shlex.split(line) for line in text.splitlines()]

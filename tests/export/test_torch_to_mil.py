@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import pickle
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from fresh_process import CASES, fresh_process
 from package_cache import converted_package
-from packages import converted, make_checkpoint, read_tree, small_checkpoint
+from packages import converted, make_checkpoint, read_tree
 from standins import PUBLISHED
 
 from mvit_coreml import ConvertOptions
@@ -106,41 +102,17 @@ def test_several_sizes_of_a_segmenter_answer_maps_of_their_size():
     assert shapes == [(64, 64), (96, 64)]
 
 
-CONVERT = """
-import pickle, sys
-from pathlib import Path
-from mvit_coreml import convert
-folder = Path(sys.argv[1])
-for name, (checkpoint, options) in pickle.loads((folder / "cases").read_bytes()).items():
-    convert(checkpoint, options, folder / f"{name}.mlpackage", check=False)
-"""
-
-
-def test_two_processes_write_the_same_bytes(tmp_path):
-    cases = {
-        "classifier": ("mobilevit", "image-classification", {"bits": None}),
-        "palettes": ("mobilenet_v2", SEGMENTER, {**SEVERAL_SIZES, "kmeans_only": True}),
-    }
-    asked = {
-        name: (small_checkpoint(family, task), ConvertOptions(**options))
-        for name, (family, task, options) in cases.items()
-    }
-    (tmp_path / "cases").write_bytes(pickle.dumps(asked))
-    # With hashes, and so sets, of its own.
-    seed = str(int(os.environ.get("PYTHONHASHSEED", "random") == "1") + 1)
-    subprocess.run(
-        [sys.executable, "-c", CONVERT, str(tmp_path)],
-        env=os.environ | {"PYTHONHASHSEED": seed},
-        check=True,
-    )
-    for name, (family, task, options) in cases.items():
+def test_two_processes_write_the_same_bytes(tmp_path_factory):
+    folder = fresh_process(tmp_path_factory).folder
+    for name, (family, task, options) in CASES.items():
         here, _ = converted(family, task, **options)
-        there = tmp_path / f"{name}.mlpackage"
+        there = folder / f"{name}.mlpackage"
         assert read_tree(there) == read_tree(here.path), name
+        assert len(read_tree(there)) == 3
+        plan = there.with_suffix(".plan.toml")
+        assert plan.exists() == (here.plan is not None)
         if here.plan is not None:
-            plan = there.with_suffix(".plan.toml")
             assert plan.read_bytes() == here.plan.read_bytes()
-    assert len(read_tree(tmp_path)) == 8  # three files of each package, a plan, the cases
 
 
 def test_the_manifest_changes_with_what_is_converted():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fresh_process import fresh_process
 from torch import nn, zeros
 
 from mvit_coreml.errors import PackageError
@@ -133,19 +133,12 @@ def test_narrow_integers_are_packed_as_coremltools_packs_them(
     assert np.array_equal(found, values)
 
 
-def test_message_classes_load_without_coremltools_and_are_shared_with_a_later_import() -> None:
-    code = """
-import sys
-from mvit_coreml.mil.package_reader import model_messages
-mine = model_messages()
-print("coremltools" in sys.modules)
-import coremltools
-model = mine.Model(specificationVersion=7)
-again = coremltools.proto.Model_pb2.Model.FromString(model.SerializeToString())
-print(again.specificationVersion, type(again) is type(model))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["False", "7 True"]
+def test_message_classes_load_without_coremltools_and_are_shared_with_a_later_import(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    fresh = fresh_process(tmp_path_factory)
+    assert fresh.after_messages == []
+    assert fresh.messages == [7, True]
 
 
 def test_message_classes_are_shared_with_an_earlier_import_of_coremltools(

@@ -11,7 +11,14 @@ import pytest
 import torch
 from packages import converted, image, read_tree, small_checkpoint
 
-from mvit_coreml import ConvertOptions, ImageProcessor, MvitCoremlError, convert, validate
+from mvit_coreml import (
+    ConvertOptions,
+    ImageProcessor,
+    MvitCoremlError,
+    ValidateOptions,
+    convert,
+    validate,
+)
 from mvit_coreml.checkpoints.catalogue import CATALOGUE
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import InputError
@@ -185,7 +192,8 @@ def test_palettized_segmenters_of_several_sizes_convert(several_sizes):
     """Each function has maps of its own size."""
     package, _ = several_sizes
     assert package.parity.differences == ()
-    again = validate(package.path, small_checkpoint("mobilenet_v2", SEGMENTER))
+    options = ValidateOptions(pictures=2)
+    again = validate(package.path, small_checkpoint("mobilenet_v2", SEGMENTER), options=options)
     assert again.differences == ()
 
 
@@ -200,9 +208,9 @@ def test_a_program_is_traced_and_built_once(images, tmp_path, monkeypatch):
             return function(*args, **kwargs)
 
         monkeypatch.setattr(build_package, name, counted)
-    photos = [image(seed=seed) for seed in range(16)] if images else None
+    photos = [image((32, 32), seed=seed) for seed in range(16)] if images else None
     convert(
-        small_checkpoint("mobilenet_v2"),
+        small_checkpoint("mobilenet_v2", size=32),
         replace(ALONE, kmeans_only=not images),
         tmp_path / "x.mlpackage",
         images=photos,

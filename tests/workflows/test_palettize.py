@@ -31,6 +31,8 @@ from mvit_coreml.workflows import build_package
 from mvit_coreml.workflows import fit_palettes as palette_fitting
 from mvit_coreml.workflows.palettize import PalettizedPackage
 
+pytestmark = pytest.mark.usefixtures("conversions_shared")
+
 COUNT = 20
 # Palettes of k-means alone are quickly found, and what they keep of a random network is no matter.
 ANY = Promise(min_snr=-100)

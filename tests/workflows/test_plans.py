@@ -20,6 +20,8 @@ from mvit_coreml.errors import GateError, InputError, MvitCoremlError
 from mvit_coreml.export import atomic_package
 from mvit_coreml.inspection.package_contents import inspect_package
 
+pytestmark = pytest.mark.usefixtures("conversions_shared")
+
 FAMILY = "mobilenet_v2"
 # Palettes of k-means alone are quickly found, and what they keep of a random network is no matter.
 ANY = Promise(min_snr=-100)

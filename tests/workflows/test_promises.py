@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from packages import image, small_checkpoint
+from pairwise import pairwise
 
 from mvit_coreml import ConvertOptions, build_model, convert
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
@@ -69,8 +70,12 @@ def task(plain: tuple[str, PlainPackage], monkeypatch: pytest.MonkeyPatch) -> st
     return task
 
 
-@pytest.mark.parametrize("bits", BIT_WIDTHS)
-@pytest.mark.parametrize("photos", [None, PHOTOS], ids=["synthetic", "photos"])
+@pytest.mark.parametrize(
+    ("plain", "bits", "photos"),
+    pairwise([CLASSIFIER, SEGMENTER], BIT_WIDTHS, [None, PHOTOS]),
+    indirect=["plain"],
+    ids=lambda value: "photos" if value is PHOTOS else str(value),
+)
 def test_it_is_refused_at_every_bit_width_unless_less_is_promised(
     task: str, bits: int, photos: list[Any] | None, tmp_path: Path
 ) -> None:

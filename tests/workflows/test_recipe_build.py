@@ -28,6 +28,8 @@ from mvit_coreml.workflows.package_index import recipe_inputs
 from mvit_coreml.workflows.package_options import ConvertOptions
 from mvit_coreml.workflows.recipe_file import Recipe, Tolerances
 
+pytestmark = pytest.mark.usefixtures("conversions_shared")
+
 LOGITS = ConvertOptions(bits=None, output="logits")
 RECIPES = (
     Recipe(name="one", source="owner/net", revision="main", options=LOGITS, license_note="Ours."),

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from fitting import fit_to_few_pictures
 from hub_cache import publish_stand_in
 
 from mvit_coreml.checkpoints.catalogue import CATALOGUE
@@ -83,8 +84,9 @@ def test_published_recipes_feed_the_order_that_the_weights_were_trained_with():
     ],
 )
 def test_a_published_recipe_builds_from_random_weights_of_the_same_shape(
-    path: Path, tmp_path: Path
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    fit_to_few_pictures(monkeypatch)
     recipe = read_recipe(path)
     publish_stand_in(tmp_path / "cache", recipe.source)
     (result,) = build_recipes(

@@ -32,6 +32,8 @@ from mvit_coreml.export.coremltools_import import load_coremltools
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.workflows import measure_tradeoff as tradeoff_measurement
 
+pytestmark = pytest.mark.usefixtures("conversions_shared")
+
 LABELS = ("ant", "bee", "cat", "dog", "elk")
 
 
