@@ -46,7 +46,7 @@ def measure_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fit_to_few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fit to as few synthetic pictures as there ever are, where the quality is no matter."""
+    """Fit to as few synthetic pictures as there ever are: for tests of what comes after."""
     monkeypatch.setattr(palette_fitting, "_MOST_PICTURES", palette_fitting._FEWEST_PICTURES)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from demo_run import DemoRun, demo_run
-from fitting import fit_to_few_pictures
 from packages import SavedPackage
 
 from mvit_coreml.cli import cli
@@ -79,8 +78,7 @@ def test_the_packages_have_six_bits_and_the_checkpoints_colour_order(demo):
 
 
 @pytest.mark.usefixtures("conversions_shared")
-def test_the_commands_to_go_on_with_work(demo, monkeypatch):
-    fit_to_few_pictures(monkeypatch)
+def test_the_commands_to_go_on_with_work(demo):
     _, result = demo
     _, _, text = result.stdout.partition("to go on\n")
     commands = [shlex.split(line) for line in text.splitlines()]

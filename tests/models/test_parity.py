@@ -76,12 +76,22 @@ def in_float64(model: Any, images: torch.Tensor) -> Any:
 
 @pytest.mark.parametrize("name", FAST_PUBLISHED)
 def test_published_architecture_answers_like_transformers(name: str) -> None:
+    """Segmenters at half their size, which is odd where that is."""
     config, task, size = PUBLISHED[name]
+    if task == "semantic-segmentation":
+        size = (size + 1) // 2
     assert_same_outputs(config, task, (size, size), seed=0)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if name not in FAST_PUBLISHED])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, (_, task, _) in PUBLISHED.items()
+        if name not in FAST_PUBLISHED or task == "semantic-segmentation"
+    ],
+)
 def test_other_published_architecture_answers_like_transformers(name: str) -> None:
     config, task, size = PUBLISHED[name]
     assert_same_outputs(config, task, (size, size), seed=0)
