@@ -1,0 +1,53 @@
+"""Networks of timm and torchvision as others convert them: run, and palettized at 4 bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from plain_packages import Plain, compress_plainly, convert_plainly, write_photos
+from zoo import ZOO
+
+from mvit_coreml import PaletteOptions, ValidateOptions, palettize_package
+from mvit_coreml.compression.promise import Promise
+from mvit_coreml.mil.predictor import Predictor
+from mvit_coreml.preprocessing.image_loading import open_image
+from mvit_coreml.workflows.validate import validate_against_package
+
+FITTED, UNSEEN = 24, 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ZOO)
+def test_a_stranger_runs_as_in_pytorch_and_fitted_palettes_beat_those_of_coremltools(
+    name: str, tmp_path: Path
+) -> None:
+    build, size, _ = ZOO[name]
+    network = Plain(build()).eval()
+    photos = write_photos(tmp_path / "photos", FITTED + UNSEEN, (size, size))
+    single = convert_plainly(network, size, tmp_path / "fp32.mlpackage", ios=16, precision="fp32")
+    pixels = np.asarray(open_image(photos[0]))
+    with torch.no_grad():
+        result = network(torch.from_numpy(pixels / 255.0).float().permute(2, 0, 1)[None])
+    expected = result if isinstance(result, tuple) else (result,)
+    values = Predictor(single, engine="portable").run({"image": pixels}).values()
+    for value, truth in zip(values, expected, strict=True):
+        noise = float((torch.from_numpy(value) - truth).double().square().sum())
+        assert 10 * np.log10(float(truth.double().square().sum()) / noise) >= 80
+    plain = convert_plainly(network, size, tmp_path / "fp16.mlpackage", ios=17)
+    theirs = compress_plainly(plain, "4-bit palettes", tmp_path / "Theirs.mlpackage")
+    anything = Promise(min_snr=-100)
+    ours = palettize_package(
+        plain,
+        PaletteOptions(bits=4, promise=anything),
+        tmp_path / "Ours.mlpackage",
+        images=photos[:FITTED],
+    )
+    fitted, kmeans = (
+        validate_against_package(one, plain, photos[FITTED:], ValidateOptions(promise=anything))
+        for one in (ours.path, theirs)
+    )
+    for role, closeness in fitted.outputs.items():
+        assert closeness.snr > kmeans.outputs[role].snr
