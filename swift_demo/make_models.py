@@ -26,7 +26,6 @@ from PIL.PngImagePlugin import PngInfo
 from mvit_coreml import ConvertOptions, MvitCoremlError, convert, load_checkpoint
 from mvit_coreml.demo import Kind, demo_checkpoint, demo_images
 from mvit_coreml.errors import InputError
-from mvit_coreml.evaluation.metrics import softmax
 from mvit_coreml.evaluation.targets import Answer, PackageTarget
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.preprocessing.image_loading import load_image
@@ -106,17 +105,17 @@ def expected_answer(target: PackageTarget, answer: Answer) -> dict[str, Any]:
     Raises:
         InputError: a package that answers features.
     """
-    scores, class_map = answer.scores(), answer.class_map()
+    scores, class_map = answer.probabilities(), answer.class_map()
     if scores is not None:
-        if "logits" in answer.outputs:
-            scores = softmax(scores)
         labels = target.labels or json.loads(
             target.package.metadata.user_defined["mvit_coreml.labels"]
         )
         best = np.argsort(-scores, kind="stable")[:TOP]
         return {"top": [{"label": labels[i], "probability": float(scores[i])} for i in best]}
     if class_map is None:
-        raise InputError(f"{target.name}: answers features, which the app does not show")
+        raise InputError(
+            f"{target.name}: answers features or values, of which there are no self-tests"
+        )
     height, width = class_map.shape
     runs: list[int] = []
     for index, cells in groupby(class_map.reshape(-1).tolist()):

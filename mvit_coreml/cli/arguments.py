@@ -27,7 +27,7 @@ PATH = click.Path(path_type=Path)
 # Where the context of a command keeps what was typed.
 TYPED = "mvit_coreml.cli.typed"
 # What a package may answer, as in export/output_heads.py, which would load PyTorch.
-OUTPUT_KINDS = ("probabilities", "logits", "classes", "features")
+OUTPUT_KINDS = ("probabilities", "logits", "values", "classes", "features", "embedding")
 # Options whose values are nobody else's business.
 _SECRETS = ("--token",)
 _HIDDEN = "..."

@@ -13,7 +13,7 @@ from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, trained_color_
 from mvit_coreml.evaluation.class_matching import ModelClasses
 from mvit_coreml.evaluation.metrics import wilson_interval
 from mvit_coreml.evaluation.open_targets import OpenTarget
-from mvit_coreml.reports.text_tables import agreement_of_targets, evaluation_table
+from mvit_coreml.reports.text_tables import agreement_of_targets, evaluation_table, label_cells
 from mvit_coreml.reports.wording import count, percent
 
 _LONGEST_CLASS_NAME = 40
@@ -61,6 +61,11 @@ class EvaluationResults:
         orders = (f"colour order: {self._verdict()}",) if self.both_orders else ()
         return (*orders, *self.notes)
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether a photo may have several labels."""
+        return bool(self.evaluation.accuracies[0].labels)
+
     def as_json(self) -> dict[str, Any]:
         """Return a document of the whole result; shares and their intervals are from 0 to 1."""
         result = self.evaluation
@@ -100,7 +105,8 @@ class EvaluationResults:
         engines = ("run by", *(one.engine for one in self.opened))
         rows = zip((figures.header, *figures.rows), engines, strict=True)
         yield table([(*row, engine) for row, engine in rows], indent=2)
-        kind = "from resampling whole images" if self.segments else "Wilson"
+        resampled = self.segments or self.several_labels
+        kind = "from resampling whole images" if resampled else "Wilson"
         yield f"  95 % intervals in brackets ({kind})"
         if self.segments:
             yield f"  {self._area()}"
@@ -113,8 +119,9 @@ class EvaluationResults:
             yield ""
             yield table(self._class_table(), indent=2)
             for accuracy in result.accuracies:
-                yield ""
-                yield from self._confusions(accuracy)
+                if not self.several_labels:
+                    yield ""
+                    yield from self._confusions(accuracy)
 
     def _area(self) -> str:
         coverage = self.evaluation.coverage
@@ -142,7 +149,15 @@ class EvaluationResults:
         )
 
     def _classes_of(self, accuracy: Accuracy) -> list[dict[str, Any]]:
-        """Figures of the classes that occur: IoU, or the share found with Wilson's interval."""
+        """Figures of the classes that occur: IoU, or the share found with Wilson's interval.
+
+        Of several labels those of every one.
+        """
+        if accuracy.labels:
+            return [
+                {"class": one.label, "name": self.classes.name(one.label), **vars(one)}
+                for one in accuracy.labels
+            ]
         counts = accuracy.confusion.counts
         ious = accuracy.confusion.ious()
         rows = []
@@ -158,6 +173,8 @@ class EvaluationResults:
         return rows
 
     def _class_table(self) -> list[tuple[str, ...]]:
+        if self.several_labels:
+            return self._label_table()
         unit, figure = ("pixels", "iou") if self.segments else ("images", "accuracy")
         accuracies = self.evaluation.accuracies
         targets = [{row["class"]: row for row in self._classes_of(one)} for one in accuracies]
@@ -168,6 +185,16 @@ class EvaluationResults:
             cells = ("-" if row is None else percent(row[figure]) for row in of_class)
             name = shorten(self.classes.name(index), _LONGEST_CLASS_NAME)
             rows.append((str(index), name, str(total), *cells))
+        return rows
+
+    def _label_table(self) -> list[tuple[str, ...]]:
+        rows: list[tuple[str, ...]] = [
+            ("class", "name", "images", "target", "AP", "F1", "precision", "recall")
+        ]
+        for of_label in zip(*(one.labels for one in self.evaluation.accuracies), strict=True):
+            for accuracy, one in zip(self.evaluation.accuracies, of_label, strict=True):
+                name = shorten(self.classes.name(one.label), _LONGEST_CLASS_NAME)
+                rows.append((str(one.label), name, *label_cells(one, accuracy.target)))
         return rows
 
     def _confusions(self, accuracy: Accuracy) -> Iterator[str]:

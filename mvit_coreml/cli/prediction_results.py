@@ -37,9 +37,11 @@ class PredictionResults:
     Args:
         target: the package.
         images: their files.
-        top: number of a classifier's classes to list.
         saving: where maps and features go.
         labels: class names, where the package has none.
+        top: number of a classifier's classes to list; by default 5, and of several labels all that
+            are there.
+        threshold: probability above which one of several labels is there; by default 0.5.
 
     Attributes:
         documents: what the package answered about the images so far, ready for JSON.
@@ -52,11 +54,16 @@ class PredictionResults:
         self,
         target: PackageTarget,
         images: Sequence[Path],
-        top: int,
         saving: SavingArguments,
         labels: Sequence[str] | None = None,
+        top: int | None = None,
+        threshold: float | None = None,
     ) -> None:
-        self.target, self.images, self.top = target, images, top
+        self.target, self.images = target, images
+        several = target.activation == "sigmoid" and any(role.is_scores for role in target.roles)
+        self._check(several or threshold is None, "--threshold", "does not tell several labels")
+        self.threshold = (0.5 if threshold is None else threshold) if several else None
+        self.top = top if several or top is not None else 5
         self.labels = labels if target.labels is None else target.labels
         self.photos: dict[int, Image.Image] = {}
         self.documents: list[dict[str, Any]] = []
@@ -112,10 +119,20 @@ class PredictionResults:
     def take(self, index: int, answer: Answer) -> dict[str, Any]:
         """Save what is to be saved of an answer, and return what there is to print."""
         document: dict[str, Any] = {"image": str(self.images[index])}
-        if answer.scores() is not None:
+        if answer.scores() is not None and self.threshold is not None:
+            listed = top_classes(answer, self.labels, self.top)
+            there = [one for one in listed if one["probability"] > self.threshold]
+            document |= {"threshold": self.threshold, "labels": there}
+        elif answer.scores() is not None:
             document["top"] = top_classes(answer, self.labels, self.top)
         elif answer.class_map() is not None:
             document |= self._segmentation(index, answer)
+        values = next((r.role for r in self.target.roles if r.kind == "values"), None)
+        if values is not None:
+            document["values"] = [
+                {"index": index, "label": _label(self.labels, index), "value": value}
+                for index, value in enumerate(answer.outputs[values].reshape(-1).tolist())
+            ]
         if self.features:
             document["features"] = {
                 role.name: self._feature(index, answer, role.role) for role in self.features
@@ -127,6 +144,10 @@ class PredictionResults:
         classes = answer.photo_map()
         assert classes is not None
         shares = class_shares(classes, self.labels)
+        confidence = answer.photo_confidence()
+        if confidence is not None:
+            for share in shares:
+                share["confidence"] = float(confidence[classes == share["index"]].mean())
         document: dict[str, Any] = {
             "size": list(classes.shape),
             "seen": float((classes != NOT_SEEN).mean()),
@@ -164,18 +185,28 @@ class PredictionResults:
     def lines(self, document: dict[str, Any]) -> Iterator[str]:
         """Yield what to print about one image."""
         yield document["image"]
-        if "top" in document:
+        if "labels" in document and not document["labels"]:
+            yield f"  no label above {document['threshold']:g}"
+        scores = document.get("top", document.get("labels"))
+        if scores:
             rows = []
-            for rank, score in enumerate(document["top"], 1):
+            for rank, score in enumerate(scores, 1):
                 row = (str(rank), f"{100 * score['probability']:.2f} %", score["label"])
                 logit = (f"logit {score['logit']:.3f}",) if "logit" in score else ()
                 rows.append((*row, f"[{score['index']}]", *logit))
             yield table(rows, indent=2, right=(0, 1))
-        if "classes" in document:
-            rows = [
-                (f"{100 * share['share']:.2f} %", share["label"], f"[{share['index']}]")
-                for share in document["classes"]
+        if "values" in document:
+            values = [
+                (f"{one['value']:.6g}", one["label"], f"[{one['index']}]")
+                for one in document["values"]
             ]
+            yield table(values, indent=2, right=(0,))
+        if "classes" in document:
+            rows = []
+            for share in document["classes"]:
+                row = (f"{100 * share['share']:.2f} %", share["label"], f"[{share['index']}]")
+                sure = share.get("confidence")
+                rows.append(row if sure is None else (*row, f"{100 * sure:.1f} % sure"))
             yield table(rows, indent=2, right=(0,))
             if document["seen"] < 1:
                 yield f"  of the {100 * document['seen']:.1f} % of the image that the fit keeps"
@@ -228,23 +259,25 @@ def _picture(values: NDArray[Any], color_order: str | None) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(np.moveaxis(planes, 0, -1)))
 
 
-def top_classes(answer: Answer, labels: Sequence[str] | None, count: int) -> list[dict[str, Any]]:
+def top_classes(
+    answer: Answer, labels: Sequence[str] | None, count: int | None
+) -> list[dict[str, Any]]:
     """Return the most likely classes of a classifier's answer, the likeliest first.
 
     Args:
         answer: with probabilities or logits.
         labels: class names.
-        count: how many to return.
+        count: how many to return; ``None`` for all.
 
     Returns:
         Of each class its ``index``, ``label``, ``probability`` from 0 to 1, and the ``logit`` where
-        the package answers logits; the probability is their softmax then.
+        the package answers logits; the probability is that of their activation then.
     """
     scores, probabilities = answer.scores(), answer.probabilities()
     assert scores is not None
     assert probabilities is not None
     top: list[dict[str, Any]] = []
-    for index in top_k(scores, count):
+    for index in top_k(scores, scores.size if count is None else count):
         probability = float(probabilities[index])
         top.append({"index": index, "label": _label(labels, index), "probability": probability})
         if "probabilities" not in answer.outputs:

@@ -18,22 +18,34 @@ from mvit_coreml.evaluation.labeled_datasets import (
     VOID,
     LabeledImages,
     MaskedImages,
+    MultiLabelImages,
     read_labeled_images,
     read_mask,
     read_masked_images,
+    read_multi_label_images,
 )
-from mvit_coreml.evaluation.metrics import ConfusionMatrix, top_k, wilson_interval
+from mvit_coreml.evaluation.metrics import (
+    ConfusionMatrix,
+    average_precision,
+    top_k,
+    wilson_interval,
+)
 from mvit_coreml.evaluation.targets import (
     NOT_SEEN,
     Answer,
     PackageTarget,
     ReferenceTarget,
     Target,
+    head_activation_of,
 )
 from mvit_coreml.mil.predictor import Predictor
+from mvit_coreml.models.config import HeadActivation
 
 Progress = Callable[[int], None]
-Metric = Literal["top1", "top5", "mean_iou", "pixel_accuracy"]
+Metric = Literal[
+    "top1", "top5", "mean_ap", "f1", "macro_f1", "exact_labels", "mean_iou", "pixel_accuracy"
+]
+Data = LabeledImages | MultiLabelImages | MaskedImages
 
 _RESAMPLES = 1000
 
@@ -58,22 +70,47 @@ class Share:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class LabelAccuracy:
+    """How well one target tells one label of several.
+
+    Attributes:
+        label: its class index.
+        images: that have it.
+        average_precision: area under the precision-recall curve; ``None`` where no image has it.
+        precision: of the images that are said to have it, the share that do.
+        recall: of the images that have it, the share that are said to.
+        f1: harmonic mean of the two.
+    """
+
+    label: int
+    images: int
+    average_precision: float | None
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Accuracy:
     """How well one target did.
 
     Attributes:
         target: its name.
         figures: the first is the main one: ``top1`` and, from six classes on, ``top5`` of a
-            classifier; ``mean_iou`` (over the classes that occur) and ``pixel_accuracy`` of a
-            segmenter.
-        confusion: true and predicted classes, of images or of pixels.
+            classifier; ``mean_ap`` (over the labels that occur), ``f1`` of all decisions together,
+            ``macro_f1`` (over all labels) and ``exact_labels`` (images with all labels right) where
+            a photo may have several labels; ``mean_iou`` (over the classes that occur) and
+            ``pixel_accuracy`` of a segmenter.
+        confusion: true and predicted classes, of images or of pixels; of several labels empty.
         predictions: (images,) best class of each image; of a segmenter empty.
+        labels: where a photo may have several labels, each of them.
     """
 
     target: str
     figures: dict[Metric, Share]
     confusion: ConfusionMatrix = field(repr=False)
     predictions: NDArray[np.int64] = field(repr=False)
+    labels: tuple[LabelAccuracy, ...] = field(default=(), repr=False)
 
     @property
     def main(self) -> Share:
@@ -105,7 +142,8 @@ class Agreement:
     """How far two targets answer alike, right or wrong.
 
     Attributes:
-        share: of the images with the same best class, or of the pixels with the same class.
+        share: of the images with the same best class or all the same labels, or of the pixels with
+            the same class.
         worst_image: where a segmenter's two class maps differ most.
         both_right: images of a classifier, or scored pixels of a segmenter.
         only_first: those that only the first target has right.
@@ -143,15 +181,16 @@ class Evaluation:
 
 def evaluate(
     targets: Sequence[Target],
-    dataset: LabeledImages | MaskedImages,
+    dataset: Data,
     num_classes: int,
     progress: Progress = lambda done: None,
     names: Sequence[str] | None = None,
 ) -> Evaluation:
     """Measure how often one or two targets are right, image by image.
 
-    A classifier's intervals are Wilson's. Those of a segmenter come from resampling whole images
-    (bootstrap, 1000 times, always the same way), as the pixels of an image are not independent.
+    A classifier's intervals are Wilson's. Those of a segmenter and of several labels come from
+    resampling whole images (bootstrap, 1000 times, always the same way), as the pixels and labels
+    of an image are not independent.
     A class map is laid back on the photo and compared at the photo's resolution, wherever all
     targets' inputs showed it. A map of scores smaller than the input is first enlarged bilinearly.
 
@@ -193,16 +232,21 @@ class AccuracyDrop:
         dataset: folder or CSV, as ``mvit-coreml evaluate`` takes it.
         color_order: order that the reference gets, ``RGB`` or ``BGR``; the checkpoint's own if
             ``None``.
+        activation: of the packages, if it is not the checkpoint's.
 
     Raises:
         InputError: the data set cannot be read, or has other classes.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, dataset: Path, color_order: str | None = None
+        self,
+        checkpoint: Checkpoint,
+        dataset: Path,
+        color_order: str | None = None,
+        activation: HeadActivation | None = None,
     ) -> None:
         self.checkpoint, self.color_order = checkpoint, color_order
-        self.dataset = read_dataset(checkpoint, dataset)
+        self.dataset = read_dataset(checkpoint, dataset, activation)
         self._original: float | None = None
 
     def of(self, package: Path) -> float:
@@ -233,8 +277,13 @@ class PackageAccuracyDrop:
     def __init__(self, original: PackageTarget, classes: ModelClasses, dataset: Path) -> None:
         self.original, self.classes = original, classes
         maps = any(role.is_map for role in original.roles)
-        self.dataset: LabeledImages | MaskedImages = (
-            read_masked_images(dataset) if maps else read_labeled_images(dataset, classes)
+        several = original.activation == "sigmoid"
+        self.dataset: Data = (
+            read_masked_images(dataset)
+            if maps
+            else read_multi_label_images(dataset, classes)
+            if several
+            else read_labeled_images(dataset, classes)
         )
         self._original: float | None = None
 
@@ -250,12 +299,15 @@ class PackageAccuracyDrop:
         return evaluate([target], self.dataset, self.classes.count).accuracies[0].main.value
 
 
-def read_dataset(checkpoint: Checkpoint, path: Path) -> LabeledImages | MaskedImages:
+def read_dataset(
+    checkpoint: Checkpoint, path: Path, activation: HeadActivation | None = None
+) -> Data:
     """Read the labelled images of a data set for the task of a checkpoint.
 
     Args:
         checkpoint: whose classes the labels are.
         path: folder or CSV, as ``mvit-coreml evaluate`` takes it.
+        activation: what a classifier's logits go through, if it is not the checkpoint's.
 
     Raises:
         InputError: the data set cannot be read, or has other classes.
@@ -264,9 +316,9 @@ def read_dataset(checkpoint: Checkpoint, path: Path) -> LabeledImages | MaskedIm
         reduced = checkpoint.image_processor.do_reduce_labels
         return read_masked_images(path, reduce_labels=reduced)
     labels = tuple(checkpoint.id2label.values())
-    return read_labeled_images(
-        path, ModelClasses(count=checkpoint.config.num_labels, labels=labels)
-    )
+    several = (activation or head_activation_of(checkpoint)) == "sigmoid"
+    read = read_multi_label_images if several else read_labeled_images
+    return read(path, ModelClasses(count=checkpoint.config.num_labels, labels=labels))
 
 
 def trained_color_order(orders: Sequence[str], evaluation: Evaluation) -> str | None:
@@ -286,8 +338,8 @@ def trained_color_order(orders: Sequence[str], evaluation: Evaluation) -> str | 
 
 
 def accuracy_scorer(
-    names: Sequence[str], dataset: LabeledImages | MaskedImages, num_classes: int
-) -> ClassScorer | MapScorer:
+    names: Sequence[str], dataset: Data, num_classes: int
+) -> ClassScorer | LabelScorer | MapScorer:
     """Return what scores the answers of one or two targets to the images of a data set.
 
     Args:
@@ -302,6 +354,8 @@ def accuracy_scorer(
         raise InputError(f"{dataset.name}: there are no images to evaluate")
     if isinstance(dataset, LabeledImages):
         return ClassScorer(names, dataset, num_classes)
+    if isinstance(dataset, MultiLabelImages):
+        return LabelScorer(names, dataset, num_classes)
     return MapScorer(names, dataset, num_classes)
 
 
@@ -317,15 +371,7 @@ class ClassScorer:
     def add(self, index: int, answers: Sequence[Answer]) -> None:
         """Take in every target's answer to the image at a position of the data set."""
         for number, (name, answer) in enumerate(zip(self.names, answers, strict=True)):
-            scores = answer.scores()
-            if scores is None:
-                raise InputError(f"{name}: does not classify images")
-            if scores.size != self.num_classes:
-                raise InputError(
-                    f"{name}: answers {scores.size} scores where {self.num_classes} classes were "
-                    "expected"
-                )
-            best = top_k(scores, 5)
+            best = top_k(_checked_scores(name, answer.scores(), self.num_classes), 5)
             self.best[number, index, : len(best)] = best
 
     def result(self) -> Evaluation:
@@ -352,6 +398,101 @@ class ClassScorer:
             accuracies=tuple(accuracies),
             agreement=agreement,
         )
+
+
+class LabelScorer:
+    """Scores classifiers of several labels, see :func:`accuracy_scorer`.
+
+    A label is said to be there where it is likelier than not.
+    """
+
+    def __init__(self, names: Sequence[str], dataset: MultiLabelImages, num_classes: int) -> None:
+        self.names, self.dataset, self.num_classes = names, dataset, num_classes
+        self.truth = np.zeros((len(dataset.images), num_classes), bool)
+        for row, labels in zip(self.truth, dataset.labels, strict=True):
+            row[list(labels)] = True
+        self.scores = np.zeros((len(names), *self.truth.shape))
+
+    def add(self, index: int, answers: Sequence[Answer]) -> None:
+        """Take in every target's answer to the image at a position of the data set."""
+        for number, (name, answer) in enumerate(zip(self.names, answers, strict=True)):
+            scores = _checked_scores(name, answer.label_scores(), self.num_classes)
+            self.scores[number, index] = scores
+
+    def result(self) -> Evaluation:
+        """Return the figures over all images."""
+        predicted, total = self.scores > 0, len(self.truth)
+        right = (predicted == self.truth).all(axis=2)
+        accuracies = tuple(
+            self._accuracy(*scored) for scored in zip(self.names, self.scores, right, strict=True)
+        )
+        agreement = None
+        if len(self.names) > 1:
+            same = Share.of(int((predicted[0] == predicted[1]).all(axis=1).sum()), total)
+            agreement = _agreement(same, None, _count_right(*right))
+        return Evaluation(
+            dataset=self.dataset.name, images=total, accuracies=accuracies, agreement=agreement
+        )
+
+    def _accuracy(
+        self, name: str, scores: NDArray[np.float64], right: NDArray[np.bool_]
+    ) -> Accuracy:
+        truth, predicted = self.truth, scores > 0
+        # Of each image: its labels, those said to be there, and those of both.
+        counts = np.stack([truth, predicted, truth & predicted], axis=1)
+        occurring = np.flatnonzero(truth.any(axis=0))
+
+        def mean_precision(weights: NDArray[Any]) -> NDArray[Any]:
+            each = [average_precision(scores[:, i], truth[:, i], weights) for i in occurring]
+            # A resample may lack a label that only a few images have.
+            counted = np.isfinite(each).sum(axis=0).clip(min=1)
+            return np.nansum(each, axis=0) / counted if each else np.zeros(len(weights))
+
+        figures: dict[Metric, Share] = {
+            "mean_ap": _resampled_share(mean_precision, len(truth)),
+            "f1": bootstrap(counts.sum(axis=2), _f1),
+            "macro_f1": bootstrap(counts.reshape(len(counts), -1), _macro_f1),
+            "exact_labels": Share.of(int(right.sum()), len(right)),
+        }
+        once = np.ones((1, len(truth)))
+        precisions = {
+            int(i): float(average_precision(scores[:, i], truth[:, i], once)[0]) for i in occurring
+        }
+        labels = tuple(
+            _label_accuracy(index, precisions.get(index), *of_label)
+            for index, of_label in enumerate(counts.sum(axis=0).T.tolist())
+        )
+        return Accuracy(
+            target=name,
+            figures=figures,
+            confusion=ConfusionMatrix(self.num_classes),
+            predictions=np.zeros(0, np.int64),
+            labels=labels,
+        )
+
+
+def _label_accuracy(
+    label: int, precision: float | None, true: int, predicted: int, hits: int
+) -> LabelAccuracy:
+    return LabelAccuracy(
+        label=label,
+        images=true,
+        average_precision=precision,
+        precision=hits / predicted if predicted else 0.0,
+        recall=hits / true if true else 0.0,
+        f1=2 * hits / (true + predicted) if true + predicted else 0.0,
+    )
+
+
+def _checked_scores(name: str, scores: NDArray[Any] | None, num_classes: int) -> NDArray[Any]:
+    """Return a classifier's scores; refuse other answers, and those of other classes."""
+    if scores is None:
+        raise InputError(f"{name}: does not classify images as the data set labels them")
+    if scores.size != num_classes:
+        raise InputError(
+            f"{name}: answers {scores.size} scores where {num_classes} classes were expected"
+        )
+    return scores
 
 
 class MapScorer:
@@ -443,18 +584,41 @@ def bootstrap(statistics: NDArray[Any], measure: Callable[[NDArray[np.float64]],
         statistics: (images, K) counts that add up over images.
         measure: turns (K,) sums into the share.
     """
-    statistics = statistics.astype(np.float64)
-    value = measure(statistics.sum(0))
-    count = len(statistics)
-    if count < 2:
+    sums = statistics.astype(np.float64)
+
+    def measured(weights: NDArray[Any]) -> NDArray[np.float64]:
+        return np.array([measure(row @ sums) for row in weights])
+
+    return _resampled_share(measured, len(sums))
+
+
+def _resampled_share(measure: Callable[[NDArray[Any]], NDArray[np.float64]], images: int) -> Share:
+    """Measure a share with the interval of :func:`bootstrap`.
+
+    Args:
+        measure: turns (R, images) numbers of times that each image counts into (R,) shares.
+        images: how many there are.
+    """
+    value = float(measure(np.ones((1, images)))[0])
+    if images < 2:
         return Share(value=value, low=0.0, high=1.0)  # one image says nothing about others
     random = np.random.default_rng(0)
     values = [
-        measure(random.multinomial(count, np.full(count, 1 / count)) @ statistics)
-        for _ in range(_RESAMPLES)
+        measure(random.multinomial(images, np.full(images, 1 / images), size=_RESAMPLES // 10))
+        for _ in range(10)
     ]
-    low, high = np.percentile(values, (2.5, 97.5))
+    low, high = np.nanpercentile(np.concatenate(values), (2.5, 97.5))
     return Share(value=value, low=float(low), high=float(high))
+
+
+def _f1(sums: NDArray[np.float64]) -> float:
+    true, predicted, hits = sums
+    return float(2 * hits / (true + predicted)) if true + predicted else 0.0
+
+
+def _macro_f1(sums: NDArray[np.float64]) -> float:
+    true, predicted, hits = sums.reshape(3, -1)
+    return float((2 * hits / (true + predicted).clip(min=1)).mean())
 
 
 def _mean_iou(sums: NDArray[np.float64]) -> float:

@@ -24,6 +24,9 @@ the bound is below the share on the other photos in 93 to 95 % of draws of 10 or
 95 % or more of 40, 64 and 200. Where 98 % are kept, the bound is typically 92 % on 10 photos, 95 %
 on 40, and 96 % on 200.
 
+Of several labels an answer is the set of those above the threshold. It is lost when any label's
+error beats the distance of its score from the threshold, which then is its margin.
+
 A segmenter's pixels are no independent answers: only the photos' shares of equal pixels are drawn.
 Where two photos of 40 hold nearly half of the loss (DeepLabV3), draws of 10 to 32 that miss them
 are too hopeful: the bound then holds in 78 to 85 % of draws, one of Student's t in 60 to 80 %.
@@ -44,6 +47,8 @@ from mvit_coreml.evaluation.metrics import Floats, wilson_interval
 
 # Competitors of the best class that may take over: lower ones hardly ever do.
 COMPETITORS = 5
+# Of several labels, those nearest to the threshold: any of them may cross it.
+LABELS = 20
 # Fewer photos than this tell no distribution of margins: only the count is used.
 FEWEST_IMAGES = 5
 # Photos whose errors are put to the margins: more make no difference.
@@ -90,8 +95,10 @@ class _View:
 
     Attributes:
         lost: 1 where the class differs; of a segmenter the share of pixels where it does.
-        leaders: (k,) the reference's best scores, descending; none of a segmenter.
-        errors: (k - 1,) errors of the competitors' scores less the error of the best class's.
+        leaders: (k,) the reference's best scores, descending; none of a segmenter. Of several
+            labels the threshold, 0, and how far the nearest ones are from it, as negative numbers.
+        errors: (k - 1,) errors of the competitors' scores less the error of the best class's; of
+            several labels the errors towards the threshold.
     """
 
     lost: float
@@ -100,9 +107,15 @@ class _View:
 
 
 class AgreementMeter:
-    """Accumulates raw scores of a package and its reference into an :class:`AgreementEstimate`."""
+    """Accumulates raw scores of a package and its reference into an :class:`AgreementEstimate`.
 
-    def __init__(self) -> None:
+    Args:
+        several_labels: a classifier's labels are those with scores above 0, rather than the one
+            with the highest.
+    """
+
+    def __init__(self, *, several_labels: bool = False) -> None:
+        self._several_labels = several_labels
         self._photos: dict[Hashable, list[_View]] = {}
         self._of_pixels = False
 
@@ -135,7 +148,9 @@ class AgreementMeter:
         if self._photos and of_pixels != self._of_pixels:
             raise ValueError("scores of a classifier and of a segmenter cannot be mixed")
         different = (scores.argmax(0) != reference.argmax(0)) | np.isnan(scores).any(0)
-        if of_pixels:
+        if self._several_labels:
+            view = _view_of_labels(scores, reference)
+        elif of_pixels:
             counted = np.ones(scores.shape[1:], bool) if mask is None else np.asarray(mask, bool)
             if not counted.any():
                 return
@@ -280,6 +295,16 @@ def images_needed(estimate: AgreementEstimate, share: float) -> int | None:
     linear = goal * PRIOR_FLIPS - shrinking * loss - 1
     root = math.sqrt(linear * linear + 4 * goal * loss * shrinking * PRIOR_FLIPS)
     return max(estimate.images + 1, math.ceil((root - linear) / (2 * goal * loss)))
+
+
+def _view_of_labels(scores: Floats, reference: Floats) -> _View:
+    """Return what is kept of (C,) scores of labels."""
+    present = reference > 0
+    lost = ((scores > 0) != present).any() or np.isnan(scores).any()
+    nearest = np.argsort(np.abs(reference), kind="stable")[:LABELS]
+    errors = np.where(present, reference - scores, scores - reference)[nearest]
+    leaders = np.concatenate([[0.0], -np.abs(reference)[nearest]])
+    return _View(float(lost), leaders, np.nan_to_num(errors, nan=np.inf, posinf=np.inf))
 
 
 def _stacked(views: list[_View], name: str) -> Floats:

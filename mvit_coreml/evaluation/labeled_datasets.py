@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Sequence
@@ -30,6 +31,12 @@ VOID = 255
 _TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 _IMAGE_COLUMNS = ("file", "filename", "file_name", "image", "image_path", "path", "img")
 _LABEL_COLUMNS = ("label", "class", "class_id", "label_id", "target", "synset", "category", "name")
+_LABELS_COLUMNS = ("labels", "tags", "classes", "categories", "label_ids", *_LABEL_COLUMNS)
+# What may stand between the labels of a cell, besides blanks.
+_LABEL_MARKS = "|;,"
+# Cells of a column for one label.
+_YES = {"1": True, "1.0": True, "true": True, "yes": True}
+_NO = {"0": False, "0.0": False, "false": False, "no": False}
 _MASK_COLUMNS = ("mask", "target", "annotation", "segmentation", "label")
 # Folders of images and masks with equal names, as in VOC's development kit and elsewhere.
 _MASK_FOLDERS = (("JPEGImages", "SegmentationClass"), ("images", "masks"))
@@ -66,6 +73,20 @@ class LabeledImages(_DatasetImages):
     """
 
     labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelImages(_DatasetImages):
+    """Images for a classifier of several labels.
+
+    Attributes:
+        name: of the data set.
+        images: the files.
+        labels: class indices of each, in order; none where it has no label.
+        notes: sentences about how the labels were understood.
+    """
+
+    labels: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +150,102 @@ def read_labeled_images(
         labels=tuple(match.indices[name] for name in names),
         notes=(*notes, *match.notes),
     )
+
+
+def read_multi_label_images(
+    path: str | Path,
+    classes: ModelClasses,
+    *,
+    label_column: str | None = None,
+    label_offset: int | None = None,
+) -> MultiLabelImages:
+    """Read a CSV file of images that have several labels each, or none.
+
+    Either it has a column of 0 and 1 for every one of the model's labels, or a column of labels
+    with ``|``, ``;``, commas (in quotes) or blanks between them, by name or class index.
+
+    Args:
+        path: CSV file; the images are relative to its folder.
+        classes: the model's.
+        label_column: column of the labels instead of the one found by its name.
+        label_offset: added to labels that are numbers; ``None`` finds it out.
+
+    Raises:
+        InputError: nothing there, a folder, a label without a column, or a cell that means nothing.
+    """
+    path = find_dataset(path)
+    if path.is_dir():
+        raise InputError(
+            f"{path}: a folder of class folders gives a photo one label, and the model tells "
+            "several; list them in a CSV of file,labels or with a column of 0 and 1 for each label"
+        )
+    table = read_table(path)
+    image = _image_column(table)
+    images = tuple(table.files(image))
+    by_label = None if label_column is not None else _yes_or_no_columns(table, image, classes)
+    if by_label is not None:
+        present = [by_label[index] for index in range(classes.count)]
+        rows = tuple(tuple(np.flatnonzero(row).tolist()) for row in zip(*present, strict=True))
+        note = f"labels are those of {len(present)} columns of 0 and 1"
+        return MultiLabelImages(name=path.name, images=images, labels=rows, notes=(note,))
+    column = label_column or table.find([n for n in _LABELS_COLUMNS if n != image.lower()])
+    others = [name for name in table.columns if name != image]
+    if column is None and len(others) == 1:
+        column = others[0]
+    if column is None:
+        raise InputError(
+            f"{table.path}: no column is certain to hold the labels among {', '.join(others)}; "
+            "name it with --label-column, or give a column of 0 and 1 for every label"
+        )
+    cells = _label_cells(table.column(column), classes)
+    names = {name for cell in cells for name in cell}
+    match = match_classes(
+        names, classes, str(path), offset=label_offset, mapping_folders=(path.parent,)
+    )
+    labels = tuple(tuple(sorted({match.indices[name] for name in cell})) for cell in cells)
+    return MultiLabelImages(name=path.name, images=images, labels=labels, notes=match.notes)
+
+
+def _yes_or_no_columns(
+    table: CsvTable, image: str, classes: ModelClasses
+) -> dict[int, list[bool]] | None:
+    """Return the columns of 0 and 1 by class index; ``None`` where labels are written otherwise."""
+    meanings = _YES | _NO
+    columns = {
+        name: [meanings.get(cell.lower()) for cell in table.column(name)]
+        for name in table.columns
+        if name != image
+    }
+    read = {name: [v for v in cells if v is not None] for name, cells in columns.items()}
+    whole = {name: cells for name, cells in read.items() if len(cells) == len(table.rows)}
+    if len(whole) < 2 and not (whole and classes.count == 1):
+        return None
+    indices: dict[str, int] = {}
+    for name in whole:
+        # Further columns of 0 and 1, such as one that parts the data, are no labels.
+        with contextlib.suppress(InputError):
+            indices |= match_classes([name], classes, str(table.path)).indices
+    if not indices:
+        return None
+    missing = [classes.name(i) for i in range(classes.count) if i not in indices.values()]
+    if missing:
+        raise InputError(
+            f"{table.path}: has no column of 0 and 1 for {quoted(missing)}; give every label one"
+        )
+    return {index: whole[name] for name, index in indices.items()}
+
+
+def _label_cells(cells: Sequence[str], classes: ModelClasses) -> list[list[str]]:
+    """Part the labels of every cell."""
+    mark = next((mark for mark in _LABEL_MARKS if any(mark in cell for cell in cells)), None)
+    if mark is None:
+        # A blank may be part of a name.
+        try:
+            match_classes([cell for cell in cells if cell], classes, "")
+        except InputError:
+            return [cell.split() for cell in cells]
+        return [[cell] if cell else [] for cell in cells]
+    return [[part.strip() for part in cell.split(mark) if part.strip()] for cell in cells]
 
 
 def read_masked_images(path: str | Path, *, reduce_labels: bool = False) -> MaskedImages:

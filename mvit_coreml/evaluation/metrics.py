@@ -140,6 +140,35 @@ def softmax(logits: Floats, axis: int = -1) -> Floats:
     return exponentials / exponentials.sum(axis=axis, keepdims=True)
 
 
+def sigmoid(logits: Floats) -> Floats:
+    """Probabilities of logits that stand alone, in float64."""
+    # Written so that no exponential overflows.
+    return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
+
+
+def average_precision(scores: Floats, truth: NDArray[np.bool_], weights: Floats) -> Floats:
+    """Area under the precision-recall curve, as the mean precision at each gain of recall.
+
+    Images of one score enter the curve together, as in scikit-learn; nothing is interpolated.
+
+    Args:
+        scores: (N,) of the images.
+        truth: (N,) whether each has the label.
+        weights: (R, N) how often each counts, for every one of R samples.
+
+    Returns:
+        (R,) values from 0 to 1; NaN where no image has the label.
+    """
+    order = np.argsort(-scores.astype(np.float64), kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    counted = weights[:, order]
+    hits = np.cumsum(counted * truth[order], axis=1)[:, ends]
+    seen = np.cumsum(counted, axis=1)[:, ends]
+    gained = np.diff(hits, axis=1, prepend=0)
+    with np.errstate(invalid="ignore"):
+        return (gained * hits / np.maximum(seen, 1e-12)).sum(1) / hits[:, -1]
+
+
 def top_k(scores: Floats, k: int) -> list[int]:
     """Indices of the ``k`` largest of (C,) scores, the first of equals first."""
     return np.argsort(-scores.astype(np.float64), kind="stable")[:k].tolist()

@@ -21,7 +21,12 @@ from mvit_coreml.evaluation.read_metadata import (
     preparation_for,
     read_preparation,
 )
-from mvit_coreml.evaluation.targets import OutputRole, PackageTarget, ReferenceTarget
+from mvit_coreml.evaluation.targets import (
+    OutputRole,
+    PackageTarget,
+    ReferenceTarget,
+    head_activation_of,
+)
 from mvit_coreml.export.atomic_package import SUFFIX
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Engine, Predictor
@@ -218,10 +223,11 @@ def _package_task(target: PackageTarget) -> Task:
     for role in target.roles:
         if role.is_map:
             return "semantic-segmentation"
-        if role.is_scores:
+        if role.is_scores and target.activation != "none":
             return "image-classification"
+    answers = "values" if any(role.kind == "values" for role in target.roles) else "features"
     raise InputError(
-        f"{target.package.path}: answers features, not classes; there is no accuracy to measure"
+        f"{target.package.path}: answers {answers}, not classes; there is no accuracy to measure"
         + ("" if is_own(target.package) else " (--labels names its classes, if it has any)")
     )
 
@@ -265,6 +271,12 @@ def _open_checkpoint(
             f"{checkpoint.provenance.name}: is a backbone without classes; there is no accuracy to "
             "measure"
         )
+    activation = head_activation_of(checkpoint) if like is None else like.activation
+    if activation == "none":
+        raise InputError(
+            f"{checkpoint.provenance.name}: is a regression, whose values are no classes; there is "
+            "no accuracy to measure"
+        )
     size = checkpoint.input_size if like is None else like.image.size
     fit = options.fit or (like.preparation.fit if like is not None else None)
     target = ReferenceTarget(
@@ -273,6 +285,7 @@ def _open_checkpoint(
         fit=fit or _default_fit(checkpoint.task),
         size=size,
         color_order=options.color_order,
+        activation=activation,
     )
     labels = tuple(checkpoint.id2label.values())
     flips = checkpoint.image_processor.do_flip_channel_order
@@ -309,6 +322,8 @@ def _check_comparable(targets: Sequence[OpenTarget]) -> None:
         pair = f"{first.target.name} and {other.target.name} do not compare"
         if other.task != first.task:
             raise InputError(f"{pair}: one is for {first.task}, the other for {other.task}")
+        if other.target.activation != first.target.activation:
+            raise InputError(f"{pair}: one tells a photo's one label, the other several")
         counts = [one.classes.count for one in (first, other) if one.classes is not None]
         if len(set(counts)) > 1:
             raise InputError(f"{pair}: one has {counts[0]} classes, the other {counts[1]}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.errors import InputError
-from mvit_coreml.evaluation.metrics import softmax
+from mvit_coreml.evaluation.metrics import sigmoid, softmax
 from mvit_coreml.evaluation.read_metadata import (
     Preparation,
     choose_preparation,
@@ -31,10 +31,12 @@ from mvit_coreml.mil.program import (
     Function,
     OutputFeature,
     classified_value,
+    head_activation,
     holds_classes,
     raw_scores_name,
 )
 from mvit_coreml.models.base import Backbone, ImageClassifier, SemanticSegmenter, build_model
+from mvit_coreml.models.config import HeadActivation
 from mvit_coreml.preprocessing.geometry import Fit, Placement
 from mvit_coreml.preprocessing.image_processor import FittedImage, ImageProcessor, fit_image
 from mvit_coreml.preprocessing.segmentation_maps import (
@@ -45,7 +47,16 @@ from mvit_coreml.preprocessing.segmentation_maps import (
 # In a photo's class map: a pixel that the fit cut off, which the package never saw.
 NOT_SEEN = -1
 
-Kind = Literal["probabilities", "logits", "map_probabilities", "map_logits", "classes", "features"]
+Kind = Literal[
+    "probabilities",
+    "logits",
+    "map_probabilities",
+    "map_logits",
+    "classes",
+    "confidence",
+    "features",
+    "values",
+]
 Array = NDArray[Any]
 
 
@@ -57,26 +68,36 @@ class Answer:
         outputs: every output by its name in the package: float32 or int32 arrays; a classifier's
             probabilities as (num_labels,) in class order.
         placement: where the input lay in the photo.
-        raw_scores: what a final softmax or argmax is taken of, which hide how far the scores are
-            off; ``None`` where there is neither, or Core ML runs the package.
+        raw_scores: what a final softmax, sigmoid or argmax is taken of, which hide how far the
+            scores are off; ``None`` where there is none, or Core ML runs the package.
+        activation: what a classifier's logits go through: ``sigmoid`` where a photo may have
+            several labels, ``none`` where they are the values of a regression.
     """
 
     outputs: dict[str, Array] = field(repr=False)
     placement: Placement
     raw_scores: Array | None = field(default=None, repr=False)
+    activation: HeadActivation = "softmax"
 
     def scores(self) -> Array | None:
         """(num_labels,) probabilities or logits of a classifier."""
-        value = self._of_classes()
+        value = None if self.activation == "none" else self._of_classes()
         return None if value is None or value.ndim > 2 else value.reshape(-1)
 
     def _of_classes(self) -> Array | None:
         return self.outputs.get("probabilities", self.outputs.get("logits"))
 
     def probabilities(self) -> Array | None:
-        """(num_labels,) probabilities of a classifier: its answer, or the softmax of its logits."""
+        """(num_labels,) probabilities of a classifier: its answer, or those of its logits."""
         scores = self.scores()
-        return scores if scores is None or "probabilities" in self.outputs else softmax(scores)
+        if scores is None or "probabilities" in self.outputs:
+            return scores
+        return sigmoid(scores) if self.activation == "sigmoid" else softmax(scores)
+
+    def label_scores(self) -> Array | None:
+        """(num_labels,) scores of several labels: one above 0 is likelier there than not."""
+        scores = self.scores() if self.activation == "sigmoid" else None
+        return scores if scores is None or "logits" in self.outputs else scores - 0.5
 
     def class_map(self) -> Array | None:
         """(h, w) class indices of a segmenter over its whole input."""
@@ -84,6 +105,13 @@ class Answer:
             return self.outputs["classes"].reshape(self.outputs["classes"].shape[-2:])
         value = self._of_classes()
         return None if value is None or value.ndim != 4 else value[0].argmax(0).astype(np.int32)
+
+    def photo_confidence(self) -> Array | None:
+        """(H, W) probability of the class that :meth:`photo_map` has there, if it is answered."""
+        confidence = self.outputs.get("confidence")
+        if confidence is None:
+            return None
+        return unfit_map(np.asarray(confidence, np.float32), self.placement, fill=NOT_SEEN)
 
     def photo_map(self) -> Array | None:
         """Lay a segmenter's classes on the whole photo.
@@ -131,7 +159,8 @@ class OutputRole:
             return "map_probabilities" if len(self.shape) == 4 else "probabilities"
         if self.role == "logits":
             return "map_logits" if len(self.shape) == 4 else "logits"
-        return "classes" if self.role == "classes" else "features"
+        own: tuple[Kind, ...] = ("classes", "confidence", "values")
+        return next((kind for kind in own if kind == self.role), "features")
 
     @property
     def is_map(self) -> bool:
@@ -141,7 +170,7 @@ class OutputRole:
     @property
     def is_scores(self) -> bool:
         """Whether it holds a score for every class."""
-        return self.kind not in ("classes", "features")
+        return self.kind not in ("classes", "confidence", "features", "values")
 
 
 class Target(Protocol):
@@ -191,6 +220,7 @@ class PackageTarget:
         self.workers = workers
         self.roles = output_roles(self.function, num_labels)
         self.raw_scores = raw_scores_name(self.function)
+        self.activation = head_activation(self.package, self.function)
 
     @property
     def name(self) -> str:
@@ -232,6 +262,7 @@ class PackageTarget:
                 outputs=self._outputs(result),
                 placement=placements.pop(index),
                 raw_scores=None if raw is None else result[raw],
+                activation=self.activation,
             )
 
     def run_pixels(self, pixels: Array, **options: Any) -> dict[str, Any]:
@@ -246,7 +277,9 @@ class PackageTarget:
                 labels = self.function.labels
                 assert labels is not None
                 value = np.array([value[label] for label in labels], np.float32)
-            outputs[role.role] = np.asarray(value)
+            value = np.asarray(value)
+            # Smaller numbers and images hold the same class indices.
+            outputs[role.role] = value.astype(np.int32) if role.kind == "classes" else value
         return outputs
 
 
@@ -336,18 +369,24 @@ def _output_role(
         return None  # the label repeats what the probabilities say
     shape = output.shape or shape_of(output.name, function)
     role = output.name
+    if output.kind == "image" and (role, output.color_order) == ("classes", "grayscale"):
+        return OutputRole(name=role, role="classes", shape=shape)
     if output.kind == "image":
         return OutputRole(name=role, role=role, shape=shape, is_image=True)
-    if output.data_type == "int32":
+    if output.data_type in ("int32", "int8"):
         # (height, width) of a map, behind axes of one element
         role = "classes" if len(shape) > 1 and set(shape[:-2]) <= {1} else role
     elif role == "probabilities" or (
         len(shape) in (0, 2, 4) and _ends_in(("softmax",), role, function)
     ):
         role = "probabilities"
-    elif role not in ("last_hidden_state", "pooler_output") and "hidden_state" not in role:
+    elif role not in _OWN_ROLES and "hidden_state" not in role:
         role = "logits" if holds_classes(shape, num_labels) else role
     return OutputRole(name=output.name, role=role, shape=shape)
+
+
+# Outputs of this project's packages that are no scores, however many there are.
+_OWN_ROLES = ("last_hidden_state", "pooler_output", "embedding", "confidence", "values")
 
 
 def shape_of(name: str, function: Function) -> tuple[int, ...]:
@@ -374,6 +413,7 @@ class ReferenceTarget:
         fit: how photos are brought to the input.
         size: (height, width) of the input; by default the checkpoint's own.
         color_order: ``RGB`` or ``BGR`` instead of the checkpoint's.
+        activation: what a classifier's logits go through instead of what its configuration says.
     """
 
     def __init__(
@@ -383,8 +423,10 @@ class ReferenceTarget:
         fit: Fit = "crop",
         size: tuple[int, int] | None = None,
         color_order: str | None = None,
+        activation: HeadActivation | None = None,
     ) -> None:
         self.checkpoint, self.roles, self.fit = checkpoint, roles, fit
+        self.activation = activation or head_activation_of(checkpoint)
         trained = checkpoint.input_size
         processor = checkpoint.image_processor.for_input_size(size or trained, trained)
         if color_order is not None:
@@ -404,7 +446,8 @@ class ReferenceTarget:
             color_order: ``RGB`` or ``BGR`` instead of the checkpoint's.
         """
         fit = target.preparation.fit
-        return cls(checkpoint, target.roles, fit, target.image.size, color_order)
+        size, activation = target.image.size, target.activation
+        return cls(checkpoint, target.roles, fit, size, color_order, activation)
 
     @property
     def name(self) -> str:
@@ -433,9 +476,14 @@ class ReferenceTarget:
             if any(role.kind == "features" for role in self.roles):
                 return Answer(outputs=self._features(pixel_values), placement=fitted.placement)
             logits = self._logits(pixel_values)
-            outputs = {role.role: _as_role(logits, role) for role in self.roles}
+            outputs = {role.role: self._as_role(logits, role) for role in self.roles}
             raw = _resized(logits, self.roles[0]).numpy()
-        return Answer(outputs=outputs, placement=fitted.placement, raw_scores=raw)
+        return Answer(
+            outputs=outputs,
+            placement=fitted.placement,
+            raw_scores=raw,
+            activation=self.activation,
+        )
 
     def _logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
         model = self.model
@@ -451,7 +499,12 @@ class ReferenceTarget:
         assert isinstance(model, Backbone)
         hidden_states: list[torch.Tensor] = []
         features = model.expand(model.forward_features(pixel_values, hidden_states))
-        known = {"last_hidden_state": features, "pooler_output": features.mean(dim=(-2, -1))}
+        pooled = features.mean(dim=(-2, -1))
+        known = {
+            "last_hidden_state": features,
+            "pooler_output": pooled,
+            "embedding": F.normalize(pooled),
+        }
         for index, state in enumerate(hidden_states):
             known[f"hidden_state_{index}"] = state
         unknown = [role.name for role in self.roles if role.role not in known]
@@ -461,16 +514,26 @@ class ReferenceTarget:
             )
         return {role.role: known[role.role].numpy() for role in self.roles}
 
+    def _as_role(self, logits: torch.Tensor, role: OutputRole) -> Array:
+        """Bring the logits into the form of a package's output."""
+        if role.kind in ("logits", "probabilities", "values"):
+            scores: Array = logits.numpy().reshape(-1)
+            if role.kind != "probabilities":
+                return scores
+            activate = sigmoid if self.activation == "sigmoid" else softmax
+            return activate(scores).astype(np.float32)
+        logits = _resized(logits, role)
+        if role.kind == "classes":
+            return logits.argmax(dim=1)[0].numpy().astype(np.int32)
+        if role.kind == "confidence":
+            return logits.softmax(dim=1).amax(dim=1)[0].numpy()
+        return (logits.softmax(dim=1) if role.kind == "map_probabilities" else logits).numpy()
 
-def _as_role(logits: torch.Tensor, role: OutputRole) -> Array:
-    """Bring the reference's logits into the form of a package's output."""
-    if role.kind in ("logits", "probabilities"):
-        scores: Array = logits.numpy().reshape(-1)
-        return scores if role.kind == "logits" else softmax(scores).astype(np.float32)
-    logits = _resized(logits, role)
-    if role.kind == "classes":
-        return logits.argmax(dim=1)[0].numpy().astype(np.int32)
-    return (logits.softmax(dim=1) if role.kind == "map_probabilities" else logits).numpy()
+
+def head_activation_of(checkpoint: Checkpoint) -> HeadActivation:
+    """Return what the logits of a checkpoint go through: of others than classifiers a softmax."""
+    classifies = checkpoint.task == "image-classification"
+    return checkpoint.config.head_activation if classifies else "softmax"
 
 
 def _resized(logits: torch.Tensor, role: OutputRole) -> torch.Tensor:

@@ -270,7 +270,7 @@ _SIMPLIFY: tuple[str | Pass, ...] = (
     "remove_redundant_ops",
     "dedup_op_and_var_names",
 )
-_AFTER_CASTS = ("add_int16_cast", "update_output_dtypes")
+_AFTER_CASTS = ("update_output_dtypes",)
 _CLEAN_UP: tuple[str | Pass, ...] = (
     "const_elimination",
     "cast_optimization",

@@ -13,15 +13,18 @@ from torch import Tensor, nn
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.image_input import ImageInput
 from mvit_coreml.models.base import Backbone, ImageClassifier, Model, SemanticSegmenter, backbone_of
+from mvit_coreml.models.config import HeadActivation
 from mvit_coreml.models.folding import prepare_for_export
 
-OutputKind = Literal["probabilities", "logits", "classes", "features"]
+OutputKind = Literal["probabilities", "logits", "values", "classes", "features", "embedding"]
 MapSize = Literal["input", "logits"] | tuple[int, int]
+# Form of a class map: an array of 32 or of 8 bits (iOS 26, classes to 127), or a grayscale image.
+MapType = Literal["int32", "uint8", "image"]
 
 OUTPUTS_OF_TASK: dict[str, tuple[OutputKind, ...]] = {
-    "image-classification": ("probabilities", "logits", "features"),
-    "semantic-segmentation": ("classes", "probabilities", "logits", "features"),
-    "backbone": ("features",),
+    "image-classification": ("probabilities", "logits", "values", "features", "embedding"),
+    "semantic-segmentation": ("classes", "probabilities", "logits", "features", "embedding"),
+    "backbone": ("features", "embedding"),
 }
 
 
@@ -32,7 +35,7 @@ class Output:
     Attributes:
         name: its name in the package.
         shape: its shape; empty for the class label.
-        dtype: ``float32``, ``int32``, ``string`` or ``dictionary``.
+        dtype: ``float32``, ``int32``, ``int8``, ``image`` (gray), ``string`` or ``dictionary``.
         description: a sentence for whoever reads the package in Xcode.
     """
 
@@ -58,26 +61,45 @@ class ExportedModel(nn.Module):
 
 
 class ClassifierExport(ExportedModel):
-    """Probabilities or logits of an image classifier, (1, num_labels)."""
+    """Probabilities or logits of an image classifier, or the values of a regression.
 
-    def __init__(self, model: Model[Any], image: ImageInput, kind: OutputKind) -> None:
+    All are (1, num_labels).
+    """
+
+    def __init__(
+        self, model: Model[Any], image: ImageInput, kind: OutputKind, activation: HeadActivation
+    ) -> None:
         super().__init__(model, image)
         self.output_names = (kind,)
+        self.activation = activation
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Score (1, 3, H, W)."""
         logits = self.model(image).logits
-        return (logits.softmax(dim=-1) if self.output_names == ("probabilities",) else logits,)
+        if self.output_names != ("probabilities",):
+            return (logits,)
+        return (logits.sigmoid() if self.activation == "sigmoid" else logits.softmax(dim=-1),)
 
 
 class SegmenterExport(ExportedModel):
-    """Class map (H, W) of int32, or probabilities or logits (1, num_labels, H, W)."""
+    """Class map, or probabilities or logits (1, num_labels, H, W).
+
+    A class map is (H, W) of int32, as an image (1, 1, H, W) of float32. The confidence beside it is
+    the probability of each position's class, (H, W).
+    """
 
     def __init__(
-        self, model: Model[Any], image: ImageInput, kind: OutputKind, map_size: MapSize
+        self,
+        model: Model[Any],
+        image: ImageInput,
+        kind: OutputKind,
+        map_size: MapSize,
+        map_type: MapType,
+        confidence: bool,
     ) -> None:
         super().__init__(model, image)
-        self.output_names = (kind,)
+        self.output_names = (kind, "confidence") if confidence else (kind,)
+        self.map_type = map_type
         self.size = (image.height, image.width) if map_size == "input" else map_size
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -85,9 +107,15 @@ class SegmenterExport(ExportedModel):
         scores = self.model(image).logits
         if self.size != "logits" and tuple(scores.shape[-2:]) != self.size:
             scores = F.interpolate(scores, size=self.size, mode="bilinear", align_corners=False)
-        if self.output_names == ("classes",):
-            return (scores.argmax(dim=1).squeeze(0).to(torch.int32),)
-        return (scores.softmax(dim=1) if self.output_names == ("probabilities",) else scores,)
+        if self.output_names[0] != "classes":
+            return (scores.softmax(dim=1) if self.output_names[0] == "probabilities" else scores,)
+        if self.map_type == "image":
+            classes = scores.argmax(dim=1, keepdim=True).float()
+        else:
+            classes = scores.argmax(dim=1).squeeze(0).to(torch.int32)
+        if len(self.output_names) == 1:
+            return (classes,)
+        return classes, scores.softmax(dim=1).amax(dim=1).squeeze(0)
 
 
 class FeatureExport(ExportedModel):
@@ -114,29 +142,51 @@ class FeatureExport(ExportedModel):
         return (features, features.mean(dim=(-2, -1)), *chosen)
 
 
-def read_outputs(spec: Any, labels: Sequence[str]) -> tuple[Output, ...]:
+class EmbeddingExport(ExportedModel):
+    """Pooled features of a backbone as a vector of length 1, (1, channels)."""
+
+    output_names = ("embedding",)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Compute the embedding of (1, 3, H, W)."""
+        backbone = self.model
+        assert isinstance(backbone, Backbone)
+        pooled = backbone.expand(backbone.forward_features(image)).mean(dim=(-2, -1))
+        # The squares of large features are beyond half precision, those of small ones below it.
+        scaled = pooled / pooled.abs().amax(dim=1, keepdim=True)
+        return (scaled * scaled.square().sum(dim=1, keepdim=True).rsqrt(),)
+
+
+def read_outputs(
+    spec: Any, labels: Sequence[str], activation: HeadActivation | None = None
+) -> tuple[Output, ...]:
     """Describe the outputs that a model specification declares, those of its first function.
 
     Args:
         spec: a ``Model`` protobuf message.
         labels: class names, for the number of classes.
+        activation: what a classifier's logits go through.
     """
     description = spec.description
     features = (description.functions[0] if description.functions else description).output
-    return tuple(_read_output(feature, len(labels)) for feature in features)
+    return tuple(_read_output(feature, len(labels), activation) for feature in features)
 
 
-def _read_output(feature: Any, num_labels: int) -> Output:
+def _read_output(feature: Any, num_labels: int, activation: HeadActivation | None) -> Output:
     name, kind = feature.name, feature.type.WhichOneof("Type")
     array = feature.type.multiArrayType  # without a shape where it is something else
+    shape = tuple(array.shape)
     if kind == "multiArrayType":
-        dtype = "int32" if array.dataType == array.INT32 else "float32"
+        dtype = {array.INT32: "int32", array.INT8: "int8"}.get(array.dataType, "float32")
     else:
-        dtype = {"stringType": "string", "dictionaryType": "dictionary"}[kind]
+        dtype = kind.removesuffix("Type")
+    if kind == "imageType":
+        shape = (feature.type.imageType.height, feature.type.imageType.width)
     layer = name.removeprefix("hidden_state_")
-    description = _DESCRIPTIONS.get(name) or f"Feature map of stage {layer} (1, channels, h, w)."
+    described = _DESCRIPTIONS | (_LABEL_DESCRIPTIONS if activation == "sigmoid" else {})
+    description = described.get(name) or f"Feature map of stage {layer} (1, channels, h, w)."
     description = description.format(classes=num_labels)
-    return Output(name=name, shape=tuple(array.shape), dtype=dtype, description=description)
+    return Output(name=name, shape=shape, dtype=dtype, description=description)
 
 
 _DESCRIPTIONS = {
@@ -144,9 +194,17 @@ _DESCRIPTIONS = {
     "classLabel_probs": "Probability of every class, by name.",
     "probabilities": "Probability of every one of the {classes} classes.",
     "logits": "Score of every one of the {classes} classes, before softmax.",
+    "values": "Value of every one of {classes} quantities (1, quantities).",
     "classes": "Index of the most likely of {classes} classes for every pixel (height, width).",
+    "confidence": "Probability of the class of every pixel (height, width).",
+    "embedding": "Features of the photo as a vector of length 1 (1, channels).",
     "last_hidden_state": "Feature map of the last stage (1, channels, h, w).",
     "pooler_output": "Mean of the last feature map over its pixels (1, channels).",
+}
+_LABEL_DESCRIPTIONS = {
+    "classLabel": "Name of the likeliest label; a photo may have several, or none.",
+    "classLabel_probs": "Probability of every label by itself, by name: there from 0.5 on.",
+    "logits": "Score of every one of the {classes} labels, before its sigmoid.",
 }
 
 
@@ -155,7 +213,10 @@ def export_model(
     image: ImageInput,
     kind: OutputKind,
     *,
+    activation: HeadActivation = "softmax",
     map_size: MapSize = "input",
+    map_type: MapType = "int32",
+    confidence: bool = False,
     layers: Sequence[int] = (),
 ) -> ExportedModel:
     """Prepare a model for conversion with one kind of output.
@@ -164,7 +225,10 @@ def export_model(
         model: a reference model.
         image: the package's input; its ``weight_scale`` goes into the first convolution.
         kind: one of :data:`OUTPUTS_OF_TASK` for the model's task.
+        activation: what makes probabilities of a classifier's logits.
         map_size: size of a segmenter's maps: the input's, the logits' own, or (height, width).
+        map_type: form of a class map.
+        confidence: add the probability of each position's class to a class map.
         layers: hidden states to add to ``features``, counted from 0 as transformers does.
 
     Raises:
@@ -179,7 +243,9 @@ def export_model(
     if layers and kind != "features":
         raise InputError(f"hidden states ({_listed(layers)}) come with output 'features' only")
     exported: ExportedModel
-    if kind == "features":
+    if kind == "embedding":
+        exported = EmbeddingExport(backbone_of(model), image)
+    elif kind == "features":
         backbone = backbone_of(model)
         count = backbone.num_hidden_states
         beyond = [index for index in layers if not 0 <= index < count]
@@ -192,10 +258,10 @@ def export_model(
             raise InputError(f"a layer of {_listed(layers)} is given twice; give each once")
         exported = FeatureExport(backbone, image, layers)
     elif isinstance(model, ImageClassifier):
-        exported = ClassifierExport(model, image, kind)
+        exported = ClassifierExport(model, image, kind, activation)
     else:
         assert isinstance(model, SemanticSegmenter)
-        exported = SegmenterExport(model, image, kind, map_size)
+        exported = SegmenterExport(model, image, kind, map_size, map_type, confidence)
     return exported.eval()
 
 

@@ -9,13 +9,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from mvit_coreml.errors import PackageError, first_line
 from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 from mvit_coreml.export.graph_passes import simplify_program
 from mvit_coreml.export.image_input import ImageInput
-from mvit_coreml.export.output_heads import ExportedModel
+from mvit_coreml.export.output_heads import ExportedModel, MapType
 
 Precision = Literal["fp16", "fp32", "mixed"]
 
@@ -47,6 +48,7 @@ def build_program(
     ios: int,
     precision: Precision,
     classifier: bool,
+    map_type: MapType = "int32",
     keep_fp32: Collection[str] = frozenset(),
     verbose: bool = False,
 ) -> Any:
@@ -59,6 +61,7 @@ def build_program(
         ios: deployment target, one of :data:`IOS_TARGETS`.
         precision: compute precision: ``mixed`` is fp16 but for ``keep_fp32``.
         classifier: whether the one output will get class labels, which rename it.
+        map_type: form of the output ``classes``.
         keep_fp32: operations of a mixed program that stay in fp32, by their names in the fp32 one.
         verbose: let coremltools print.
     """
@@ -79,7 +82,7 @@ def build_program(
         program = ct.convert(
             traced,
             inputs=[image_type],
-            outputs=None if classifier else [ct.TensorType(name=name) for name in output_names],
+            outputs=None if classifier else [_output_type(name, map_type) for name in output_names],
             convert_to="milinternal",
             minimum_deployment_target=_target(ios),
             compute_precision=ct.precision.FLOAT32,  # a pass of its own goes to half precision
@@ -87,6 +90,15 @@ def build_program(
         )
         simplify_program(program, fp16=precision != "fp32", keep_fp32=keep_fp32)
     return program
+
+
+def _output_type(name: str, map_type: MapType) -> Any:
+    ct = load_coremltools()
+    if name != "classes" or map_type == "int32":
+        return ct.TensorType(name=name)
+    if map_type == "image":
+        return ct.ImageType(name=name, color_layout=ct.colorlayout.GRAYSCALE)
+    return ct.TensorType(name=name, dtype=np.int8)
 
 
 def save_program(

@@ -5,21 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.mil.value_types import ListType, TensorType, ValueType
 from mvit_coreml.mil.weight_file import WeightFile
+from mvit_coreml.models.config import HeadActivation
 
 ColorLayout = Literal["rgb", "bgr", "grayscale"]
 FeatureKind = Literal["array", "image", "dictionary", "string", "int64"]
 # The sizes that an input of several takes: alternatives, each with a range for every axis.
 Sizes = tuple[tuple[range, ...], ...]
 
-# What may stand between the scores' softmax or argmax and the outputs.
-_FINISHING = ("classify", "cast", "squeeze", "const", "identity")
+# Metadata key that holds what a classifier's logits go through.
+ACTIVATION_KEY = "mvit_coreml.activation"
+
+# Operations that a program's scores end in, to what they say of the scores.
+_HEADS: dict[str, HeadActivation] = {
+    "softmax": "softmax",
+    "reduce_argmax": "softmax",
+    "sigmoid": "sigmoid",
+}
+# What may stand between those and the outputs; the largest probability is a map's confidence.
+_FINISHING = ("classify", "cast", "squeeze", "const", "identity", "reduce_max")
 # What may stand between the scores of a map's own size and those of the output's.
 _ENLARGING = ("upsample_bilinear", "resize_bilinear", "upsample_nearest_neighbor", "cast")
 # Of ImageNet-1k, without and with a background.
@@ -382,13 +392,14 @@ class Scores:
 
     Attributes:
         name: of the value.
-        of_classes: whether it holds a score for each class along axis 1; features otherwise.
+        activation: ``softmax`` or ``sigmoid`` where it holds a score for each class along axis 1,
+            ``none`` for features and values.
         others: names of further values, of outputs that neither follow from it nor lead to it, as
             the boxes of a detector beside its scores; then none is of classes.
     """
 
     name: str
-    of_classes: bool
+    activation: HeadActivation
     others: tuple[str, ...] = ()
 
     @property
@@ -398,22 +409,42 @@ class Scores:
 
 
 def raw_scores_name(function: Function) -> str | None:
-    """Name of the value that a function's last softmax or argmax is taken of, if it has one."""
+    """Name of what a function's last softmax, argmax or sigmoid is taken of, if it has one."""
+    head = _head(function)
+    return None if head is None else _source(head)
+
+
+def head_activation(package: Package, function: Function) -> HeadActivation:
+    """Return what a function's scores go through, in the package or afterwards.
+
+    Logits go through what the package's metadata says, through a softmax if it says nothing.
+    """
+    head = _head(function)
+    if head is not None:
+        return _HEADS[head.op_type]
+    stored: Any = package.metadata.user_defined.get(ACTIVATION_KEY)
+    return stored if stored in get_args(HeadActivation) else "softmax"
+
+
+def _head(function: Function) -> Operation | None:
+    classifies = any(operation.op_type == "classify" for operation in function.operations)
     for operation in reversed(function.operations):
-        if operation.op_type in ("softmax", "reduce_argmax"):
-            return _source(operation)
+        # Elsewhere a sigmoid may end anything, such as the boxes of a detector.
+        if operation.op_type in _HEADS and (classifies or operation.op_type != "sigmoid"):
+            return operation
         if operation.op_type not in _FINISHING:
             return None
     return None
 
 
-def find_scores(function: Function, num_labels: int | None = None) -> Scores:
+def find_scores(package: Package, function: Function, num_labels: int | None = None) -> Scores:
     """Return a function's scores, or its arrays and images where it gives no scores.
 
     Maps of scores are taken before they are enlarged to the size of the output.
 
     Args:
-        function: of any tool's package.
+        package: of any tool; its metadata says what logits go through.
+        function: of it.
         num_labels: number of classes, if known.
 
     Raises:
@@ -426,7 +457,7 @@ def find_scores(function: Function, num_labels: int | None = None) -> Scores:
         if output.kind == kind
     }
     names = _independent([*tensors], function)
-    name, of_classes = raw_scores_name(function), True
+    name, activation = raw_scores_name(function), head_activation(package, function)
     if name is not None and any(name not in _ancestors(each, function) for each in names):
         name = None  # one of several answers
     if name is None:
@@ -436,17 +467,18 @@ def find_scores(function: Function, num_labels: int | None = None) -> Scores:
     if name is None:
         name, *others = names
         if others:
-            return Scores(name, of_classes=False, others=tuple(others))
+            return Scores(name, "none", tuple(others))
         output = tensors[name]
         shape = output.shape or _declared_shape(name, function)
-        of_classes = output.name == "logits" or holds_classes(shape, num_labels)
+        if output.name != "logits" and not holds_classes(shape, num_labels):
+            activation = "none"
     makers = function.producers
     while name in makers and makers[name].op_type in _ENLARGING:
         source = _source(makers[name])
         if source is None:
             break
         name = source
-    return Scores(name, of_classes)
+    return Scores(name, activation)
 
 
 def holds_classes(shape: tuple[int, ...], num_labels: int | None) -> bool:

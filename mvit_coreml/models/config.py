@@ -17,6 +17,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_origin, get_type
 from mvit_coreml.errors import ConfigError, refuse_misspelt
 
 Task = Literal["backbone", "image-classification", "semantic-segmentation"]
+# What is applied to a classifier's logits: sigmoid where a photo may have several labels, none
+# where they are the values of a regression.
+HeadActivation = Literal["softmax", "sigmoid", "none"]
 
 EXTENSION = {"extension": True}
 
@@ -126,7 +129,8 @@ class ModelConfig:
         layer_norm_eps: epsilon of layer and group normalisation (MobileNetV2: batch norm).
         semantic_loss_ignore_index: label that the segmentation loss skips.
         id2label: class index to class name; its length is the number of classes.
-        problem_type: forces the classification loss; ``None`` infers it as transformers does.
+        problem_type: forces the classification loss, and with it :attr:`head_activation`; ``None``
+            infers it as transformers does.
     """
 
     model_type: ClassVar[str]
@@ -170,6 +174,17 @@ class ModelConfig:
     def num_labels(self) -> int:
         """Number of classes, the length of ``id2label``."""
         return len(self.id2label)
+
+    @property
+    def head_activation(self) -> HeadActivation:
+        """What a classifier's logits go through, as in transformers' image-classification pipeline.
+
+        A single class without a ``problem_type`` is a yes or no.
+        """
+        if self.problem_type == "regression":
+            return "none"
+        several = self.problem_type == "multi_label_classification"
+        return "sigmoid" if several or self.num_labels == 1 else "softmax"
 
     @property
     def image_hw(self) -> tuple[int, int]:

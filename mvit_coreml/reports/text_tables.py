@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from mvit_coreml.compression.promise import Verdict
-from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation
+from mvit_coreml.evaluation.accuracy import Accuracy, Evaluation, LabelAccuracy
 from mvit_coreml.evaluation.metrics import MAX_DB
 from mvit_coreml.inspection.package_contents import FunctionFacts
 from mvit_coreml.mil.program import ArrayFeature, ImageFeature, OutputFeature
@@ -76,9 +76,9 @@ def key_figures(report: Report) -> Facts:
     figures: Facts = []
     if parity is not None:
         if not parity.synthetic:
-            for key, name in (("top1", "same top class"), ("pixels", "same class of pixels")):
+            for key in ("top1", "label_sets", "pixels"):
                 if key in parity.agreement:
-                    figures.append((percent(parity.agreement[key]), name))
+                    figures.append((percent(parity.agreement[key]), AGREEMENTS[key]))
         figures.append((decibels(parity.scores.snr), "signal to noise"))
     elif report.evaluation is not None:
         for accuracy in report.evaluation.accuracies:
@@ -170,14 +170,32 @@ def agreement_of_targets(evaluation: Evaluation) -> Facts:
     if agreement is None:
         return []
     unit = "pixels" if evaluation.coverage is not None else "images"
+    answer = "labels" if evaluation.accuracies[0].labels else "class"
     worst = "" if agreement.worst_image is None else f"; least in {agreement.worst_image}"
     return [
-        (f"{unit} of the same class", f"{interval(agreement.share)}{worst}"),
+        (f"{unit} of the same {answer}", f"{interval(agreement.share)}{worst}"),
         (f"{unit} right in both", f"{agreement.both_right:,}"),
         ("only in the first", f"{agreement.only_first:,}"),
         ("only in the second", f"{agreement.only_second:,}"),
         ("in neither", f"{agreement.both_wrong:,}"),
     ]
+
+
+def label_cells(one: LabelAccuracy, target: str) -> tuple[str, ...]:
+    """Return the figures of one label of several: AP, F1, precision and recall come last."""
+    ap = "-" if one.average_precision is None else percent(one.average_precision)
+    figures = (percent(value) for value in (one.f1, one.precision, one.recall))
+    return (f"{one.images:,}", target, ap, *figures)
+
+
+def labels_table(report: Report, accuracy: Accuracy) -> TextTable | None:
+    """Return the figures of every label, where a photo may have several."""
+    if not accuracy.labels:
+        return None
+    return TextTable(
+        ("label", ">images", "target", ">AP", ">F1", ">precision", ">recall"),
+        [(report.label(one.label), *label_cells(one, accuracy.target)) for one in accuracy.labels],
+    )
 
 
 def confusion_classes(accuracy: Accuracy) -> list[int]:
@@ -207,7 +225,7 @@ def closeness_table(parity: ParityReport) -> TextTable:
     # Differences of class numbers mean nothing.
     compared = [(name, value) for name, value in parity.outputs.items() if name != "classes"]
     if parity.scores not in parity.outputs.values():
-        compared.insert(0, ("scores before softmax or argmax", parity.scores))
+        compared.insert(0, ("scores before softmax, sigmoid or argmax", parity.scores))
     engines = parity.engines or {}
     compared += [(f"{name}, Core ML to portable", value) for name, value in engines.items()]
     return TextTable(
@@ -239,7 +257,10 @@ def worst_table(parity: ParityReport) -> TextTable:
     if not parity.agreement:
         rows = [(w.image, decibels(w.snr)) for w in parity.worst]
         return TextTable(("image", ">SNR"), rows)
-    words = {1.0: "same class", 0.0: "other class"} if "top1" in parity.agreement else {}
+    words: dict[float, str] = {}
+    for key, answer in (("top1", "class"), ("label_sets", "labels")):
+        if key in parity.agreement:
+            words = {1.0: f"same {answer}", 0.0: f"other {answer}"}
     shares = [
         (w.image, words.get(w.agrees) or percent(w.agrees), decibels(w.snr)) for w in parity.worst
     ]

@@ -18,6 +18,10 @@ Status = Literal["PASSED", "UNDECIDED", "BELOW PROMISE", "FAILED", "MEASURED", "
 METRICS: dict[Metric, str] = {
     "top1": "top-1",
     "top5": "top-5",
+    "mean_ap": "mAP",
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "exact_labels": "all labels right",
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
 }
@@ -25,7 +29,9 @@ AGREEMENTS = {
     "top1": "same top class",
     "top5": "top five classes in common",
     "kl": "Kullback-Leibler divergence",
-    "pixels": "pixels of the same class",
+    "label_sets": "all the same labels",
+    "labels": "labels there or not, one by one",
+    "pixels": "same class of pixels",
     "miou": "mean IoU with PyTorch's maps",
 }
 FITS = {
@@ -38,6 +44,7 @@ _GATE_NAMES = {
     "snr": "signal to noise of what differs between images",
     "consistency": "outputs follow from the scores",
     "top1_agreement": "same top class as PyTorch",
+    "label_agreement": "all the same labels as PyTorch",
     "pixel_agreement": "pixels of PyTorch's class",
     "miou": "mean IoU with PyTorch's maps",
     "structure": "parts that differ from the checkpoint",
@@ -46,7 +53,13 @@ _GATE_NAMES = {
     "min_agreement": "same answers, as the recipe asks",
     "max_size_mb": "size on disk, as the recipe allows",
 }
-_SHARES = ("consistency", "top1_agreement", "pixel_agreement", "min_agreement")
+_SHARES = (
+    "consistency",
+    "top1_agreement",
+    "label_agreement",
+    "pixel_agreement",
+    "min_agreement",
+)
 _AT_MOST = ("structure", "max_size_mb")
 
 
@@ -101,9 +114,11 @@ def samples_caption(parity: ParityReport, samples: Sequence[Sample]) -> str:
     if samples[0].maps is not None:
         return f"{shown}. The maps that differ most come first; differing pixels are orange."
     differing = sum(sample.agrees < 1 for sample in samples)
+    answer = "labels" if "label_sets" in parity.agreement else "top class"
     if not differing:
-        return f"{shown}. Both give the same top class to every one of them."
-    return f"{shown}. Those with different top classes come first: {differing} of the ones shown."
+        return f"{shown}. Both give the same {answer} to every one of them."
+    other = answer if answer.endswith("labels") else "top classes"
+    return f"{shown}. Those with different {other} come first: {differing} of the ones shown."
 
 
 def _images(parity: ParityReport) -> str:

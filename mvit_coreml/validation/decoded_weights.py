@@ -54,8 +54,8 @@ class DecodedWeights:
     """How closely a package answers like PyTorch with the package's own weights.
 
     Attributes:
-        snr: signal to noise in dB of the package's scores before softmax or argmax (of its first
-            output, where it gives features), all images together.
+        snr: signal to noise in dB of the package's scores before softmax, sigmoid or argmax (of its
+            first output, where it gives features), all images together.
         replaced: number of parameters taken from the package.
         unmatched: parameters of the network for which the package stores nothing alike; they keep
             the checkpoint's values.
@@ -132,7 +132,7 @@ def _compared_value(target: PackageTarget) -> OutputRole | None:
     name = target.raw_scores
     if name is not None:
         return OutputRole(name=name, role="logits", shape=shape_of(name, target.function))
-    kinds = ("logits", "map_logits", "features")
+    kinds = ("logits", "map_logits", "features", "values")
     return next((role for role in target.roles if role.kind in kinds), None)
 
 

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 # Gates of a sound package, to the unit that each is printed in.
 SOUND = {"decoded_weights": " dB", "consistency": "", "structure": " differences"}
 # Gates of a faithful one; their bounds are a promise's.
-FAITHFUL = {"snr": " dB", "top1_agreement": "", "pixel_agreement": "", "miou": ""}
+FAITHFUL = {
+    "snr": " dB",
+    "top1_agreement": "",
+    "label_agreement": "",
+    "pixel_agreement": "",
+    "miou": "",
+}
 GATES = SOUND | FAITHFUL
 
 # What PyTorch computes with the package's own weights differs from it by the rounding of values
@@ -33,6 +39,7 @@ _CONSISTENCY = 0.995
 PROMISED = {
     "snr": "min_snr",
     "top1_agreement": "min_agreement",
+    "label_agreement": "min_agreement",
     "pixel_agreement": "min_agreement",
     "miou": "min_miou",
 }
@@ -98,8 +105,8 @@ def judge(
         **{name: getattr(promise, field) for name, field in PROMISED.items()},
         **(overrides or {}),
     }
-    if promise.min_agreement is not None and not {"top1_agreement", "pixel_agreement"} & set(
-        measured
+    if promise.min_agreement is not None and not any(
+        PROMISED.get(name) == "min_agreement" for name in measured
     ):
         raise InputError(
             f"{promise} are promised, but that takes photos (--images) and a model that answers"

@@ -18,19 +18,27 @@ from mvit_coreml.evaluation.metrics import (
     ClosenessMeter,
     ConfusionMatrix,
     kl_divergence,
+    sigmoid,
     snr,
     softmax,
     top_k,
 )
 from mvit_coreml.evaluation.targets import Answer, PackageTarget, ReferenceTarget, Target
+from mvit_coreml.models.config import HeadActivation
 from mvit_coreml.preprocessing.geometry import Placement
 from mvit_coreml.validation.gates import PROMISED, SOUND, Gate, judge
 from mvit_coreml.validation.structure_comparison import Difference, stored_precision
 
 if TYPE_CHECKING:
-    from mvit_coreml.evaluation.accuracy import ClassScorer, MapScorer, Metric, Share
+    from mvit_coreml.evaluation.accuracy import (
+        ClassScorer,
+        Data,
+        LabelScorer,
+        MapScorer,
+        Metric,
+        Share,
+    )
     from mvit_coreml.evaluation.agreement import AgreementEstimate, AgreementMeter
-    from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
     from mvit_coreml.validation.operation_precision import LayerError
     from mvit_coreml.validation.report_samples import Recording
 
@@ -51,7 +59,8 @@ class ImageResult:
     Attributes:
         image: its file name, or its number: ``synthetic 3``, ``image 3`` of those in memory.
         snr: signal-to-noise ratio of its scores in dB.
-        agrees: share of agreement: 0 or 1 for a classifier, of pixels for a segmenter.
+        agrees: share of agreement: 0 or 1 for a classifier, whose answer is one class or all of
+            several labels, of pixels for a segmenter.
     """
 
     image: str
@@ -74,9 +83,11 @@ class ParityReport:
         bits: of the palettes, ``None`` without.
         scores: closeness of the scores before softmax or argmax, or of the output itself.
         outputs: closeness by output.
-        agreement: on photos, ``top1``, ``top5`` and ``kl`` of a classifier; ``pixels`` and ``miou``
-            of a segmenter, with the reference's class map as the truth, padding left out. Empty on
-            synthetic pictures, which do not tell how many answers change.
+        agreement: on photos, ``top1``, ``top5`` and ``kl`` of a classifier; ``label_sets`` (photos
+            with all the same labels), ``labels`` (of each photo and label, there or not) and ``kl``
+            where a photo may have several labels; ``pixels`` and ``miou`` of a segmenter, with the
+            reference's class map as the truth, padding left out. Empty on synthetic pictures, which
+            do not tell how many answers change.
         estimate: how sure the share of equal answers is; ``None`` on synthetic pictures.
         promise: what is promised of the answers.
         binding: whether a package that breaks the promise fails; it does not where only a size was
@@ -116,7 +127,7 @@ class ParityReport:
 
     @property
     def equal_classes(self) -> float | None:
-        """Share of the images, or of a segmenter's pixels, with the reference's class."""
+        """Share of the images, or of a segmenter's pixels, with the reference's class or labels."""
         return equal_classes(self.agreement)
 
     @property
@@ -315,7 +326,9 @@ class AnswerComparison:
         self.target, self.reference = target, reference
         self.scores = ClosenessMeter()
         self.outputs = {role.role: ClosenessMeter() for role in target.roles}
-        # Of every image that both classify: the same class, classes in common, divergence.
+        self._several_labels = target.activation == "sigmoid"
+        # Of every image that both classify: the same class, classes in common, divergence; of
+        # several labels: all the same, share of the same, divergence.
         self.classified: list[tuple[float, float, float]] = []
         self.consistency: list[float] = []
         self.confusion: ConfusionMatrix | None = None
@@ -323,7 +336,7 @@ class AnswerComparison:
         if photos:
             from mvit_coreml.evaluation.agreement import AgreementMeter
 
-            self._estimate = AgreementMeter()
+            self._estimate = AgreementMeter(several_labels=self._several_labels)
 
     def run(
         self, images: Iterable[Any], expected: Generator[Answer, None, None] | None = None
@@ -354,7 +367,7 @@ class AnswerComparison:
                 )
             meter.add(output, other)
         if answer.raw_scores is not None:
-            share = consistent_share(answer.raw_scores, answer.outputs)
+            share = consistent_share(answer.raw_scores, answer.outputs, self.target.activation)
             self.consistency += [] if share is None else [share]
         value, reference = answer.raw_scores, expected.raw_scores
         if value is None or reference is None or value.size != reference.size:
@@ -374,12 +387,21 @@ class AnswerComparison:
         scores, true_scores = answer.scores(), expected.scores()
         probabilities, truth = answer.probabilities(), expected.probabilities()
         if scores is not None and true_scores is not None:
-            best, true_best = top_k(scores, 5), top_k(true_scores, 5)
-            common = len({*best} & {*true_best}) / len(true_best)
             assert probabilities is not None
             assert truth is not None
+            if self._several_labels:
+                scores, true_scores = answer.label_scores(), expected.label_scores()
+                assert scores is not None
+                assert true_scores is not None
+                labels = (scores > 0) == (true_scores > 0)
+                same, common = labels.all(), labels.mean()
+                probabilities, truth = (np.append(p, 1 - p) for p in (probabilities, truth))
+            else:
+                best, true_best = top_k(scores, 5), top_k(true_scores, 5)
+                same = best[0] == true_best[0]
+                common = len({*best} & {*true_best}) / len(true_best)
             divergence = kl_divergence(probabilities, truth)
-            self.classified.append((float(best[0] == true_best[0]), common, divergence))
+            self.classified.append((float(same), float(common), divergence))
             value, reference = answer.raw_scores, expected.raw_scores
             if value is None or reference is None:
                 value, reference = scores, true_scores
@@ -401,7 +423,7 @@ class AnswerComparison:
 
     def features(self) -> tuple[Closeness, ...]:
         """Return the closeness of the outputs that are features."""
-        roles = [role.role for role in self.target.roles if role.kind == "features"]
+        roles = [role.role for role in self.target.roles if role.kind in ("features", "values")]
         return tuple(self.outputs[role].result() for role in roles)
 
     @property
@@ -424,12 +446,13 @@ class AnswerComparison:
     def agreement(self) -> dict[str, float]:
         """Return the shares of agreement over all images.
 
-        ``top1``, ``top5`` and ``kl`` of a classifier; ``pixels`` and ``miou`` of a segmenter; empty
-        for features.
+        ``top1``, ``top5`` and ``kl`` of a classifier, ``label_sets``, ``labels`` and ``kl`` of one
+        of several labels; ``pixels`` and ``miou`` of a segmenter; empty for features and values.
         """
         if self.classified:
+            names = ("label_sets", "labels") if self._several_labels else ("top1", "top5")
             means = np.mean(self.classified, axis=0).tolist()
-            return dict(zip(("top1", "top5", "kl"), means, strict=True))
+            return dict(zip((*names, "kl"), means, strict=True))
         if self.confusion is not None:
             return {"pixels": self.confusion.accuracy(), "miou": self.confusion.mean_iou()}
         return {}
@@ -445,7 +468,12 @@ class AnswerComparison:
         if self.consistency:
             measured["consistency"] = min(self.consistency)
         agreement = self.agreement() if classes else {}
-        keys = {"top1_agreement": "top1", "pixel_agreement": "pixels", "miou": "miou"}
+        keys = {
+            "top1_agreement": "top1",
+            "label_agreement": "label_sets",
+            "pixel_agreement": "pixels",
+            "miou": "miou",
+        }
         measured |= {gate: agreement[key] for gate, key in keys.items() if key in agreement}
         return measured
 
@@ -467,11 +495,14 @@ def _scaled(start: float, end: float, scale: float, length: int) -> slice:
 
 
 def equal_classes(agreement: Mapping[str, float]) -> float | None:
-    """Return the share of images, or of pixels, with the reference's class; ``None`` without."""
-    return agreement.get("top1", agreement.get("pixels"))
+    """Return the share of images, or of pixels, with the reference's answer; ``None`` without."""
+    names = ("top1", "label_sets", "pixels")
+    return next((agreement[name] for name in names if name in agreement), None)
 
 
-def consistent_share(raw_scores: Array, outputs: Mapping[str, Array]) -> float | None:
+def consistent_share(
+    raw_scores: Array, outputs: Mapping[str, Array], activation: HeadActivation = "softmax"
+) -> float | None:
     """Return which share of the outputs' values follows from a package's own scores.
 
     A softmax over the wrong axis or a class map off by one leaves the scores before it as they
@@ -479,9 +510,10 @@ def consistent_share(raw_scores: Array, outputs: Mapping[str, Array]) -> float |
     included.
 
     Args:
-        raw_scores: (1, num_labels) or (1, num_labels, h, w), before softmax or argmax.
+        raw_scores: (1, num_labels) or (1, num_labels, h, w), before softmax, sigmoid or argmax.
         outputs: ``probabilities`` and ``classes`` by name, of as many positions; others are
             left out.
+        activation: what makes probabilities of the scores.
 
     Returns:
         From 0 to 1; ``None`` where nothing follows from the scores.
@@ -490,7 +522,8 @@ def consistent_share(raw_scores: Array, outputs: Mapping[str, Array]) -> float |
     scores = raw_scores.astype(np.float64)
     probabilities, classes = outputs.get("probabilities"), outputs.get("classes")
     if probabilities is not None and probabilities.size == scores.size and scores.ndim > 1:
-        expected = softmax(scores, axis=1).reshape(probabilities.shape)
+        expected = sigmoid(scores) if activation == "sigmoid" else softmax(scores, axis=1)
+        expected = expected.reshape(probabilities.shape)
         shares.append(np.mean(np.abs(probabilities - expected) <= _PROBABILITY_ERROR))
     if classes is not None and scores.ndim == 4 and classes.size == scores[0, 0].size:
         shares.append(np.mean(classes.reshape(-1) == scores[0].argmax(axis=0).reshape(-1)))
@@ -545,7 +578,7 @@ class Judge:
         self,
         reference: ReferenceTarget,
         images: Sequence[Any],
-        dataset: LabeledImages | MaskedImages | None = None,
+        dataset: Data | None = None,
     ) -> None:
         self.reference, self.dataset = reference, dataset
         self.images = images if dataset is None else dataset.images
@@ -585,7 +618,7 @@ class Judge:
             accuracy=None if scorer is None else scorer.result().accuracies[0].main,
         )
 
-    def _scorer(self, name: str) -> ClassScorer | MapScorer | None:
+    def _scorer(self, name: str) -> ClassScorer | LabelScorer | MapScorer | None:
         if self.dataset is None:
             return None
         from mvit_coreml.evaluation.accuracy import accuracy_scorer

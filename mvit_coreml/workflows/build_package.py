@@ -27,7 +27,9 @@ from mvit_coreml.export.torch_to_mil import (
 )
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
+from mvit_coreml.mil.program import ACTIVATION_KEY
 from mvit_coreml.models.base import Model, build_model
+from mvit_coreml.models.config import HeadActivation
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import ImageProcessor
 from mvit_coreml.workflows.package_options import ConvertOptions, fit_of
@@ -109,12 +111,18 @@ def _user_defined(
         "options": options.to_json(),
         "preprocessing": json.dumps(preprocessing),
     }
+    if options.activation is not None:
+        own[ACTIVATION_KEY.removeprefix(meta.KEY_PREFIX)] = options.activation
+    if options.map_type is not None:
+        own["map_type"] = options.map_type
     if options.precision == "mixed":
         own["fp32_operations"] = json.dumps(options.fp32_operations)
     preview = {}
     if (checkpoint.task, options.output) in _PREVIEWED:
         preview = meta.preview(checkpoint.task, labels)
-    elif options.output != "features":
+        if options.map_type not in (None, "int32"):
+            del preview[meta.PREVIEW_TYPE]  # Xcode draws maps of 32 bits alone
+    elif options.output not in ("features", "embedding"):
         own["labels"] = json.dumps(list(labels), ensure_ascii=False)
     return preview | {meta.KEY_PREFIX + key: value for key, value in own.items()}
 
@@ -142,8 +150,15 @@ def notes(
         unsafe: what a mixed program keeps in fp32.
     """
     notes = []
-    if renamed and options.output != "features":
+    if renamed and options.output not in ("features", "embedding"):
         notes.append(f"class names that stood twice were made unique: {', '.join(renamed)}")
+    if options.activation in _HEADS:
+        notes.append(f"{_HEADS[options.activation]} (--activation {options.activation})")
+    if options.activation not in (None, checkpoint.config.head_activation):
+        notes.append(
+            f"the activation is {options.activation}, where the checkpoint says "
+            f"{checkpoint.config.head_activation}"
+        )
     if checkpoint.task == "semantic-segmentation":
         notes.append(
             f"the segmenter's photos are brought to its input by {_FITS[fit_of(options)]} "
@@ -161,6 +176,10 @@ _FAMILY_NAMES = {
     "mobilevit": "MobileViT",
     "mobilevitv2": "MobileViTV2",
     "mobilenet_v2": "MobileNetV2",
+}
+_HEADS: dict[HeadActivation | None, str] = {
+    "sigmoid": "a photo may have several labels, or none: each has a probability of its own",
+    "none": "the model's values are given as they are",
 }
 # Outputs that Xcode previews; their packages name the classes in the form it reads.
 _PREVIEWED = {("image-classification", "probabilities"), ("semantic-segmentation", "classes")}
@@ -266,7 +285,7 @@ def build_plain_package(
         for name, made in inputs.items()
     }
     path, spec = _merged(functions, specs, folder, verbose)
-    outputs = read_outputs(spec, labels)
+    outputs = read_outputs(spec, labels, options.activation)
     preprocessing = {
         name: meta.describe_preprocessing(made.processor, made.image, fit_of(options))
         for name, made in inputs.items()
@@ -344,7 +363,10 @@ class _Converter:
             self.model,
             image,
             options.output,
+            activation=options.activation or "softmax",
             map_size=options.map_size or "input",
+            map_type=options.map_type or "int32",
+            confidence=options.confidence,
             layers=options.layers,
         )
         traced = trace(module, image)
@@ -356,6 +378,7 @@ class _Converter:
             ios=options.ios,
             precision=options.precision,
             classifier=self.class_labels is not None,
+            map_type=options.map_type or "int32",
             keep_fp32=frozenset(options.fp32_operations or ()),
             verbose=self.verbose,
         )

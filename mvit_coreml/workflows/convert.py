@@ -115,7 +115,9 @@ def convert(
     if options.dataset is not None:
         from mvit_coreml.evaluation.accuracy import AccuracyDrop
 
-        accuracy = AccuracyDrop(checkpoint, options.dataset, options.color_order)
+        accuracy = AccuracyDrop(
+            checkpoint, options.dataset, options.color_order, options.activation
+        )
     with staging_folder(destination) as staging:
         plain = build_plain_package(
             checkpoint,

@@ -502,7 +502,7 @@ class PaletteFitting:
         answers = self.tuner.answers(tuned.weights)
         estimate = miou = None
         if self._photos and self.function.of_classes:
-            meter = AgreementMeter()
+            meter = AgreementMeter(several_labels=self.function.activation == "sigmoid")
             confusion = ConfusionMatrix(answers.shape[1], ignore=-1)
             pairs = zip(answers.numpy(), self.tuner.reference.numpy(), strict=True)
             for number, (answer, reference) in enumerate(pairs):
@@ -554,7 +554,7 @@ class PaletteFitting:
         rounded.units = self.function.units
         reference = self.tuner.reference[:_ROUNDING_IMAGES]
         return compare_scores(
-            scores(rounded, pixels), reference, self.function.of_classes
+            scores(rounded, pixels), reference, self.function.activation
         ).variation_snr
 
 

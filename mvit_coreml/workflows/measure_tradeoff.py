@@ -18,8 +18,7 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.palettized_weight import BLOCKWISE_IOS, UNCOMPRESSED, Choice
 from mvit_coreml.compression.plan import Scalar
 from mvit_coreml.errors import GateError, InputError
-from mvit_coreml.evaluation.accuracy import Metric, Share, read_dataset
-from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
+from mvit_coreml.evaluation.accuracy import Data, Metric, Share, read_dataset
 from mvit_coreml.evaluation.read_metadata import read_preparation
 from mvit_coreml.evaluation.targets import PackageTarget, ReferenceTarget
 from mvit_coreml.export.atomic_package import SUFFIX, package_size
@@ -209,7 +208,7 @@ def measure_tradeoff(
             checkpoint,
             chosen,
             images,
-            None if dataset is None else read_dataset(checkpoint, Path(dataset)),
+            None if dataset is None else read_dataset(checkpoint, Path(dataset), chosen.activation),
             Path(folder),
             progress,
         )
@@ -234,8 +233,8 @@ def _check(
         raise InputError(f"{steps} mixed plans: give 0 or more")
     if tune_minutes is not None and tune_minutes <= 0:
         raise InputError(f"{tune_minutes:g} minutes of tuning: give more than 0")
-    if dataset is not None and options.output == "features":
-        raise InputError("features have no accuracy; leave out the labelled images")
+    if dataset is not None and options.output in ("features", "embedding", "values"):
+        raise InputError(f"{options.output} have no accuracy; leave out the labelled images")
 
 
 _Make = Callable[[Path], tuple[Path, Palettes | None]]
@@ -277,7 +276,7 @@ class _Measurement:
         checkpoint: Checkpoint,
         options: ConvertOptions,
         images: Sequence[Any] | None,
-        dataset: LabeledImages | MaskedImages | None,
+        dataset: Data | None,
         folder: Path,
         progress: TradeoffProgress,
     ) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.errors import InputError
-from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK, MapSize, OutputKind
+from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK, MapSize, MapType, OutputKind
 from mvit_coreml.export.torch_to_mil import IOS_TARGETS, Precision
+from mvit_coreml.models.config import HeadActivation
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import ColorOrder
 
@@ -25,13 +26,18 @@ _STORED = (
     "precision",
     "fp32_operations",
     "output",
+    "activation",
     "map_size",
+    "map_type",
+    "confidence",
     "layers",
     "image_sizes",
     "fit",
 )
 # First target whose packages may hold several functions.
 MULTIFUNCTION_IOS = 18
+# First target whose packages may answer 8-bit arrays.
+_INT8_IOS = 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +109,18 @@ class ConvertOptions(PaletteOptions):
         fp32_operations: what a mixed program keeps in fp32, by the names of an fp32 program's
             operations; ``None`` measures it.
         output: what the package answers; ``None`` is the task's first kind: ``probabilities`` of a
-            classifier, ``classes`` of a segmenter, ``features`` of a backbone.
+            classifier (``values`` of a regression), ``classes`` of a segmenter, ``features`` of a
+            backbone.
+        activation: what a classifier's logits go through: ``softmax`` where a photo has one label,
+            ``sigmoid`` where it may have several, ``none`` where they are the values of a
+            regression; ``None`` is what the checkpoint's ``problem_type`` means.
         map_size: size of a segmenter's maps: the input's, the logits' own, or (height, width);
             ``None`` is the input's, but for the ``logits`` output their own. Other models and the
             ``features`` have no map.
+        map_type: form of a segmenter's class map: an ``int32`` array, a grayscale ``image``, or
+            ``uint8`` for one byte a position: from iOS 26 on an 8-bit array, which holds classes to
+            127, else the image, which holds them to 255.
+        confidence: add the probability of each position's class to a class map.
         layers: hidden states to add to ``features``, counted from 0.
         image_sizes: (height, width) of the input in pixels; several make a multifunction package
             whose first is the default; none is the size of the checkpoint's processor.
@@ -124,7 +138,10 @@ class ConvertOptions(PaletteOptions):
     precision: Precision = "fp16"
     fp32_operations: tuple[str, ...] | None = None
     output: OutputKind | None = None
+    activation: HeadActivation | None = None
     map_size: MapSize | None = None
+    map_type: MapType | None = None
+    confidence: bool = False
     layers: tuple[int, ...] = ()
     image_sizes: tuple[tuple[int, int], ...] = ()
     fit: Fit | None = None
@@ -138,6 +155,8 @@ class ConvertOptions(PaletteOptions):
         _check_choice("ios", self.ios, IOS_TARGETS)
         _check_choice("precision", self.precision, ("fp16", "mixed", "fp32"))
         self.check(self.ios)
+        _check_choice("activation", self.activation, (None, "softmax", "sigmoid", "none"))
+        _check_choice("map_type", self.map_type, (None, "int32", "uint8", "image"))
         _check_choice("fit", self.fit, (None, "crop", "stretch", "pad"))
         _check_choice("color_order", self.color_order, (None, "RGB", "BGR"))
         _check_sizes("image size", self.image_sizes)
@@ -178,23 +197,67 @@ def fit_of(options: ConvertOptions) -> Fit:
 def fill_in(options: ConvertOptions, checkpoint: Checkpoint) -> ConvertOptions:
     """Replace every ``None`` by what it stands for with this checkpoint."""
     segments = checkpoint.task == "semantic-segmentation"
-    output = options.output or OUTPUTS_OF_TASK[checkpoint.task][0]
-    has_map = segments and output != "features"
+    output, activation = _head(options, checkpoint)
+    has_map = segments and output not in ("features", "embedding")
     if options.map_size is not None and not has_map:
         raise InputError(
             f"a map size does not apply to the {output} of a model for {checkpoint.task}; "
             "only the classes, probabilities and logits of a segmenter are maps"
         )
+    if output != "classes" and (options.map_type is not None or options.confidence):
+        option = "a confidence" if options.map_type is None else "a map type"
+        raise InputError(
+            f"{option} does not apply to the {output} of a model for {checkpoint.task}; only the "
+            "classes of a segmenter have one"
+        )
     return replace(
         options,
         output=output,
+        activation=activation,
         map_size=(options.map_size or ("logits" if output == "logits" else "input"))
         if has_map
         else None,
+        map_type=_map_type(options, checkpoint) if output == "classes" else None,
         image_sizes=options.image_sizes or (checkpoint.input_size,),
         fit=options.fit or ("pad" if segments else "crop"),
         color_order=options.color_order or checkpoint.image_processor.color_order,
     )
+
+
+def _map_type(options: ConvertOptions, checkpoint: Checkpoint) -> MapType:
+    """Return the form of a class map; a byte a position takes the form that the target has."""
+    classes, map_type = checkpoint.config.num_labels, options.map_type or "int32"
+    if map_type == "uint8" and (options.ios < _INT8_IOS or classes > 128):
+        map_type = "image"
+    if map_type == "image" and classes > 256:
+        raise InputError(
+            f"{classes} classes do not fit into a map of one byte a position, which holds 256; "
+            "leave its type at int32 (--map-type)"
+        )
+    return map_type
+
+
+def _head(
+    options: ConvertOptions, checkpoint: Checkpoint
+) -> tuple[OutputKind, HeadActivation | None]:
+    """Return what a package answers, and what its logits go through if it classifies."""
+    output, activation = options.output, options.activation
+    if checkpoint.task != "image-classification" or output in ("features", "embedding"):
+        output = output or OUTPUTS_OF_TASK[checkpoint.task][0]
+        if activation is not None:
+            raise InputError(
+                f"an activation does not apply to the {output} of a model for {checkpoint.task}; "
+                "only the probabilities, logits and values of a classifier have one"
+            )
+        return output, None
+    activation = activation or ("none" if output == "values" else checkpoint.config.head_activation)
+    output = output or ("values" if activation == "none" else "probabilities")
+    if (output == "values") != (activation == "none"):
+        raise InputError(
+            f"the output {output!r} does not go with the activation {activation!r}; values take "
+            "none, probabilities and logits softmax or sigmoid (--activation)"
+        )
+    return output, activation
 
 
 def _as_tuple(value: Any) -> Any:

@@ -31,7 +31,7 @@ from mvit_coreml.export.torch_to_mil import IOS_TARGETS
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.mil.program import Package
+from mvit_coreml.mil.program import Package, head_activation
 from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_target
 from mvit_coreml.validation.structure_comparison import compare_structure
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
@@ -152,7 +152,8 @@ def palettize_package(
     photos = Photos(preparation=prepared, num_labels=num_labels)
     accuracy: MeasuredDrop | None = None
     if options.dataset is not None and against is not None:
-        accuracy = AccuracyDrop(against, options.dataset, prepared.color_order)
+        activation = head_activation(loaded, loaded.function())
+        accuracy = AccuracyDrop(against, options.dataset, prepared.color_order, activation)
     elif options.dataset is not None:
         target = PackageTarget(Predictor(original, engine="portable"), prepared, num_labels)
         accuracy = PackageAccuracyDrop(target, target_classes(target, labels), options.dataset)

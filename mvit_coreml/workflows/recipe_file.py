@@ -13,8 +13,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from mvit_coreml.compression.plan_file import PLAN_SUFFIX
 from mvit_coreml.compression.promise import Promise, parse_size
 from mvit_coreml.errors import InputError
-from mvit_coreml.export.output_heads import OutputKind
+from mvit_coreml.export.output_heads import MapType, OutputKind
 from mvit_coreml.files import check_table, read_toml
+from mvit_coreml.models.config import HeadActivation
 from mvit_coreml.workflows.package_options import ConvertOptions
 
 SUFFIX = ".toml"
@@ -188,12 +189,20 @@ class _RecipeTable(_CheckpointTable):
     plan: _Text = None
     output_kind: Annotated[
         OutputKind | None,
-        Field(description='one of "probabilities", "logits", "classes", "features"'),
+        Field(
+            description='one of "probabilities", "logits", "values", "classes", "features", '
+            '"embedding"'
+        ),
+    ] = None
+    activation: Annotated[
+        HeadActivation | None, Field(description='"softmax", "sigmoid" or "none"')
     ] = None
     map_size: Annotated[
         Literal["input", "logits"] | _Size | None,
         Field(description='"input", "logits", a number of pixels or [height, width]'),
     ] = None
+    map_type: Annotated[MapType | None, Field(description='"int32", "uint8" or "image"')] = None
+    confidence: Annotated[bool | None, Field(description="true or false")] = None
     layers: Annotated[
         list[int] | None, AfterValidator(tuple), Field(description="a list of whole numbers")
     ] = None

@@ -215,7 +215,7 @@ def test_the_divergence_falls_also_on_other_images(monkeypatch: pytest.MonkeyPat
 
     def noise(weights: TunedWeights, images: Tensor) -> float:
         found = scores(function, images, weights.tensors())
-        return compare_scores(found, scores(function, images), function.of_classes).divergence
+        return compare_scores(found, scores(function, images), function.activation).divergence
 
     start = start_of(function)
     tuner = FineTuner(function, start, pixels)

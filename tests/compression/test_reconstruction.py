@@ -68,7 +68,7 @@ def plain(function: DifferentiableFunction, choices: dict[str, Choice]) -> Tuned
 
 def judge(function: DifferentiableFunction, weights: TunedWeights, pixels: Tensor) -> Quality:
     found = scores(function, pixels, weights.tensors())
-    return compare_scores(found, scores(function, pixels), function.of_classes)
+    return compare_scores(found, scores(function, pixels), function.activation)
 
 
 def relative(found: np.ndarray, wanted: Tensor) -> float:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from package_cache import converted_package
-from packages import LABELS, SavedPackage, converted
+from packages import LABELS, SavedPackage, converted, small_checkpoint
 
 from mvit_coreml import ConvertOptions, load_checkpoint
 from mvit_coreml.demo import KINDS, demo_checkpoint
 from mvit_coreml.evaluation.read_metadata import LABELS_KEY
-from mvit_coreml.export.metadata import PREPROCESSING_KEY, PREVIEW_PARAMS
+from mvit_coreml.export.metadata import PREPROCESSING_KEY, PREVIEW_PARAMS, label_colors
 
 TASK_KEY, OUTPUT_KEY = "mvit_coreml.task", "mvit_coreml.output"
 # They change with the versions of what is installed.
@@ -49,6 +49,12 @@ def _packages() -> dict[str, SavedPackage]:
     found["sizes"] = converted("mobilenet_v2", image_sizes=((96, 128), (64, 64)), ios=18)[1]
     found["logits"] = converted("mobilenet_v2", output="logits", fit="stretch")[1]
     found["features"] = converted("mobilenet_v2", output="features", color_order="BGR")[1]
+    tags = small_checkpoint("mobilenet_v2", problem_type="multi_label_classification")
+    made = converted_package(tags, ConvertOptions(bits=None, output="logits"))
+    found["labels"] = SavedPackage(made.path)
+    found["values"] = converted("mobilenet_v2", activation="none")[1]
+    found["embedding"] = converted("mobilenet_v2", output="embedding")[1]
+    found["image map"] = converted("mobilenet_v2", "semantic-segmentation", map_type="image")[1]
     found["scores"] = converted("mobilenet_v2", "semantic-segmentation", output="logits")[1]
     return found
 
@@ -60,7 +66,9 @@ def _user_defined(package: SavedPackage) -> dict[str, str]:
 
 def _valid(name: str, package: SavedPackage) -> dict[str, Any]:
     """Say by hand what must be read; sizes are (width, height)."""
-    return {"name": name, "user_defined": _user_defined(package), "expected": _EXPECTED[name]}
+    heads = {"activation": "softmax", "map_type": "int32"}
+    expected = heads | _EXPECTED[name]
+    return {"name": name, "user_defined": _user_defined(package), "expected": expected}
 
 
 def _function(
@@ -92,6 +100,8 @@ def _minus_one_to_one(
 
 
 _CLASSIFICATION, _SEGMENTATION = "image-classification", "semantic-segmentation"
+# A black background, then what visualization/segmentation_colors.py gives six classes.
+_COLORS = label_colors(LABELS)
 _UNIQUE = ["background", "tench", "crane", "maillot", "ox", "crane (5)", "maillot (6)"]
 _EXPECTED: dict[str, Any] = {
     "classifier": {
@@ -138,6 +148,37 @@ _EXPECTED: dict[str, Any] = {
         "functions": [_minus_one_to_one("main", (64, 64), "crop", 96, "BGR")],
         "labels": None,
         "colors": None,
+    },
+    "labels": {
+        "task": _CLASSIFICATION,
+        "output": "logits",
+        "activation": "sigmoid",
+        "functions": [_minus_one_to_one("main", (64, 64), "crop", 96)],
+        "labels": _UNIQUE,
+        "colors": None,
+    },
+    "values": {
+        "task": _CLASSIFICATION,
+        "output": "values",
+        "activation": "none",
+        "functions": [_minus_one_to_one("main", (64, 64), "crop", 96)],
+        "labels": _UNIQUE,
+        "colors": None,
+    },
+    "embedding": {
+        "task": _CLASSIFICATION,
+        "output": "embedding",
+        "functions": [_minus_one_to_one("main", (64, 64), "crop", 96)],
+        "labels": None,
+        "colors": None,
+    },
+    "image map": {
+        "task": _SEGMENTATION,
+        "output": "classes",
+        "map_type": "image",
+        "functions": [_minus_one_to_one("main", (64, 64), "pad", None)],
+        "labels": _UNIQUE,
+        "colors": _COLORS,
     },
     "scores": {
         "task": _SEGMENTATION,
@@ -281,6 +322,11 @@ def _broken(packages: dict[str, dict[str, str]]) -> list[dict[str, Any]]:
             "segmenter",
             preview(lambda p: p["colors"].__setitem__(2, "#FF77")),
             f"{PREVIEW_PARAMS}: colors[2] must be a colour of the form #RRGGBB",
+        ),
+        (
+            "labels",
+            text("mvit_coreml.activation", "relu"),
+            "mvit_coreml.activation: is 'relu'; it must be one of softmax, sigmoid, none",
         ),
         ("logits", text(LABELS_KEY, None), f"{LABELS_KEY}: {missing}"),
         ("scores", text(LABELS_KEY, '{"a": 1}'), f"{LABELS_KEY}: the value must be an array"),

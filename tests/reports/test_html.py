@@ -175,7 +175,7 @@ def test_a_verdict_is_green_amber_or_red(parity, status, looks, mark):
 
 def test_the_figures_are_those_of_the_validation(page):
     expected = ["34.6 dB", "0.789", "9.87", "0.998877"]
-    assert page.row("scores before softmax or argmax")[1:] == ["23.4 dB", *expected]
+    assert page.row("scores before softmax, sigmoid or argmax")[1:] == ["23.4 dB", *expected]
     assert page.row("probabilities")[1:] == ["26.8 dB", *expected]
     assert page.row("conv_2") == ["2", "conv_2", "conv", "21.3 dB", "23.1 dB"]
     assert page.row("conv_1") == ["1", "conv_1", "conv", "44.4 dB", "input exact"]
@@ -189,7 +189,7 @@ def test_the_figures_are_those_of_the_validation(page):
 def test_real_figures_are_those_of_the_validation(classified):
     parity = classified.parity
     page = Page(shown(as_html(classified)))
-    assert page.row("scores before softmax or argmax")[1] == f"{parity.scores.snr:.1f} dB"
+    assert page.row("scores before softmax, sigmoid or argmax")[1] == f"{parity.scores.snr:.1f} dB"
     assert f"{100 * parity.agreement['top1']:.1f}%" in page.texts["dd"]
     for sample in parity.recording.samples:
         assert any(name == "alt" and value == sample.image for _, name, value in page.attributes)

@@ -152,7 +152,9 @@ def _row(result: RecipeResult) -> tuple[str, ...]:
 
 def _agreement(entry: IndexEntry) -> str:
     """Return the share of photos, or of pixels; on synthetic pictures it means little."""
-    share = entry.agreement.get("top1", entry.agreement.get("pixels"))
+    from mvit_coreml.validation.pytorch_comparison import equal_classes
+
+    share = equal_classes(entry.agreement)
     return _NOTHING if share is None or entry.synthetic else f"{share:.1%}"
 
 

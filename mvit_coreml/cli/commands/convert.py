@@ -20,8 +20,9 @@ from mvit_coreml.cli.printing import (
 )
 
 if TYPE_CHECKING:
-    from mvit_coreml.export.output_heads import MapSize, OutputKind
+    from mvit_coreml.export.output_heads import MapSize, MapType, OutputKind
     from mvit_coreml.export.torch_to_mil import Precision
+    from mvit_coreml.models.config import HeadActivation
     from mvit_coreml.preprocessing.geometry import Fit
     from mvit_coreml.preprocessing.image_processor import ColorOrder
     from mvit_coreml.workflows.convert import ConvertedPackage
@@ -40,9 +41,16 @@ class _Arguments(
     Attributes:
         destination: Package to write; by default the checkpoint's name in this folder.
         precision: Compute precision; mixed is fp16 but for what leaves its safe range on --images.
-        output: What the package answers; by default probabilities of a classifier, classes of a
-            segmenter, features of a backbone.
+        output: What the package answers; by default probabilities of a classifier (values of a
+            regression), classes of a segmenter, features of a backbone. An embedding is one vector
+            of length 1, to find similar photos by.
+        activation: What a classifier's logits go through: softmax for one label, sigmoid for
+            several, none for the values of a regression; by default what the checkpoint says.
         map_size: Size of a segmenter's maps; by default the input's, for logits their own.
+        map_type: Form of a segmenter's class map: a 32-bit array, an 8-bit grayscale image, or
+            uint8, the smallest that the target has (an 8-bit array from iOS 26 on, else the image).
+            [default: int32]
+        confidence: Add the probability of every pixel's class to a class map.
         layers: Hidden states to add to the features, counted from 0.
         image_sizes: Input size instead of the checkpoint's; give it several times for one package
             with a function for each (iOS 18).
@@ -61,7 +69,12 @@ class _Arguments(
     ios: int = opt.ios_option()
     precision: Precision = opt.option(type=click.Choice(["fp16", "mixed", "fp32"]), default="fp16")
     output: OutputKind | None = opt.option("--output-kind", type=click.Choice(opt.OUTPUT_KINDS))
+    activation: HeadActivation | None = opt.option(
+        type=click.Choice(["softmax", "sigmoid", "none"])
+    )
     map_size: MapSize | None = opt.option(type=opt.read_map_size, metavar="INPUT|LOGITS|HXW")
+    map_type: MapType | None = opt.option(type=click.Choice(["int32", "uint8", "image"]))
+    confidence: bool = opt.option()
     layers: tuple[int, ...] | None = opt.numbers_option("whole numbers", "2,4", metavar="I,J,…")
     image_sizes: tuple[tuple[int, int], ...] = opt.option(
         "--image-size", type=opt.read_size, metavar="N|HXW", multiple=True
@@ -93,6 +106,9 @@ def command(arguments: _Arguments) -> None:
         mvit-coreml convert google/deeplabv3_mobilenet_v2_1.0_513 --fit stretch --bits none
         mvit-coreml convert apple/mobilevit-small --ios 18 --image-size 256 --image-size 320
         mvit-coreml convert apple/mobilevit-small --output-kind features --layers 2,4
+        mvit-coreml convert apple/mobilevit-small --output-kind embedding
+        mvit-coreml convert apple/deeplabv3-mobilevit-small --map-type uint8 --confidence
+        mvit-coreml convert ./my-photo-tags --images photos/ --activation sigmoid
     """
     from mvit_coreml.export.atomic_package import check_destination
     from mvit_coreml.workflows.convert import convert

@@ -14,8 +14,8 @@ from mvit_coreml.cli.printing import ProgressLines
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:
+    from mvit_coreml.evaluation.accuracy import Data
     from mvit_coreml.evaluation.class_matching import ModelClasses
-    from mvit_coreml.evaluation.labeled_datasets import LabeledImages, MaskedImages
     from mvit_coreml.evaluation.open_targets import OpenTarget
     from mvit_coreml.mil.predictor import Engine
     from mvit_coreml.preprocessing.geometry import Fit
@@ -28,7 +28,7 @@ class _LabelArguments:
 
     Attributes:
         limit: Only this many images, spread evenly over all.
-        label_column: Column of a CSV that holds the labels.
+        label_column: Column of a CSV that holds the label, or several.
         label_offset: Add this to labels that are numbers: 1 if they leave out the model's
             background class.
         reduce_labels: Masks count classes from 1; 0 is left out of the score.
@@ -41,9 +41,13 @@ class _LabelArguments:
 
     def read_labels(
         self, dataset: Path, opened: Sequence[OpenTarget], classes: ModelClasses
-    ) -> LabeledImages | MaskedImages:
+    ) -> Data:
         """Read the data set that fits what is evaluated."""
-        from mvit_coreml.evaluation.labeled_datasets import read_labeled_images, read_masked_images
+        from mvit_coreml.evaluation.labeled_datasets import (
+            read_labeled_images,
+            read_masked_images,
+            read_multi_label_images,
+        )
 
         if opened[0].task == "semantic-segmentation":
             if self.label_column is not None or self.label_offset is not None:
@@ -54,7 +58,9 @@ class _LabelArguments:
             return read_masked_images(dataset, reduce_labels=reduced).limited(self.limit)
         if self.reduce_labels:
             raise InputError("--reduce-labels is for the masks of segmenters; this is a classifier")
-        images = read_labeled_images(
+        several = opened[0].target.activation == "sigmoid"
+        read = read_multi_label_images if several else read_labeled_images
+        images = read(
             dataset, classes, label_column=self.label_column, label_offset=self.label_offset
         )
         return images.limited(self.limit)
@@ -97,15 +103,18 @@ def command(arguments: _Arguments) -> None:
     """Measure the accuracy of a package or a checkpoint on labelled images.
 
     For classifiers, DATASET is a folder of class folders (named by label, class index or synset
-    id) or a CSV of file,label. For segmenters it is a folder laid out as VOC's, a folder of
-    X_image.*, X_target.* or X.*, X_mask.*, or a CSV of image,mask; masks hold class indices or
-    VOC's colours, and 255 is left out of the score. A package's figures come from the saved file.
+    id) or a CSV of file,label. Where a photo may have several labels, it is a CSV of file,labels
+    with |, ; or blanks between them, or with a column of 0 and 1 for each label. For segmenters it
+    is a folder laid out as VOC's, a folder of X_image.*, X_target.* or X.*, X_mask.*, or a CSV of
+    image,mask; masks hold class indices or VOC's colours, and 255 is left out of the score. A
+    package's figures come from the saved file.
 
     Examples:
         mvit-coreml evaluate MobileNetV2.mlpackage ./imagenet-val --limit 1000
         mvit-coreml evaluate Classifier.mlpackage labels.csv --against ./my-mobilevit
         mvit-coreml evaluate EfficientNet.mlpackage labels.csv --fit crop
         mvit-coreml evaluate apple/mobilevitv2-1.0-imagenet1k-256 labels.csv --color-order both
+        mvit-coreml evaluate PhotoTags.mlpackage tags.csv --per-class
         mvit-coreml evaluate DeepLab.mlpackage ./VOCdevkit/VOC2012 --per-class
         mvit-coreml evaluate Classifier.mlpackage ./pets --report accuracy.html
     """

@@ -62,7 +62,8 @@ class _Arguments(SavingArguments, opt.PreparationArguments, opt.JsonArguments):
     """What the command is asked.
 
     Attributes:
-        top: Classes to list for each image.
+        top: Classes to list for each image. [default: 5; of several labels all that are there]
+        threshold: Probability above which one of several labels is listed. [default: 0.5]
         engine: What runs the package; auto is Core ML on a Mac and portable elsewhere.
         function: Function of a package that has several.
         arithmetic: Of the portable engine: fp32 leaves out the rounding of fp16.
@@ -78,7 +79,8 @@ class _Arguments(SavingArguments, opt.PreparationArguments, opt.JsonArguments):
 
     package: Path = opt.argument()
     images: tuple[Path, ...] = opt.argument(nargs=-1, metavar="[IMAGE...]")
-    top: int = opt.option(type=click.IntRange(min=1), default=5, metavar="K")
+    top: int | None = opt.option(type=click.IntRange(min=1), metavar="K")
+    threshold: float | None = opt.option(type=click.FloatRange(0, 1), metavar="P")
     engine: Engine = opt.engine_option()
     function: str | None = opt.option(metavar="NAME")
     arithmetic: Arithmetic = opt.arithmetic_option()
@@ -95,14 +97,16 @@ class _Arguments(SavingArguments, opt.PreparationArguments, opt.JsonArguments):
 def command(arguments: _Arguments) -> None:
     """Ask a package about images.
 
-    A classifier's likeliest classes, a segmenter's share of pixels by class, or features: whatever
-    other arrays and pictures it returns. Images are prepared as the package's metadata says, those
-    of another tool's package as --fit, --resize or --image-processor do. Names and colours of
-    classes are the package's.
+    A classifier's likeliest classes, or all labels that an image is likely to have, a segmenter's
+    share of pixels by class, the values of a regression, or features: whatever other arrays and
+    pictures it returns. Images are prepared as the package's metadata says, those of another tool's
+    package as --fit, --resize or --image-processor do. Names and colours of classes are the
+    package's.
 
     Examples:
         mvit-coreml predict Classifier.mlpackage photo.jpg
         mvit-coreml predict Classifier.mlpackage photos/*.jpg --top 1 --json
+        mvit-coreml predict PhotoTags.mlpackage photo.jpg --threshold 0.3
         mvit-coreml predict Segmenter.mlpackage street.jpg --overlay painted.png --mask classes.png
         mvit-coreml predict Segmenter.mlpackage a.jpg b.jpg --overlay "out/{name}-painted.png"
         mvit-coreml predict Features.mlpackage a.jpg b.jpg --features vectors/
@@ -145,7 +149,9 @@ def command(arguments: _Arguments) -> None:
         note = "; ".join(filter(None, (note, assumption)))
     if note:
         click.echo(f"note: {note}", err=True)
-    results = PredictionResults(target, arguments.images, arguments.top, arguments, labels)
+    results = PredictionResults(
+        target, arguments.images, arguments, labels, arguments.top, arguments.threshold
+    )
     for index, answer in enumerate(
         target.answer(results.read(arguments.color_managed), headroom=recorder)
     ):

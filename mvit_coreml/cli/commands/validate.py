@@ -55,7 +55,7 @@ class _Arguments(
         arithmetic: fp32 leaves out the rounding of half precision.
         layers: Show where the error enters.
         bounds: Bound instead of the default: decoded_weights, consistency, structure of a sound
-            package; snr, top1_agreement, pixel_agreement, miou of a faithful one.
+            package; snr, top1_agreement, label_agreement, pixel_agreement, miou of a faithful one.
         color_order: Channel order, if it was overridden on purpose.
     """
 

@@ -29,6 +29,7 @@ from mvit_coreml.mil.package_check import check_package
 from mvit_coreml.mil.parallel import parallel_map
 from mvit_coreml.mil.program import Function, ImageFeature, Package, find_scores
 from mvit_coreml.mil.value_types import TensorType, ValueType
+from mvit_coreml.models.config import HeadActivation
 
 # Operations that treat every element of the first axis of their first argument alike. Images laid
 # along it are computed several times faster than through vmap, which copies what conv returns.
@@ -73,12 +74,13 @@ class DifferentiableFunction:
         function: the function.
         rounds: whether it rounds as the program does.
         image: its input.
-        scores: name of the value that a call returns: what the final softmax or argmax is taken
-            of, before a map is enlarged; without one, the first output.
+        scores: name of the value that a call returns: what the final softmax, sigmoid or argmax is
+            taken of, before a map is enlarged; without one, the first output.
         answers_of: names of all such values: besides the first, outputs that neither follow from
             it nor lead to it.
         units: what each of them is divided by, so that several count alike; see :meth:`balance`.
-        of_classes: whether that holds a score for each class along axis 1; features otherwise.
+        activation: what it goes through, ``none`` for features and values; others hold a score
+            for each class along axis 1.
         constants: the stored values of all float constants that take part in the scores, by name,
             in program order, as fp32 tensors; palettized ones decoded.
         dtypes: the types that the program stores them in, float16 or float32.
@@ -104,8 +106,8 @@ class DifferentiableFunction:
         if len(inputs) != 1 or not isinstance(inputs[0], ImageFeature):
             raise PackageError(f"{package.path}: {self.function.name!r} does not take one image")
         self.image: ImageFeature = inputs[0]
-        scores = find_scores(self.function, num_labels)
-        self.scores, self.of_classes = scores.name, scores.of_classes
+        scores = find_scores(package, self.function, num_labels)
+        self.scores, self.activation = scores.name, scores.activation
         self.answers_of: tuple[str, ...] = scores.names
         self.units: tuple[float, ...] = (1.0,) * len(scores.names)
         self._compiled: CompiledFunction = compile_function(self.function, arithmetic)
@@ -131,6 +133,11 @@ class DifferentiableFunction:
         self.axes: Mapping[str, int] = MappingProxyType(
             {info.name: info.axis for info, _ in function_weights(self.function)}
         )
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether the scores are those of classes or labels."""
+        return self.activation != "none"
 
     def balance(self, pixels: Tensor) -> None:
         """Let several scores count alike, whatever their units are: those of boxes and of classes.
@@ -367,10 +374,10 @@ class Quality:
         snr: of the raw scores, in dB, all images together.
         variation_snr: the same with how they differ between images as the signal, see
             :class:`~mvit_coreml.evaluation.metrics.Closeness`.
-        agreement: part of the images, or of the positions of maps, with the same best class;
-            ``None`` for features.
-        divergence: mean Kullback-Leibler divergence of the class probabilities in nats; for
-            features the squared error relative to the signal.
+        agreement: part of the images, or of the positions of maps, with the same best class, of
+            several labels with all the same labels; ``None`` for features.
+        divergence: mean Kullback-Leibler divergence of the class probabilities in nats, of several
+            labels the sum over them; for features the squared error relative to the signal.
     """
 
     snr: float
@@ -401,14 +408,15 @@ def scores(
     return torch.cat(list(parallel_map(run, torch.split(pixels, _MICRO_BATCH))))
 
 
-def compare_scores(answers: Tensor, reference: Tensor, of_classes: bool) -> Quality:
+def compare_scores(answers: Tensor, reference: Tensor, activation: HeadActivation) -> Quality:
     """Compare the scores of the same images.
 
     Args:
-        answers: (N, ...), of classes along axis 1 if ``of_classes``.
+        answers: (N, ...), of classes along axis 1 if they go through an activation.
         reference: what they should be.
-        of_classes: whether they are scores of classes.
+        activation: what they go through.
     """
+    of_classes = activation != "none"
     error = float((answers - reference).double().square().sum())
     by_class = (
         reference.double().movedim(1, 0).flatten(1)
@@ -422,19 +430,33 @@ def compare_scores(answers: Tensor, reference: Tensor, of_classes: bool) -> Qual
     snr, variation_snr = decibels(signal, error), decibels(variation, error)
     if not of_classes:
         return Quality(snr, variation_snr, None, error / max(signal, 1e-300))
-    agreement = float((answers.argmax(1) == reference.argmax(1)).double().mean())
-    divergent = float(divergence(answers, reference, of_classes))
+    if activation == "sigmoid":
+        same = ((answers > 0) == (reference > 0)).all(1)
+    else:
+        same = answers.argmax(1) == reference.argmax(1)
+    agreement = float(same.double().mean())
+    divergent = float(divergence(answers, reference, activation))
     return Quality(snr, variation_snr, agreement, divergent)
 
 
-def divergence(answers: Tensor, reference: Tensor, of_classes: bool) -> Tensor:
+def divergence(answers: Tensor, reference: Tensor, activation: HeadActivation) -> Tensor:
     """Return what :class:`Quality` calls so, differentiable in ``answers``."""
-    if not of_classes:
+    if activation == "none":
         return (answers - reference).square().sum() / reference.square().sum().clamp(min=1e-30)
     by_class = F.kl_div(
-        answers.log_softmax(1), reference.log_softmax(1), reduction="none", log_target=True
+        _log_probabilities(answers, activation),
+        _log_probabilities(reference, activation),
+        reduction="none",
+        log_target=True,
     )
     return by_class.sum(1).mean()
+
+
+def _log_probabilities(scores: Tensor, activation: HeadActivation) -> Tensor:
+    """Return those of (N, C, ...) classes; of (N, C) labels, that each is there and is not."""
+    if activation == "sigmoid":
+        return F.logsigmoid(torch.cat([scores, -scores], 1))
+    return scores.log_softmax(1)
 
 
 def combined_snr(first: float, second: float) -> float:

@@ -113,7 +113,7 @@ class FineTuner:
         for name, places in self.places.items():
             constants[name] = constants[name].flatten()[places]
         answers = self.function(self.pixels[images], constants)
-        loss = divergence(answers, self.targets[images], self.function.of_classes)
+        loss = divergence(answers, self.targets[images], self.function.activation)
         share = len(images) / total
         return list(
             torch.autograd.grad(

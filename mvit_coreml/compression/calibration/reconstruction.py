@@ -27,6 +27,7 @@ from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 from mvit_coreml.compression.plan import PlanValues
 from mvit_coreml.mil.parallel import one_thread, parallel_map
+from mvit_coreml.models.config import HeadActivation
 
 # Pixels of the images that are computed at a time, as all their activations are kept.
 _PIXELS = 4 * 256 * 256
@@ -60,10 +61,10 @@ def fisher_information(
     """Return how much each layer's output channels matter for the answers.
 
     The curvature of the answers' divergence from what they are now, in the outputs of a layer, is
-    the Gauss-Newton (or Fisher) matrix JᵀAJ, with A that of the softmax for scores of classes, and
-    the identity for features. Its diagonal is estimated by random signs (Hutchinson, 1989): for a
-    vector r whose outer product is A on average, the squared gradient of r·scores is JᵀAJ's
-    diagonal on average.
+    the Gauss-Newton (or Fisher) matrix JᵀAJ, with A that of the softmax or of the sigmoids for
+    scores of classes, and the identity for features. Its diagonal is estimated by random signs
+    (Hutchinson, 1989): for a vector r whose outer product is A on average, the squared gradient of
+    r·scores is JᵀAJ's diagonal on average.
 
     Args:
         function: as saved.
@@ -118,7 +119,7 @@ def _gradients(
         if index in at:
             outputs.append(execution.values[step.outputs[0]])
     scores = function.answers(execution)
-    probe = _probe(scores.detach(), function.of_classes, seed)
+    probe = _probe(scores.detach(), function.activation, seed)
     # What leads to the answers by choices alone (of the largest, of a class) has no gradient.
     gradients = torch.autograd.grad(
         (scores * probe).sum(), outputs, allow_unused=True, materialize_grads=True
@@ -130,12 +131,15 @@ def _gradients(
     return by_channel
 
 
-def _probe(scores: Tensor, of_classes: bool, seed: int) -> Tensor:
+def _probe(scores: Tensor, activation: HeadActivation, seed: int) -> Tensor:
     """Return a random vector whose outer product is the curvature on average."""
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, scores.shape, generator=generator) * 2.0 - 1.0
-    if not of_classes:
+    if activation == "none":
         return signs
+    if activation == "sigmoid":
+        probabilities = scores.sigmoid()
+        return (probabilities * (1 - probabilities)).sqrt() * signs
     # The classes lie on axis 1 of what the program gives, and (N, 1, C, ...) is that for N images.
     probabilities = scores.softmax(2)
     root = probabilities.sqrt() * signs

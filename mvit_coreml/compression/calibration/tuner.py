@@ -98,7 +98,7 @@ class Tuner:
 
     def judge(self, weights: TunedWeights) -> Quality:
         """Return how close the answers on the held-out images are to the original ones."""
-        return compare_scores(self.answers(weights), self.reference, self.function.of_classes)
+        return compare_scores(self.answers(weights), self.reference, self.function.activation)
 
     def answers(self, weights: TunedWeights) -> Tensor:
         """Return the scores of the held-out images with some weights."""

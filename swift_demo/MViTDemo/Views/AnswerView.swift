@@ -15,6 +15,9 @@ struct AnswerView: View {
         } else if let shown = demo.shown {
           switch shown.prediction.answer {
           case .classification(let scores): ClassificationView(scores: scores)
+          case .values(let values): ValuesView(values: values)
+          case .embedding(let vector):
+            Text("A vector of \(vector.count) numbers, to find similar pictures by.")
           case .segmentation(let map):
             OpacitySlider(opacity: $demo.opacity)
             LegendView(demo: demo, map: map, information: shown.information)
@@ -55,6 +58,25 @@ struct ClassificationView: View {
         }
         .accessibilityElement(children: .ignore)
         .accessibilityLabel(AppFormat.spoken(score))
+      }
+    }
+  }
+}
+
+/// The values of a regression.
+struct ValuesView: View {
+  let values: [ClassScore]
+
+  var body: some View {
+    VStack(alignment: .leading, spacing: 12) {
+      ForEach(values) { value in
+        HStack(alignment: .firstTextBaseline) {
+          Text(value.label)
+          Spacer()
+          Text(AppFormat.fixed(value.score, digits: 3))
+            .font(.body.monospacedDigit())
+            .foregroundStyle(.secondary)
+        }
       }
     }
   }

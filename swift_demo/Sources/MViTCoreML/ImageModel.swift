@@ -95,14 +95,15 @@ public actor ImageModel {
   /// - Parameters:
   ///   - photo: the picture.
   ///   - top: how many classes to list, of a classifier.
-  ///   - path: how to resize; fast falls back to exact where Vision cannot fit the picture alike.
+  ///   - path: how to resize; fast falls back to exact where Vision cannot fit the picture alike,
+  ///     and for class maps of 8 bits or with a confidence.
   /// - Throws: `CancellationError`, ``ModelError``, or Core ML's own error.
   public func answer(
     _ photo: Photo, top: Int = 5, path: InputPath = .exact
   ) async throws -> Prediction {
     try Task.checkCancellation()
     let placement = try information.preprocessing.placement(of: photo.uprightSize)
-    if path == .fast, let region = placement.visionRegion {
+    if path == .fast, reader.readsFromVision, let region = placement.visionRegion {
       return try await answerWithVision(photo, region: region, placement: placement, top: top)
     }
     return try answerExactly(photo, top: top)
@@ -117,6 +118,40 @@ public actor ImageModel {
     guard case .classification(let scores) = try await answer(photo, top: top, path: path).answer
     else { throw ModelError.wrongTask(asked: "classification") }
     return scores
+  }
+
+  /// Returns the labels that a picture is likely to have, of a model that tells several.
+  ///
+  /// - Parameters:
+  ///   - photo: the picture.
+  ///   - threshold: probability above which a label counts as there.
+  ///   - path: how to resize.
+  /// - Throws: ``ModelError/wrongTask(asked:)`` for another model, and as ``answer(_:top:path:)``.
+  public func labels(
+    of photo: Photo, above threshold: Double = 0.5, path: InputPath = .exact
+  ) async throws -> [ClassScore] {
+    guard information.metadata.activation == .sigmoid else {
+      throw ModelError.wrongTask(asked: "set of labels")
+    }
+    return try await classify(photo, top: .max, path: path).filter { $0.score > threshold }
+  }
+
+  /// Returns the values that a regression gives a picture, in the model's order.
+  ///
+  /// - Throws: ``ModelError/wrongTask(asked:)`` for another model, and as ``answer(_:top:path:)``.
+  public func values(of photo: Photo, path: InputPath = .exact) async throws -> [ClassScore] {
+    guard case .values(let values) = try await answer(photo, path: path).answer
+    else { throw ModelError.wrongTask(asked: "value") }
+    return values
+  }
+
+  /// Returns the features of a picture as a vector of length 1; `similarity` compares two.
+  ///
+  /// - Throws: ``ModelError/wrongTask(asked:)`` for another model, and as ``answer(_:top:path:)``.
+  public func embedding(of photo: Photo, path: InputPath = .exact) async throws -> [Float] {
+    guard case .embedding(let vector) = try await answer(photo, path: path).answer
+    else { throw ModelError.wrongTask(asked: "vector") }
+    return vector
   }
 
   /// Labels every cell of a picture; `ClassMap.unfitted` lays the map back on the picture.

@@ -61,12 +61,26 @@ func withMutablePixels<Result>(
   }
 }
 
+/// Reads a class map out of a grayscale image of 8 bits.
+func classMap(of buffer: CVPixelBuffer) throws -> ClassMap {
+  try withLockedBytes(
+    of: buffer, flags: .readOnly, format: kCVPixelFormatType_OneComponent8
+  ) { bytes, size, bytesPerRow in
+    let count = bytesPerRow * (size.height - 1) + size.width
+    let values = UnsafeBufferPointer(
+      start: UnsafePointer(bytes.assumingMemoryBound(to: UInt8.self)), count: count)
+    return try ClassMap(
+      classes: values, shape: [size.height, size.width], strides: [bytesPerRow, 1])
+  }
+}
+
 private func withLockedBytes<Result>(
   of buffer: CVPixelBuffer, flags: CVPixelBufferLockFlags,
+  format wanted: OSType = kCVPixelFormatType_32BGRA,
   _ body: (UnsafeMutableRawPointer, PixelSize, Int) throws -> Result
 ) throws -> Result {
   let format = CVPixelBufferGetPixelFormatType(buffer)
-  guard format == kCVPixelFormatType_32BGRA else { throw ModelError.pixelFormat(format) }
+  guard format == wanted else { throw ModelError.pixelFormat(format) }
   guard CVPixelBufferLockBaseAddress(buffer, flags) == kCVReturnSuccess else {
     throw ModelError.noBuffer("access to a pixel buffer")
   }

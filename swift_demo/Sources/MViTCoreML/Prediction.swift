@@ -23,10 +23,15 @@ public enum InputPath: String, CaseIterable, Hashable, Sendable, Identifiable {
 
 /// What a model says about a picture.
 public enum Answer: Hashable, Sendable {
-  /// Classes with their probabilities, the likeliest first.
+  /// Classes with their probabilities, the likeliest first. Where a picture may have several labels
+  /// each probability stands alone.
   case classification([ClassScore])
   /// A class for every cell of the model's input.
   case segmentation(ClassMap)
+  /// The values of a regression, in the model's order.
+  case values([ClassScore])
+  /// Features of the picture as a vector of length 1.
+  case embedding([Float])
 }
 
 /// How long an answer took.

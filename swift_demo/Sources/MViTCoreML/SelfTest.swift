@@ -46,6 +46,9 @@ public struct SelfTest: Sendable {
     switch answer {
     case .classification(let scores): expectation.check(scores: scores, name: name)
     case .segmentation(let map): expectation.check(map: map, name: name)
+    case .values, .embedding:
+      SelfTestCheck(
+        name: name, agrees: false, detail: "self-tests are of classes and of class maps")
     }
   }
 }

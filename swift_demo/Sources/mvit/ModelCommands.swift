@@ -26,7 +26,7 @@ struct ClassifyCommand: Command {
   static let name = "classify"
   static let usage = """
     mvit classify MODEL IMAGE [--top N] [--path exact|fast] [--units UNITS] [--function NAME]
-        Print the likeliest classes. UNITS: all, cpuAndNeuralEngine, cpuAndGPU, cpuOnly.
+        Print the likeliest classes, the values of a regression, or an embedding. UNITS: all, cpuAndNeuralEngine, cpuAndGPU, cpuOnly.
     """
 
   static func run(_ words: ArraySlice<String>) async throws {
@@ -36,8 +36,13 @@ struct ClassifyCommand: Command {
     let path = try arguments.choice("--path", InputPath.self) ?? .exact
     let model = try await loadModel(paths[0], arguments)
     let photo = try Photo(contentsOf: URL(fileURLWithPath: paths[1]))
-    for score in try await model.classify(photo, top: top, path: path) {
-      print("\(AppFormat.percent(score.score))  \(score.label)")
+    switch try await model.answer(photo, top: top, path: path).answer {
+    case .classification(let scores):
+      for score in scores { print("\(AppFormat.percent(score.score))  \(score.label)") }
+    case .values(let values):
+      for value in values { print("\(AppFormat.fixed(value.score, digits: 4))  \(value.label)") }
+    case .embedding(let vector): print(vector.map(\.description).joined(separator: " "))
+    case .segmentation: throw ModelError.wrongTask(asked: "classification")
     }
   }
 }

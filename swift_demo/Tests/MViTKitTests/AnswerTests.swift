@@ -158,6 +158,37 @@ struct SegmentationTests {
     }
   }
 
+  @Test("reads class maps of bytes, and how sure the model is")
+  func bytesAndConfidence() throws {
+    let bytes: [UInt8] = [0, 200, 255, 9, 9, 1, 2, 3, 9, 9]
+    var map = try bytes.withUnsafeBufferPointer {
+      try ClassMap(classes: $0, shape: [1, 2, 3], strides: [10, 5, 1])
+    }
+    #expect(map.classes == [0, 200, 255, 1, 2, 3])
+    #expect(map.confidence == nil)
+    let sure: [Float] = [0.5, 0.6, 0.7, 9, 0.8, 0.9, 1, 9]
+    try sure.withUnsafeBufferPointer {
+      try map.add(confidence: $0, shape: [2, 3], strides: [4, 1])
+    }
+    #expect(map.confidence == [0.5, 0.6, 0.7, 0.8, 0.9, 1])
+    #expect(throws: ClassMapError.self) {
+      try sure.withUnsafeBufferPointer {
+        try map.add(confidence: $0, shape: [2, 2], strides: [4, 1])
+      }
+    }
+  }
+
+  @Test("gives several labels a probability each, and pictures a similarity")
+  func labelsAndVectors() {
+    // 1 / (1 + exp(-x)), rounded by hand.
+    let found = sigmoid([0, 2, -2, 1000, -1000])
+    for (one, wanted) in zip(found, [0.5, 0.880797, 0.119203, 1, 0] as [Float]) {
+      #expect(abs(one - wanted) < 1e-6)
+    }
+    #expect(similarity([0.6, 0.8], [0.8, 0.6]) == 0.96)
+    #expect(similarity([1], [1, 0]) == nil)
+  }
+
   @Test("refuses shapes that are no map, and memory that is too small")
   func badShapes() {
     func read(_ shape: [Int], _ strides: [Int], count: Int = 100) throws {

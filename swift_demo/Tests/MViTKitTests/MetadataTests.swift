@@ -17,6 +17,8 @@ private struct ExpectedFunction: Decodable {
 private struct Expected: Decodable {
   let task: String
   let output: String
+  let activation: String
+  let mapType: String
   let functions: [ExpectedFunction]
   let labels: [String]?
   let colors: [String]?
@@ -61,6 +63,13 @@ extension MetadataFile.Broken {
   }
 }
 
+extension Expected {
+  enum CodingKeys: String, CodingKey {
+    case task, output, activation, functions, labels, colors
+    case mapType = "map_type"
+  }
+}
+
 extension ExpectedFunction {
   enum CodingKeys: String, CodingKey {
     case name, width, height, fit, resample, scale, bias
@@ -80,6 +89,8 @@ struct MetadataTests {
       let expected = package.expected
       #expect(metadata.task.rawValue == expected.task)
       #expect(metadata.output.rawValue == expected.output)
+      #expect(metadata.activation.rawValue == expected.activation)
+      #expect(metadata.mapType.rawValue == expected.mapType)
       #expect(metadata.labels == expected.labels)
       #expect(metadata.colors?.map(\.hex) == expected.colors)
       #expect(metadata.functions.map(\.name) == expected.functions.map(\.name))

@@ -90,6 +90,10 @@ open class MLMultiArrayConstraint {
 
 open class MLMultiArray {
   open var shape: [NSNumber] { fatalError() }
+  open var strides: [NSNumber] { fatalError() }
+  public func withUnsafeBytes<R>(
+    _ body: (UnsafeRawBufferPointer) throws -> R
+  ) rethrows -> R { fatalError() }
 }
 
 open class MLFeatureValue {

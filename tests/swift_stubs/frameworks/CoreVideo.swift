@@ -20,6 +20,7 @@ public struct CVPixelBufferLockFlags: OptionSet, Sendable {
 
 public var kCVReturnSuccess: CVReturn { fatalError() }
 public var kCVPixelFormatType_32BGRA: OSType { fatalError() }
+public var kCVPixelFormatType_OneComponent8: OSType { fatalError() }
 public let kCVPixelBufferPixelFormatTypeKey: CFString = ""
 public let kCVPixelBufferWidthKey: CFString = ""
 public let kCVPixelBufferHeightKey: CFString = ""

@@ -15,6 +15,9 @@ public struct ClassMap: Hashable, Sendable {
   public let size: PixelSize
   /// Class indices, row by row from the top.
   public let classes: [Int32]
+  /// How sure the model is of every cell's class, from 0 to 1; `nil` where the package does not say,
+  /// and of a map that was laid back on its picture.
+  public private(set) var confidence: [Float]?
 
   /// Number of columns.
   public var width: Int { size.width }
@@ -49,8 +52,8 @@ public struct ClassMap: Hashable, Sendable {
   ///   - shape: (height, width), with any number of ones before them.
   ///   - strides: distance of neighbours along each axis, in elements.
   /// - Throws: ``ClassMapError`` for another shape, or memory that is too small for it.
-  public init(
-    classes: UnsafeBufferPointer<Int32>, shape: [Int], strides: [Int]
+  public init<Index: FixedWidthInteger>(
+    classes: UnsafeBufferPointer<Index>, shape: [Int], strides: [Int]
   ) throws(ClassMapError) {
     let layout = try PlaneLayout(shape: shape, strides: strides, count: classes.count)
     guard layout.planes == 1 else {
@@ -60,10 +63,30 @@ public struct ClassMap: Hashable, Sendable {
     values.reserveCapacity(layout.size.area)
     for y in 0..<layout.size.height {
       for x in 0..<layout.size.width {
-        values.append(classes[y * layout.rowStride + x * layout.columnStride])
+        let index = classes[y * layout.rowStride + x * layout.columnStride]
+        values.append(Int32(truncatingIfNeeded: index))
       }
     }
     self.init(checked: layout.size, values)
+  }
+
+  /// Adds how sure the model is of every cell's class.
+  ///
+  /// - Parameters:
+  ///   - confidence: the output's memory.
+  ///   - shape: (height, width) as of the map, with any number of ones before them.
+  ///   - strides: distance of neighbours along each axis, in elements.
+  /// - Throws: ``ClassMapError`` for another shape than the map's, or memory that is too small.
+  public mutating func add(
+    confidence values: UnsafeBufferPointer<Float>, shape: [Int], strides: [Int]
+  ) throws(ClassMapError) {
+    let layout = try PlaneLayout(shape: shape, strides: strides, count: values.count)
+    guard layout.planes == 1, layout.size == size else {
+      throw ClassMapError(description: "the shape \(shape) is not that of a map of \(size)")
+    }
+    confidence = (0..<size.area).map { cell in
+      values[cell / width * layout.rowStride + cell % width * layout.columnStride]
+    }
   }
 
   /// Reads an output that holds a score for every class and position, and takes the highest.

@@ -63,6 +63,19 @@ public func softmax(_ logits: [Float]) -> [Float] {
   return powers.map { Float($0 / sum) }
 }
 
+/// Turns logits of labels into probabilities that stand alone, from 0 to 1.
+public func sigmoid(_ logits: [Float]) -> [Float] {
+  logits.map { Float(0.5 * (1 + tanh(0.5 * Double($0)))) }
+}
+
+/// Returns the cosine of two embeddings, 1 for pictures that are alike: the sum of the products.
+///
+/// - Returns: `nil` for vectors of different lengths, which come from different models.
+public func similarity(_ one: [Float], _ other: [Float]) -> Float? {
+  guard one.count == other.count else { return nil }
+  return zip(one, other).reduce(0) { $0 + $1.0 * $1.1 }
+}
+
 private func highest(_ scores: [ClassScore], _ k: Int) -> [ClassScore] {
   let sorted = scores.sorted { one, other in
     if one.score == other.score { return one.index < other.index }

@@ -4,6 +4,8 @@ struct MetadataKeys {
   static let task = "mvit_coreml.task"
   static let output = "mvit_coreml.output"
   static let labels = "mvit_coreml.labels"
+  static let activation = "mvit_coreml.activation"
+  static let mapType = "mvit_coreml.map_type"
   static let previewParameters = "com.apple.coreml.model.preview.params"
 
   private let texts: [String: String]
@@ -27,6 +29,13 @@ struct MetadataKeys {
       throw MetadataError(key: key, problem: "is '\(text)'; it must be one of \(names)")
     }
     return choice
+  }
+
+  /// Reads one of the cases of an enumeration, or its value where the key is missing.
+  func oneOf<Choice: RawRepresentable & CaseIterable>(
+    _ key: String, default missing: Choice
+  ) throws(MetadataError) -> Choice where Choice.RawValue == String {
+    texts[key] == nil ? missing : try oneOf(key)
   }
 
   private func text(_ key: String) throws(MetadataError) -> String {

@@ -16,8 +16,32 @@ public enum PackageOutput: String, CaseIterable, Hashable, Sendable {
   case logits
   /// The index of the most likely class for every position.
   case classes
+  /// The values of a regression.
+  case values
   /// Feature maps.
   case features
+  /// Features of the whole picture as a vector of length 1.
+  case embedding
+}
+
+/// What a classifier's logits go through, in the package or in the app.
+public enum ScoreActivation: String, CaseIterable, Hashable, Sendable {
+  /// A picture has one class; the probabilities add up to 1.
+  case softmax
+  /// A picture may have several labels, or none; each probability stands alone.
+  case sigmoid
+  /// The numbers are the values of a regression.
+  case none
+}
+
+/// The form of a class map.
+public enum ClassMapType: String, CaseIterable, Hashable, Sendable {
+  /// An array of 32 bits.
+  case int32
+  /// An array of 8 bits, from iOS 26 on.
+  case uint8
+  /// A grayscale image.
+  case image
 }
 
 /// What a package made by mvit-coreml says about itself.
@@ -26,6 +50,10 @@ public struct PackageMetadata: Hashable, Sendable {
   public let task: PackageTask
   /// What it answers.
   public let output: PackageOutput
+  /// What a classifier's logits go through.
+  public let activation: ScoreActivation
+  /// The form of the class map, of segmenters that answer classes.
+  public let mapType: ClassMapType
   /// Its functions, from the smallest input to the largest; never empty.
   public let functions: [PackageFunction]
   /// Class names in order of class index. `nil` for features, and for classifiers that answer
@@ -57,13 +85,15 @@ public struct PackageMetadata: Hashable, Sendable {
         key: MetadataKeys.output,
         problem: "is \(output.rawValue), which does not apply to \(task.rawValue)")
     }
+    activation = try keys.oneOf(MetadataKeys.activation, default: .softmax)
+    mapType = try keys.oneOf(MetadataKeys.mapType, default: .int32)
     switch (task, output) {
     case (.semanticSegmentation, .classes):
       let preview = try keys.json(MetadataKeys.previewParameters)
       let labels = try Self.readLabels(preview.member("labels"))
       self.labels = labels
       colors = try Self.readColors(preview.member("colors"), count: labels.count)
-    case (_, .features), (.imageClassification, .probabilities):
+    case (_, .features), (_, .embedding), (.imageClassification, .probabilities):
       labels = nil
       colors = nil
     default:
@@ -128,9 +158,9 @@ public struct PackageMetadata: Hashable, Sendable {
 
   private static func outputs(of task: PackageTask) -> Set<PackageOutput> {
     switch task {
-    case .imageClassification: [.probabilities, .logits, .features]
-    case .semanticSegmentation: [.classes, .probabilities, .logits, .features]
-    case .backbone: [.features]
+    case .imageClassification: [.probabilities, .logits, .values, .features, .embedding]
+    case .semanticSegmentation: [.classes, .probabilities, .logits, .features, .embedding]
+    case .backbone: [.features, .embedding]
     }
   }
 }
