@@ -34,6 +34,8 @@ _STORED = (
     "image_sizes",
     "fit",
 )
+# Those that packages made by earlier versions do not have; what is left out was the only way.
+_STORED_LATER = {"activation", "map_type", "confidence"}
 # First target whose packages may hold several functions.
 MULTIFUNCTION_IOS = 18
 # First target whose packages may answer 8-bit arrays.
@@ -183,7 +185,8 @@ class ConvertOptions(PaletteOptions):
             InputError: an option has a value that it cannot have.
         """
         stored: Any = json.loads(text)
-        if not isinstance(stored, dict) or stored.keys() != set(_STORED):
+        keys = set(stored) if isinstance(stored, dict) else set()
+        if not set(_STORED) - _STORED_LATER <= keys <= set(_STORED):
             raise ValueError(f"it must have the keys {', '.join(_STORED)}")
         return cls(bits=None, **{name: _as_tuple(value) for name, value in stored.items()})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -186,6 +187,20 @@ def test_a_package_tells_the_options_it_was_made_with(family, options):
     plain = replace(package.options, bits=None, kmeans_only=False, color_order=None)
     stored = ConvertOptions.from_json(saved.user_defined["mvit_coreml.options"])
     assert stored == plain
+
+
+def test_the_options_of_packages_that_earlier_versions_made_are_read():
+    stored = json.loads(ConvertOptions(ios=18, fit="pad").to_json())
+    earlier = {
+        name: stored[name]
+        for name in stored
+        if name not in ("activation", "map_type", "confidence")
+    }
+    options = ConvertOptions.from_json(json.dumps(earlier))
+    assert (options.ios, options.fit, options.map_type) == (18, "pad", None)
+    for damaged in ({"fit": "pad"}, earlier | {"colour": "red"}, [18]):
+        with pytest.raises(ValueError, match="it must have the keys ios, "):
+            ConvertOptions.from_json(json.dumps(damaged))
 
 
 def test_palettized_segmenters_of_several_sizes_convert(several_sizes):
