@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,18 +40,26 @@ class SavingArguments:
     force: bool = opt.option()
 
 
-def _read_inputs(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, Any]:
-    """Read arrays from ``NAME=FILE.npy``."""
-    import numpy as np
-
-    arrays = {}
+def _split_inputs(ctx: Any, param: Any, values: tuple[str, ...]) -> dict[str, Path]:
+    """Return the files of ``NAME=FILE.npy`` by name."""
+    files = {}
     for value in values:
         name, _, file = value.partition("=")
         if not name or not file:
             raise click.BadParameter(f"{value!r} is no input; give NAME=FILE.npy")
+        files[name] = Path(file)
+    return files
+
+
+def _read_inputs(files: Mapping[str, Path]) -> dict[str, Any]:
+    """Read arrays by the name of their input."""
+    import numpy as np
+
+    arrays = {}
+    for name, file in files.items():
         try:
             arrays[name] = np.load(file, allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             reason = getattr(error, "strerror", None) or "no .npy file of numbers"
             raise InputError(f"--input {name}: {file} cannot be read: {reason}") from None
     return arrays
@@ -88,8 +96,8 @@ class _Arguments(SavingArguments, opt.PreparationArguments, opt.JsonArguments):
     color_managed: bool = opt.option()
     image_processor: str | None = opt.option(metavar="SOURCE|FILE")
     labels: Path | None = opt.option()
-    inputs: dict[str, Any] = opt.option(
-        "--input", multiple=True, callback=_read_inputs, metavar="NAME=FILE.npy"
+    inputs: dict[str, Path] = opt.option(
+        "--input", multiple=True, callback=_split_inputs, metavar="NAME=FILE.npy"
     )
 
 
@@ -124,24 +132,25 @@ def command(arguments: _Arguments) -> None:
     missing = next((image for image in arguments.images if not image.exists()), None)
     if missing is not None:
         raise InputError(f"{missing}: no such image file")
+    inputs = _read_inputs(arguments.inputs)
     predictor = Predictor(
         arguments.package, arguments.function, arguments.engine, arguments.arithmetic
     )
     if not arguments.images:
-        _answer_arrays(predictor, arguments)
+        _answer_arrays(predictor, inputs, arguments)
         return
     preparation, note = choose_preparation(
         predictor.package,
         predictor.function,
         arguments.preparation(arguments.image_processor),
-        arguments.inputs,
+        inputs,
     )
     recorder = HeadroomRecorder() if arguments.headroom else None
     labels = class_labels(predictor.package, predictor.function)
     if labels is None and arguments.labels is not None:
         labels = read_names(arguments.labels)
     count = None if labels is None else len(labels)
-    target = PackageTarget(predictor, preparation, count, others=arguments.inputs)
+    target = PackageTarget(predictor, preparation, count, others=inputs)
     scores = next((role for role in target.roles if role.kind == "logits"), None)
     if labels is None and scores is not None and not is_own(predictor.package):
         assumed = assumed_names("image-classification", scores.shape[-1] if scores.shape else 0)
@@ -170,7 +179,7 @@ def command(arguments: _Arguments) -> None:
     arguments.show(document, () if recorder is None else _headroom_lines(ranked))
 
 
-def _answer_arrays(predictor: Predictor, arguments: _Arguments) -> None:
+def _answer_arrays(predictor: Predictor, inputs: Mapping[str, Any], arguments: _Arguments) -> None:
     """Run a package on arrays alone, and print or save what it returns."""
     from mvit_coreml.cli.prediction_results import describe_array, save_array
     from mvit_coreml.mil.program import ImageFeature
@@ -180,7 +189,7 @@ def _answer_arrays(predictor: Predictor, arguments: _Arguments) -> None:
         raise InputError(f"{arguments.package}: takes an image ({images[0]}); name image files")
     if arguments.overlay or arguments.mask or arguments.headroom:
         raise InputError("--overlay, --mask and --headroom are for images; leave them out")
-    result = predictor.run(arguments.inputs)
+    result = predictor.run(inputs)
     files = dict.fromkeys(result)
     if arguments.features is not None:
         files = {name: arguments.features / f"{name}.npy" for name in result}
