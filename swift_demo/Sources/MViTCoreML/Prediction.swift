@@ -32,6 +32,14 @@ public enum Answer: Hashable, Sendable {
   case values([ClassScore])
   /// Features of the picture as a vector of length 1.
   case embedding([Float])
+
+  /// Classes with their probabilities, or what a regression says; empty for maps and embeddings.
+  public var scores: [ClassScore] {
+    switch self {
+    case .classification(let scores), .values(let scores): scores
+    case .segmentation, .embedding: []
+    }
+  }
 }
 
 /// How long an answer took.

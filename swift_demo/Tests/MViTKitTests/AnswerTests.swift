@@ -185,7 +185,8 @@ struct SegmentationTests {
     for (one, wanted) in zip(found, [0.5, 0.880797, 0.119203, 1, 0] as [Float]) {
       #expect(abs(one - wanted) < 1e-6)
     }
-    #expect(similarity([0.6, 0.8], [0.8, 0.6]) == 0.96)
+    // The last bit is the processor's.
+    #expect(abs((similarity([0.6, 0.8], [0.8, 0.6]) ?? 0) - 0.96) < 1e-6)
     #expect(similarity([1], [1, 0]) == nil)
   }
 
