@@ -75,6 +75,12 @@ class PackageEditor:
         place = next(i for i, other in enumerate(operations) if other == op)
         self._replace([*operations[:place], new, *operations[place:]])
 
+    def insert_after(self, op: Any, new: Any) -> None:
+        """Put a new operation after another one."""
+        operations = list(self.block.operations)
+        place = next(i for i, other in enumerate(operations) if other == op) + 1
+        self._replace([*operations[:place], new, *operations[place:]])
+
     def bypass(self, op: Any) -> None:
         """Remove an operation; what used its result uses its ``x`` instead."""
         source, result = op.inputs["x"].arguments[0].name, op.outputs[0].name

@@ -31,22 +31,17 @@ def _(package):
 @fault("segmenter", "snr", "class map off by one", "every pixel")
 def _(package):
     argmax = package.ops("reduce_argmax")[0]
-    cast = next(
-        op
-        for op in package.ops("cast")
-        if op.inputs["x"].arguments[0].name == argmax.outputs[0].name
-    )
-    add = type(cast).FromString(cast.SerializeToString())
+    add = type(argmax).FromString(argmax.SerializeToString())
     add.type = "add"
-    add.outputs[0].CopyFrom(argmax.outputs[0])
-    add.outputs[0].name = "shifted"
-    del add.inputs["dtype"]
+    for name in [name for name in add.inputs if name != "x"]:
+        del add.inputs[name]
     del add.attributes["name"]
     one = add.inputs["y"].arguments.add().value
     one.type.tensorType.dataType = 23  # int32
     one.immediateValue.tensor.ints.values.append(1)
-    cast.inputs["x"].arguments[0].name = "shifted"
-    package.insert_before(cast, add)
+    argmax.outputs[0].name = "unshifted"
+    add.inputs["x"].arguments[0].name = "unshifted"
+    package.insert_after(argmax, add)
 
 
 @fault("6-bit segmenter", "graph", "class map from the least likely class", "negated scores")
