@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from package_cache import converted_package
+from PIL import Image
 from standins import enliven
 
 from mvit_coreml import Checkpoint, ConvertedPackage, ConvertOptions, build_model
@@ -170,6 +171,12 @@ def read_tree(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def noise(size: tuple[int, int], spread: float = 60) -> Image.Image:
+    """Return a gray RGB picture of a width and height, of noise that is the same every time."""
+    values = np.random.default_rng(0).normal(128, spread, size[::-1]).clip(0, 255)
+    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
 
 
 def image(size: tuple[int, int] = (64, 64), seed: int = 0) -> np.ndarray:

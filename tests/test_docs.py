@@ -24,7 +24,7 @@ import pytest
 from click.testing import CliRunner
 from demo_run import demo_run
 from fitting import fit_to_few_pictures, measure_once
-from PIL import Image
+from packages import noise
 from standins import enliven
 
 from mvit_coreml import ImageProcessor, MobileNetV2Config, build_model
@@ -75,7 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(folder / "my-mobilevit")
     processor = ImageProcessor.for_mobilenet_v2(image_size=64).to_dict()
     (folder / "my-mobilevit" / "preprocessor_config.json").write_text(json.dumps(processor))
-    photo = Image.effect_noise((120, 90), 50).convert("RGB")
+    photo = noise((120, 90), 50)
     photo.save(folder / "photo.jpg")
     for label in ("0", "1"):
         (folder / "photos" / label).mkdir(parents=True)

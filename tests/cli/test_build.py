@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fitting import fit_to_few_pictures
 from hub_cache import publish
-from packages import small_checkpoint
+from packages import noise, small_checkpoint
 from PIL import Image
 
 from mvit_coreml.cli import cli
@@ -163,7 +163,7 @@ def test_the_recipe_of_the_readme_builds_as_it_says(
     (tmp_path / "my-mobilevit.toml").write_text(text)
     small_checkpoint("mobilevit").save_pretrained(tmp_path / "my-mobilevit")
     (tmp_path / "photos").mkdir()
-    Image.effect_noise((90, 80), 60).convert("RGB").save(tmp_path / "photos" / "1.jpg")
+    noise((90, 80), 60).save(tmp_path / "photos" / "1.jpg")
     monkeypatch.chdir(tmp_path)
     for line in commands.splitlines():
         program, *arguments = shlex.split(line)

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from packages import small_checkpoint
+from packages import noise, small_checkpoint
 from PIL import Image
 
 from mvit_coreml.cli import cli
@@ -38,8 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("json")
     for task in ("image-classification", "semantic-segmentation"):
         small_checkpoint(FAMILY, task).save_pretrained(folder / task)
-    noise = np.random.default_rng(0).normal(128, 60, (70, 80)).clip(0, 255)
-    Image.fromarray(noise.astype(np.uint8)).convert("RGB").save(folder / "photo.png")
+    noise((80, 70)).save(folder / "photo.png")
     Image.new("L", (80, 70), 1).save(folder / "mask.png")
     (folder / "labels.csv").write_text("file,label\nphoto.png,tench\n")
     (folder / "masks.csv").write_text("image,mask\nphoto.png,mask.png\n")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from foreign import edited, with_two_functions
-from packages import LABELS, converted, small_checkpoint
+from packages import LABELS, converted, noise, small_checkpoint
 from PIL import Image
 from profiles import DISPLAY_P3, p3_to_srgb, rgb_profile
 from standins import pictures, transformers_name
@@ -185,7 +185,7 @@ def test_what_a_crop_does_not_show_is_marked_in_the_mask(segmenter, tmp_path):
         described["mvit_coreml.preprocessing"] = json.dumps(preprocessing)
 
     photo = tmp_path / "wide.png"
-    Image.effect_noise((128, 64), 60).convert("RGB").save(photo)
+    noise((128, 64), 60).save(photo)
     found = document(edited(segmenter, crop), photo, "--mask", tmp_path / "mask.png")["images"][0]
     mask = np.asarray(Image.open(tmp_path / "mask.png"))
     assert (mask[:, :32] == 255).all()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packages import converted
+from packages import converted, noise
 from PIL import Image
 from swift_check import DEMO, ROOT, check, compile_stubs, copy_sources, swift_sources
 
@@ -96,7 +96,7 @@ def self_tests(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert spec.loader is not None
     script: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    picture = Image.effect_noise((150, 131), 60).convert("RGB")
+    picture = noise((150, 131), 60)
     picture.save(folder / "picture.png")
     kinds = {"Classifier": "image-classification", "Segmenter": "semantic-segmentation"}
     for name, task in kinds.items():

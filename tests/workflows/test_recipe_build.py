@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from fitting import write_images
 from hub_cache import COMMIT, publish
-from packages import SavedPackage, small_checkpoint
-from PIL import Image
+from packages import SavedPackage, noise, small_checkpoint
 
 from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError, InputError
@@ -281,7 +280,7 @@ def test_an_interrupted_build_goes_on_with_what_is_missing(stage: str, built: Bu
 
 def test_photos_judge_agreement_and_are_part_of_the_inputs(built: Built, tmp_path: Path):
     photo = tmp_path / "photo.png"
-    Image.effect_noise((80, 70), 60).convert("RGB").save(photo)
+    noise((80, 70), 60).save(photo)
     recipe = replace(TWO, tolerances=Tolerances(min_agreement=1.0))
     assert build(built.folder, recipe, images=[photo]).touched == ["two"]
     entry = index(built.folder)["two"]
@@ -289,7 +288,7 @@ def test_photos_judge_agreement_and_are_part_of_the_inputs(built: Built, tmp_pat
     (check,) = [check for check in entry["checks"] if check["name"] == "min_agreement"]
     assert (check["value"], check["bound"]) == (entry["agreement"]["top1"], 1.0)
     assert build(built.folder, recipe, images=[photo]).outcomes == {"two": "up to date"}
-    Image.effect_noise((80, 70), 90).convert("RGB").save(photo)
+    noise((80, 70), 90).save(photo)
 
     def stop(recipe: Recipe, stage: str) -> None:
         raise KeyboardInterrupt
