@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 from package_cache import plain_package
+from packages import session_folder
 
 from mvit_coreml.cli import cli
 from mvit_coreml.demo import run_demo
@@ -43,9 +43,7 @@ class DemoRun:
 
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
     """Return the run of this test session; the first worker that asks makes it."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
+    shared = session_folder(tmp_path_factory)
     stored = shared / "demo-run.pickle"
     with FileLock(shared / "demo-run.lock"):
         if not stored.is_file():

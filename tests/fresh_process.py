@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from packages import small_checkpoint
+from packages import session_folder, small_checkpoint
 
 from mvit_coreml import ConvertOptions
 
@@ -121,9 +121,7 @@ class FreshProcess:
 
 def fresh_process(tmp_path_factory: pytest.TempPathFactory) -> FreshProcess:
     """Return the process of this test session; the first worker that asks runs it."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
+    shared = session_folder(tmp_path_factory)
     folder = shared / "fresh-process"
     with FileLock(shared / "fresh-process.lock"):
         if not (folder / "kept.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from package_cache import converted_package
 from PIL import Image
 from standins import enliven
@@ -171,6 +173,12 @@ def read_tree(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def session_folder(factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of this test session that all its workers share."""
+    folder = factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 def noise(size: tuple[int, int], spread: float = 60) -> Image.Image:

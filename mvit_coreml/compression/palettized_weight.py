@@ -165,6 +165,9 @@ class PalettizedWeight:
 
     def decode(self) -> NDArray[Any]:
         """Return the weight that a program computes with: the entries, in the tables' dtype."""
+        if self.groups == 1:
+            # Without places of eight bytes an element.
+            return self.lut[0][self.indices]
         return self.lut.ravel()[self.places]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plain_packages import numpy_casts
 from torch import Tensor, nn
 
 from mvit_coreml.mil.interpreter import Runtime
@@ -25,25 +26,10 @@ def ct() -> Iterator[Any]:
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import coremltools
-        from coremltools.converters.mil.frontend.torch import ops
+        with numpy_casts():
+            import coremltools
 
-        # Its integer cast calls int() on arrays of one element, which NumPy 2.4 refuses.
-        original = ops._cast
-
-        def cast(context: Any, node: Any, dtype: type, dtype_name: str) -> None:
-            value = context[node.inputs[0]]
-            if isinstance(value.val, np.ndarray) and value.val.size == 1:
-                from coremltools.converters.mil.mil import Builder
-
-                constant = Builder.const(val=dtype(value.val.item()), name=node.name)
-                context.add(constant, node.name)
-            else:
-                original(context, node, dtype, dtype_name)
-
-        ops._cast = cast
-        yield coremltools
-        ops._cast = original
+            yield coremltools
     logging.disable(logging.NOTSET)
 
 
