@@ -14,7 +14,13 @@ import transformers
 from PIL import Image
 from standins import relative_error, transformers_name
 
-from mvit_coreml import build_model, load_checkpoint, prepare_for_export
+from mvit_coreml import (
+    ConvertOptions,
+    build_model,
+    convert,
+    load_checkpoint,
+    prepare_for_export,
+)
 
 FOLDERS = (
     "mobilenet_v2_1.0_224",
@@ -132,3 +138,15 @@ def test_segmenter_finds_the_objects_of_its_images(
     found = maps[0].argmax(0).numpy() > 0
     overlap = (objects & found & ~void).sum() / ((objects & ~void) | (found & ~void)).sum()
     assert overlap == pytest.approx(iou, abs=0.0006)
+
+
+@pytest.mark.parametrize("bits", [None, 6])
+def test_checkpoints_that_answer_all_pictures_alike_are_converted(
+    bits: int | None, real_data: Path, tmp_path: Path
+) -> None:
+    # These random weights give scores that differ between pictures by less than rounding.
+    checkpoint = load_checkpoint(real_data / "cvnets" / "mobilevitv2_0.5.pt")
+    package = convert(checkpoint, ConvertOptions(bits=bits), tmp_path / "Net.mlpackage")
+    assert package.report is not None
+    assert package.report.promised_snr > 50
+    assert any("the same scores" in note for note in package.report.notes)

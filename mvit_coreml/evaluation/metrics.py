@@ -15,6 +15,9 @@ Ints = NDArray[np.integer[Any]]
 # What a perfect match is reported as: float64 holds no larger ratio of powers anyway.
 MAX_DB = 300.0
 
+# What varies between images by less than this part of the signal's power is rounding of fp32.
+_ROUNDING_POWER = 1e-10
+
 
 @dataclass(frozen=True, kw_only=True)
 class Closeness:
@@ -25,11 +28,12 @@ class Closeness:
         variation_snr: the same with only what varies as the signal: the reference's power about
             the mean of each class (of each element, where there are no maps) over all images and
             positions. What all images share says nothing of how well they are told apart. Of a
-            single vector it is ``snr``.
+            single vector, and of a reference that does not vary, it is ``snr``.
         psnr: in dB, with the reference's range as the peak.
         max_error: largest absolute difference.
         max_reference: largest absolute value of the reference.
         cosine: cosine of the angle between the two.
+        varies: whether the reference's values differ between images by more than rounding.
     """
 
     snr: float
@@ -38,6 +42,7 @@ class Closeness:
     max_error: float
     max_reference: float
     cosine: float
+    varies: bool = True
 
 
 class ClosenessMeter:
@@ -76,13 +81,16 @@ class ClosenessMeter:
     def result(self) -> Closeness:
         """Return the figures over everything taken in so far."""
         peak = (self._high - self._low) ** 2 * self._count
+        variation = self._variation()
+        varies = varies_in_fp32(self._signal, variation)
         return Closeness(
             snr=decibels(self._signal, self._noise),
-            variation_snr=decibels(self._variation(), self._noise),
+            variation_snr=decibels(variation if varies else self._signal, self._noise),
             psnr=decibels(peak, self._noise),
             max_error=self._max_error,
             max_reference=self._max_reference,
             cosine=self._cosine(),
+            varies=varies,
         )
 
     def _variation(self) -> float:
@@ -97,6 +105,11 @@ class ClosenessMeter:
         if not math.isfinite(norms):
             return 0.0
         return self._dot / norms if norms else float(self._signal == self._power)
+
+
+def varies_in_fp32(signal: float, variation: float) -> bool:
+    """Whether the power of what varies is more than the rounding of the whole signal."""
+    return signal == 0.0 or variation > _ROUNDING_POWER * signal
 
 
 def decibels(signal: float, noise: float) -> float:

@@ -206,10 +206,10 @@ def input_tensor(feature: ImageFeature | ArrayFeature, declared: TensorType, val
         pixels = image_pixels(feature, value)
         if feature.color_order == "grayscale":
             return torch.from_numpy(pixels.astype(np.float32))[None, None]
-        planes = np.moveaxis(pixels, -1, 0)
         if feature.color_order == "bgr":
-            planes = planes[::-1]
-        return torch.from_numpy(np.ascontiguousarray(planes, np.float32))[None]
+            pixels = pixels[..., ::-1]
+        # With the channels last in memory, which torch's convolutions are faster with.
+        return torch.from_numpy(np.ascontiguousarray(pixels, np.float32)[None]).permute(0, 3, 1, 2)
     tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
     shape = tuple(tensor.shape)
     if not declared.accepts(shape) or not takes_size(feature, shape, shape):

@@ -251,6 +251,12 @@ def validate_target(
     named = (bounds or {}).items()
     asked: dict[str, Any] = {PROMISED[name]: bound for name, bound in named if name in PROMISED}
     promised = replace(promised, **asked)
+    scores = comparison.scores.result()
+    notes = (
+        *notes,
+        *((_SYNTHETIC_NOTE,) if synthetic else ()),
+        *(() if scores.varies else (_CONSTANT_NOTE,)),
+    )
     measured = comparison.measured(classes=not synthetic)
     precision, bits = stored_precision(target.function)
     if decoded_snr is not None:
@@ -266,7 +272,7 @@ def validate_target(
         synthetic=synthetic,
         precision=precision,
         bits=bits,
-        scores=comparison.scores.result(),
+        scores=scores,
         outputs=comparison.output_closeness(),
         agreement=agreement,
         estimate=estimate,
@@ -278,7 +284,7 @@ def validate_target(
         engines=engines,
         layers=tuple(layers),
         gates=judge(measured, precision, promised, agreement=estimate, overrides=bounds),
-        notes=(*notes, *((_SYNTHETIC_NOTE,) if synthetic else ())),
+        notes=notes,
         recording=None if recorder is None else recorder.result(),
     )
 
@@ -286,6 +292,9 @@ def validate_target(
 _SYNTHETIC_NOTE = (
     "no photos were given: synthetic pictures do not tell how many answers change, and photos have "
     "come out 2 to 6 dB lower; give --images"
+)
+_CONSTANT_NOTE = (
+    "the checkpoint gives all these pictures the same scores, to five digits: was it trained?"
 )
 
 

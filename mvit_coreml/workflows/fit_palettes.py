@@ -59,13 +59,17 @@ if TYPE_CHECKING:
     from mvit_coreml.evaluation.accuracy import MeasuredDrop
     from mvit_coreml.validation.pytorch_comparison import ParityReport
 
-# More images than these make it slower and little better.
+# More images than these, and more to fit to than have so many pixels, make it slower and little
+# better.
 _MOST_IMAGES = 512
+_FITTING_PIXELS = 480 * 224 * 224
 # Parts of the images that a promise is searched on, and judged on; and their most.
 _SEARCHING, _MOST_SEARCHING = 0.12, 32
 _JUDGING, _MOST_JUDGING = 0.25, 128
-# Views of every image that a promise is searched on, besides itself.
+# Views of every image that a promise is searched on, besides itself, and the pixels that all of
+# these may have: a large map shows much of what a network does.
 _VIEWS = 2
+_SEARCHING_PIXELS = 128 * 224 * 224
 # Pixels of all synthetic pictures to fit to, where there are no images, and those pictures at
 # least and at most; and the pictures to judge by, which are those of packages that are validated.
 _PICTURE_PIXELS = 64 * 224 * 224
@@ -268,10 +272,12 @@ class PaletteFitting:
         else:
             kept, parts = _split(images)
             self.held_out = tuple(kept[index] for index in parts.judging)
-            fitting = self._prepared([kept[index] for index in parts.fitting])
+            most = _FITTING_PIXELS // (size[0] * size[1])
+            fitting = self._prepared([kept[index] for index in parts.fitting[:most]])
             chosen = self._prepared([kept[index] for index in parts.searching])
             self._photos = len(chosen)
-            searching = torch.cat([chosen, random_views(chosen, _VIEWS * len(chosen), seed=2)])
+            views = min(_VIEWS, max(0, _SEARCHING_PIXELS // chosen[:, 0].numel() - 1))
+            searching = torch.cat([chosen, random_views(chosen, views * len(chosen), seed=2)])
         self.function.balance(searching[:_BALANCING_IMAGES])
         self.tuner = Tuner(self.function, fitting, searching)
 
@@ -499,7 +505,7 @@ class PaletteFitting:
 
     def _measured(self, tuned: Tuned, size: int, drop: float | None) -> Measured:
         """Return what palettes do on the images that a promise is searched on."""
-        answers = self.tuner.answers(tuned.weights)
+        answers = tuned.answers
         estimate = miou = None
         if self._photos and self.function.of_classes:
             meter = AgreementMeter(several_labels=self.function.activation == "sigmoid")

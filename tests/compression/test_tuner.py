@@ -175,11 +175,11 @@ def script(tuner: Tuner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Scrip
     ) -> Scripted:
         stand_in = Scripted(after)
 
-        def judge(weights: TunedWeights) -> Quality:
-            judgement = int(weights.constants["steps"][0]) // 10 - 1
-            return Quality(10.0, 9.0, 0.5, divergences[judgement])
+        def judge(answers: torch.Tensor) -> Quality:
+            return Quality(10.0, 9.0, 0.5, divergences[int(answers) // 10 - 1])
 
         monkeypatch.setattr(tuning, "FineTuner", stand_in)
+        monkeypatch.setattr(tuner, "answers", lambda weights: weights.tensors()["steps"])
         monkeypatch.setattr(tuner, "judge", judge)
         return stand_in
 
@@ -191,7 +191,7 @@ def kept(tuned: Tuned) -> int:
 
 
 def begun(tuned: Tuned) -> Tuned:
-    return Tuned(tuned.weights, tuned.plain, Quality(10.0, 9.0, 0.5, 1.0))
+    return Tuned(tuned.weights, tuned.plain, Quality(10.0, 9.0, 0.5, 1.0), tuned.answers)
 
 
 def test_fine_tuning_keeps_the_best_state_and_ends_when_it_no_longer_helps(
@@ -262,9 +262,9 @@ def test_where_nothing_is_lost_nothing_is_fine_tuned(
     stand_in = script([0.0] * 9)
     perfect = Quality(MAX_DB, MAX_DB, 1.0, 0.0)
     start = (
-        Tuned(TunedWeights(), tuned.plain, tuned.quality)
+        Tuned(TunedWeights(), tuned.plain, tuned.quality, tuned.answers)
         if weights == "none"
-        else Tuned(tuned.weights, tuned.plain, perfect)
+        else Tuned(tuned.weights, tuned.plain, perfect, tuned.answers)
     )
     assert tuner.fine_tune(start, math.inf) is start
     assert stand_in.steps == 0

@@ -79,11 +79,16 @@ def test_variation_is_the_sample_variance_of_each_class(shape, about):
     assert found.snr > found.variation_snr + 15
 
 
-def test_answers_that_are_the_same_for_all_images_have_no_variation():
-    found = closeness(([3, 4.5], [3, 4]), ([3, 4], [3, 4]))
+@pytest.mark.parametrize("rounding", [0.0, 1e-7])
+def test_a_reference_that_does_not_vary_is_judged_by_all_of_it(rounding: float):
+    found = closeness(([3, 4.5], [3, 4]), ([3, 4], [3, 4 + rounding]))
     # 50 against 0.25.
-    assert found.snr == pytest.approx(10 * math.log10(200))
-    assert found.variation_snr == -MAX_DB
+    assert not found.varies
+    assert found.variation_snr == found.snr == pytest.approx(10 * math.log10(200))
+    # A thousandth of the scores is more than rounding.
+    small = closeness(([3, 4.5], [3, 4]), ([3, 4], [3, 4.004]))
+    assert small.varies
+    assert small.variation_snr < 0
     # Equal ones, though, are equal.
     assert closeness(([3, 4], [3, 4]), ([3, 4], [3, 4])).variation_snr == MAX_DB
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from mvit_coreml.compression.palettizable_weights import function_weights
 from mvit_coreml.errors import InputError, PackageError, errors_at
-from mvit_coreml.evaluation.metrics import decibels
+from mvit_coreml.evaluation.metrics import decibels, varies_in_fp32
 from mvit_coreml.mil.compiler import (
     Arithmetic,
     CompiledFunction,
@@ -305,7 +305,7 @@ class Execution:
         axes = tuple(_axes(argument, self.batched) for argument in step.arguments)
         if _merges(step, arguments, axes) or _attends(step, arguments, axes):
             merged = [
-                x.flatten(0, 1) if axis == 0 else x for x, axis in zip(arguments, axes, strict=True)
+                _merged(x) if axis == 0 else x for x, axis in zip(arguments, axes, strict=True)
             ]
             sizes = arguments[0].shape[:2]
             return tuple(result.unflatten(0, sizes) for result in step.run(merged, values))
@@ -322,6 +322,15 @@ class Execution:
             for number in range(self._images)
         )
         return tuple(torch.stack(results) for results in zip(*images, strict=True))
+
+
+def _merged(images: Tensor) -> Tensor:
+    """Put the images of (N, B, ...) on the first axis, with the channels last if they are."""
+    merged = images.flatten(0, 1)
+    if merged.dim() == 4 and merged.is_contiguous(memory_format=torch.channels_last):
+        # The stride of a single image says nothing, but convolutions go by it.
+        merged = merged.as_strided(merged.shape, (merged[0].numel(), *merged.stride()[1:]))
+    return merged
 
 
 def _merges(step: Step, arguments: Sequence[Any], axes: Sequence[Any]) -> bool:
@@ -363,7 +372,8 @@ def _axes(argument: int | tuple[int, ...] | None, batched: set[int]) -> Any:
     return 0 if argument in batched else None
 
 
-_MICRO_BATCH = 8
+# Pixels of images that are run together.
+BATCH_PIXELS = 8 * 224 * 224
 
 
 @dataclass(frozen=True)
@@ -405,7 +415,8 @@ def scores(
         with torch.no_grad():
             return function(batch, constants)
 
-    return torch.cat(list(parallel_map(run, torch.split(pixels, _MICRO_BATCH))))
+    size = max(1, BATCH_PIXELS // (pixels.shape[2] * pixels.shape[3]))
+    return torch.cat(list(parallel_map(run, torch.split(pixels, size))))
 
 
 def compare_scores(answers: Tensor, reference: Tensor, activation: HeadActivation) -> Quality:
@@ -427,6 +438,7 @@ def compare_scores(answers: Tensor, reference: Tensor, activation: HeadActivatio
     signal = float(by_class.square().sum())
     varying = float((by_class - by_class.mean(-1, keepdim=True)).square().sum())
     variation = varying * samples / (samples - 1) if samples > 1 else signal
+    variation = variation if varies_in_fp32(signal, variation) else signal
     snr, variation_snr = decibels(signal, error), decibels(variation, error)
     if not of_classes:
         return Quality(snr, variation_snr, None, error / max(signal, 1e-300))

@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.mil.compiler import Step
 from mvit_coreml.mil.kernels.convolution_and_pooling import pad_amounts
-from mvit_coreml.mil.kernels.shaping import pad_spatial
 
 
 @dataclass(frozen=True)
@@ -82,32 +80,47 @@ class Layer:
             return rows.reshape(-1, source.shape[-1]).T[None]
         source = source.flatten(0, 1)
         images = len(source)
-        places, padding = self._places((source.shape[2], source.shape[3]), limit, seed)
-        if any(map(any, padding)):
-            source = pad_spatial(source, padding, 0.0)
-        # With the channels last, as executions hold maps, a position is one piece of memory.
-        by_place = source.permute(0, 2, 3, 1).reshape(images, -1, source.shape[1])
-        seen = by_place.index_select(1, places.flatten())
-        seen = seen.view(images, *places.shape, self.groups, -1)
+        places, padded = self._places((source.shape[2], source.shape[3]), limit, seed)
+        if source.is_contiguous(memory_format=torch.channels_last):
+            # A position is one piece of memory.
+            by_place = source.permute(0, 2, 3, 1).flatten(1, 2)
+            seen = by_place.index_select(1, places.flatten())
+        else:
+            seen = source.flatten(2).index_select(2, places.flatten()).transpose(1, 2)
+        seen = seen.index_fill(1, padded, 0.0).reshape(images, *places.shape, self.groups, -1)
         # (N, kh kw, positions, G, C_in / G) as the weight's elements lie
         seen = seen.permute(3, 4, 1, 0, 2)
         return seen.reshape(self.groups, -1, images * places.shape[1])
 
-    def _places(
-        self, size: tuple[int, int], limit: int, seed: int
-    ) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Return (kh kw, positions) places in a padded, flattened map, and its padding."""
+    def _places(self, size: tuple[int, int], limit: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Return the (kh kw, positions) places in a flattened map, and which are in its padding.
+
+        The latter are indices of the flattened places.
+        """
         attributes = self.step.attributes
         kernel = self.shape[2:]
         strides = attributes.get("strides") or [1, 1]
         dilations = attributes.get("dilations") or [1, 1]
         pad_type, pad = attributes.get("pad_type", "valid"), attributes.get("pad")
         padding = pad_amounts(pad_type, pad, [*size], [*kernel], strides, dilations)
-        height, width = (size[axis] + sum(padding[axis]) for axis in (0, 1))
-        numbers = torch.arange(height * width, dtype=torch.float64).view(1, 1, height, width)
-        windows = F.unfold(numbers, kernel, tuple(dilations), stride=tuple(strides))
-        places = windows[0].long()
-        return places[:, _drawn(places.shape[1], limit, seed)], padding
+        counts = [
+            (size[axis] + sum(padding[axis]) - dilations[axis] * (kernel[axis] - 1) - 1)
+            // strides[axis]
+            + 1
+            for axis in (0, 1)
+        ]
+        drawn = _drawn(counts[0] * counts[1], limit, seed)
+        by_axis = [
+            index * strides[axis]
+            - padding[axis][0]
+            + dilations[axis] * torch.arange(kernel[axis]).unsqueeze(1)
+            for axis, index in enumerate((drawn // counts[1], drawn % counts[1]))
+        ]
+        # (kh, 1, positions) and (1, kw, positions)
+        rows, columns = by_axis[0].unsqueeze(1), by_axis[1].unsqueeze(0)
+        inside = ((rows >= 0) & (rows < size[0])) & ((columns >= 0) & (columns < size[1]))
+        places = torch.where(inside, rows * size[1] + columns, 0).flatten(0, 1)
+        return places, (~inside).flatten().nonzero().flatten()
 
 
 def find_layers(function: DifferentiableFunction) -> list[Layer]:

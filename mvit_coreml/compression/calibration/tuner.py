@@ -48,12 +48,14 @@ class Tuned:
         weights: to compute with.
         plain: what k-means alone does to the held-out images.
         quality: what ``weights`` do to them.
+        answers: their scores with ``weights``, that ``quality`` was measured on.
         is_plain: whether ``weights`` are those of k-means, as nothing else was closer.
     """
 
     weights: TunedWeights
     plain: Quality
     quality: Quality
+    answers: Tensor
     is_plain: bool = False
 
 
@@ -96,9 +98,9 @@ class Tuner:
         self.reference = scores(function, held_out)
         self.fisher = fisher_information(function, pixels, find_layers(function))
 
-    def judge(self, weights: TunedWeights) -> Quality:
-        """Return how close the answers on the held-out images are to the original ones."""
-        return compare_scores(self.answers(weights), self.reference, self.function.activation)
+    def judge(self, answers: Tensor) -> Quality:
+        """Return how close answers on the held-out images are to the original ones."""
+        return compare_scores(answers, self.reference, self.function.activation)
 
     def answers(self, weights: TunedWeights) -> Tensor:
         """Return the scores of the held-out images with some weights."""
@@ -117,11 +119,10 @@ class Tuner:
         Args:
             choices: weight name to bits and groups.
             views: take part in crops of the images too.
-            draft: use a part of the images only, to see quickly where it leads.
+            draft: use a part of the images only, to see quickly where it leads; k-means is not
+                compared with it.
             report: called with what is being done.
         """
-        plain = TunedWeights(kmeans_palettes(self.function, choices))
-        plain_quality = self.judge(plain)
         pixels = self.pixels
         if draft:
             pixels = pixels[: max(_FEWEST_DRAFTED, len(pixels) // _DRAFT)]
@@ -138,10 +139,16 @@ class Tuner:
             samples=DRAFT_SAMPLES if draft else SAMPLES,
             progress=lambda done, total: report(f"layer {done} of {total}"),
         )
-        quality = self.judge(reconstructed)
+        answers = self.answers(reconstructed)
+        quality = self.judge(answers)
+        if draft:
+            return Tuned(reconstructed, quality, quality, answers)
+        plain = TunedWeights(kmeans_palettes(self.function, choices))
+        plain_answers = self.answers(plain)
+        plain_quality = self.judge(plain_answers)
         if not quality.divergence < plain_quality.divergence:
-            return Tuned(plain, plain_quality, plain_quality, is_plain=True)
-        return Tuned(reconstructed, plain_quality, quality)
+            return Tuned(plain, plain_quality, plain_quality, plain_answers, is_plain=True)
+        return Tuned(reconstructed, plain_quality, quality, answers)
 
     def fine_tune(self, tuned: Tuned, deadline: float, report: Report = lambda _: None) -> Tuned:
         """Take small steps down the gradient until a time, or until they no longer help.
@@ -170,10 +177,11 @@ class Tuner:
                         return best
                     tuner.step()
                 weights = tuner.weights()
-                quality = self.judge(weights)
+                answers = self.answers(weights)
+                quality = self.judge(answers)
                 without += 1
                 if quality.divergence < best.quality.divergence:
-                    best, without = Tuned(weights, tuned.plain, quality), 0
+                    best, without = Tuned(weights, tuned.plain, quality, answers), 0
                 report(f"step {tuner.steps}, held out: {quality} (best {best.quality})")
         except KeyboardInterrupt:
             report(f"stopped; the best is kept: {best.quality}")
