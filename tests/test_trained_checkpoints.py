@@ -147,6 +147,6 @@ def test_checkpoints_that_answer_all_pictures_alike_are_converted(
     # These random weights give scores that differ between pictures by less than rounding.
     checkpoint = load_checkpoint(real_data / "cvnets" / "mobilevitv2_0.5.pt")
     package = convert(checkpoint, ConvertOptions(bits=bits), tmp_path / "Net.mlpackage")
-    assert package.report is not None
-    assert package.report.promised_snr > 50
-    assert any("the same scores" in note for note in package.report.notes)
+    assert package.parity is not None
+    assert package.parity.promised_snr > 50
+    assert any("the same scores" in note for note in package.parity.notes)
