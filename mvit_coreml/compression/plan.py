@@ -40,6 +40,8 @@ class PlannedWeight:
             :func:`~.palettizable_weights.weight_sha256`.
         values: where its tables come from; ``kmeans`` where there are none.
         reason: why it stays uncompressed; empty for others.
+        snr: of its layer's outputs with the fitted values, in dB, see
+            :func:`~.calibration.layer_fidelity.layer_snrs`; ``None`` for others.
     """
 
     name: str
@@ -48,6 +50,7 @@ class PlannedWeight:
     sha256: str
     values: ValueSource = "kmeans"
     reason: str = ""
+    snr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,15 @@ class PalettizationPlan:
         """Bits of its palettes, ascending, each once."""
         widths = {weight.choice.bits for weight in self.weights}
         return tuple(sorted(bits for bits in widths if bits is not None))
+
+    @property
+    def layer_snrs(self) -> tuple[float | None, ...]:
+        """What the fitting measured of each weight that still has its fitted values, in dB."""
+        fitted = self.constants == "tuned"
+        return tuple(
+            w.snr if fitted and (w.values == "tuned" or w.choice.bits is None) else None
+            for w in self.weights
+        )
 
     def with_measured(self, **measured: Scalar) -> PalettizationPlan:
         """Return the plan with these results instead of its own."""
@@ -168,6 +180,7 @@ def make_plan(
     asked: Mapping[str, Scalar] | None = None,
     values: PlanValues | None = None,
     reasons: Mapping[str, str] | None = None,
+    snrs: Mapping[str, float] | None = None,
 ) -> PalettizationPlan:
     """Write down the choices for a program's weights as a plan.
 
@@ -179,6 +192,7 @@ def make_plan(
         asked: what the choices were made to meet.
         values: tables and constants that the plan will be applied with.
         reasons: why weights stay uncompressed, by name.
+        snrs: of the layers' outputs with ``values``, by name of the weight.
 
     Raises:
         InputError: a choice does not fit its weight or the target, or ``values`` do not fit.
@@ -189,9 +203,8 @@ def make_plan(
         source: ValueSource = "tuned" if info.name in values.palettes else "kmeans"
         choice = choices.get(info.name, UNCOMPRESSED)
         reason = (reasons or {}).get(info.name, "") if choice == UNCOMPRESSED else ""
-        planned.append(
-            PlannedWeight(info.name, info.shape, choice, weight_sha256(elements), source, reason)
-        )
+        digest, snr = weight_sha256(elements), (snrs or {}).get(info.name)
+        planned.append(PlannedWeight(info.name, info.shape, choice, digest, source, reason, snr))
     plan = PalettizationPlan(
         ios=ios,
         source_sha256=source_sha256,

@@ -47,6 +47,7 @@ _HEADER = """\
 # group_size: output channels that share a lookup table, from iOS 18 on; 0 is one for all.
 # values: "kmeans" finds the table anew, so bits and group_size may be edited; "tuned" ones are
 # stored in the file beside this one and hold for the bits and group_size given.
+# snr: what these leave of the outputs of the weight's layer, in dB; validate holds a package to it.
 # A weight that is not listed stays as it is.
 """
 # Names of the stored arrays: one of these and the name of the weight or constant.
@@ -70,6 +71,7 @@ class _WeightTable(BaseModel, extra="forbid", strict=True):
     group_size: _Whole = 0
     values: Annotated[ValueSource, Field(description='"kmeans" or "tuned"')] = "kmeans"
     reason: _Text = ""
+    snr: Annotated[float | None, Field(description="a number")] = None
 
 
 class _PlanTable(BaseModel, extra="forbid", strict=True):
@@ -200,6 +202,8 @@ def _row(weight: PlannedWeight) -> list[str]:
     sha256 = f"sha256 = {_toml(weight.sha256)}"
     if weight.reason:
         sha256 += f", reason = {_toml(weight.reason)}"
+    if weight.snr is not None:
+        sha256 += f", snr = {_toml(weight.snr)}"
     return [
         f"bits = {bits}",
         f"group_size = {weight.choice.group_size}",
@@ -261,7 +265,7 @@ class _Reader:
             choice = Choice(None if table.bits == "none" else table.bits, table.group_size)
         except InputError as impossible:
             raise error("bits", str(impossible)) from None
-        own = table.model_dump(include={"name", "sha256", "values", "reason"})
+        own = table.model_dump(include={"name", "sha256", "values", "reason", "snr"})
         return PlannedWeight(**own, shape=tuple(table.shape), choice=choice)
 
     def error(self, needle: str, message: str, *, last: bool = False) -> InputError:

@@ -23,9 +23,12 @@ from mvit_coreml.mil.program import (
     Operation,
     Package,
 )
+from mvit_coreml.mil.stored_weights import Constants
 
 # Metadata key that holds the digest of the program as it was converted.
 DIGEST_KEY = "mvit_coreml.program_sha256"
+# The same of the values alone that were fitted to images.
+VALUES_DIGEST_KEY = "mvit_coreml.values_sha256"
 
 
 def program_digest(package: Package) -> str:
@@ -46,6 +49,25 @@ def program_digest(package: Package) -> str:
         lines += _FunctionWriter(function).lines()
     for line in lines:
         digest.update(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def values_digest(package: Package) -> str:
+    """Return the SHA-256, in hexadecimal, of all weights of a package, as they are decoded.
+
+    Args:
+        package: as loaded.
+
+    Raises:
+        PackageError: a constant's bytes do not fit its declared type.
+    """
+    digest = hashlib.sha256()
+    for _, function in sorted(package.functions.items()):
+        constants = Constants(function)
+        for weight in sorted(constants.weights(), key=lambda weight: weight.name):
+            value = np.ascontiguousarray(constants.decode(weight.argument))
+            digest.update(f"{weight.name} {weight.type} ".encode())
+            digest.update(value.tobytes())
     return digest.hexdigest()
 
 

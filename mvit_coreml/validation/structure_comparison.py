@@ -17,7 +17,12 @@ import numpy as np
 from mvit_coreml.compression.apply_plan import PALETTIZED_SUFFIX
 from mvit_coreml.compression.plan import PlanValues
 from mvit_coreml.errors import PackageError
-from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
+from mvit_coreml.mil.digest import (
+    DIGEST_KEY,
+    VALUES_DIGEST_KEY,
+    program_digest,
+    values_digest,
+)
 from mvit_coreml.mil.program import Argument, Function, NamedValue, Package, Reference
 from mvit_coreml.mil.stored_weights import Constants, is_weight, palette_bits, read_palette
 from mvit_coreml.validation.weight_comparison import Values, compare_constants, short
@@ -106,9 +111,20 @@ def _differences(package: Package, expected: Package) -> Iterator[Difference]:
         yield from _compare_interfaces(function, reference_function)
         yield from _compare_graphs(function, reference_function, values)
     yield from _check_bits(package)
-    digest = package.metadata.user_defined.get(DIGEST_KEY)
-    if digest is not None and digest != program_digest(package):
-        yield Difference("digest", DIGEST_KEY, "the package was changed after it was converted")
+    yield from _check_digests(package, values, DIGEST_KEY in expected.metadata.user_defined)
+
+
+def _check_digests(package: Package, values: Values, required: bool) -> Iterator[Difference]:
+    """Hold the digests that the metadata states against what is stored."""
+    digests = {DIGEST_KEY: program_digest}
+    if values == "trained":
+        digests[VALUES_DIGEST_KEY] = values_digest
+    for key, digest_of in digests.items():
+        stated = package.metadata.user_defined.get(key)
+        if stated is None and required:
+            yield Difference("digest", key, "is missing: every package is written with one")
+        elif stated is not None and stated != digest_of(package):
+            yield Difference("digest", key, "the package was changed after it was converted")
 
 
 def palette_values(package: Package) -> Values:

@@ -25,7 +25,12 @@ from mvit_coreml.export.torch_to_mil import (
     save_program,
     trace,
 )
-from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
+from mvit_coreml.mil.digest import (
+    DIGEST_KEY,
+    VALUES_DIGEST_KEY,
+    program_digest,
+    values_digest,
+)
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import ACTIVATION_KEY
 from mvit_coreml.models.base import Model, build_model
@@ -132,6 +137,7 @@ def palette_metadata(plan: PalettizationPlan) -> dict[str, str]:
     own = {"bits": ", ".join(map(str, plan.bit_widths))}
     if plan.needs_values:
         own["palette_values"] = "trained"
+        own["layer_snr"] = json.dumps(plan.layer_snrs, separators=(",", ":"))
     return own
 
 
@@ -445,6 +451,9 @@ def _finish(package: Path, spec: Any, palettes: Palettes | None = None) -> None:
         for key, value in palette_metadata(palettes.plan).items():
             own[meta.KEY_PREFIX + key] = value
     finish_package(package, spec)
-    # The digest is of what is on disk, and tells whether that is changed later.
-    own[DIGEST_KEY] = program_digest(load_package(package))
+    # The digests are of what is on disk, and tell whether that is changed later.
+    written = load_package(package)
+    own[DIGEST_KEY] = program_digest(written)
+    if palettes is not None and palettes.plan.needs_values:
+        own[VALUES_DIGEST_KEY] = values_digest(written)
     finish_package(package, spec)

@@ -45,6 +45,7 @@ from mvit_coreml.evaluation.read_metadata import choose_preparation
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.parallel import parallel_map
 from mvit_coreml.preprocessing.image_loading import evenly_spaced
+from mvit_coreml.validation.fitted_layers import fitted_layer_snrs
 from mvit_coreml.validation.synthetic_images import calibration_pictures, synthetic_pictures
 from mvit_coreml.workflows.build_package import Progress, no_progress
 from mvit_coreml.workflows.choose_palettes import (
@@ -94,8 +95,9 @@ _STRICTER, _STRICTEST = 4.0, 16.0
 _SLACK = 0.3
 # How often the bytes between two allocations are halved.
 _BISECTIONS = 5
-# What the metadata of a palettized package may take more than that of a plain one.
-_METADATA_BYTES = 160
+# What the metadata of a palettized package may take more than that of a plain one, and for each
+# weight.
+_METADATA_BYTES, _METADATA_BYTES_A_WEIGHT = 320, 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -371,9 +373,16 @@ class PaletteFitting:
             source_sha256=self.source_sha256,
             asked=asked,
             values=values,
+            snrs=self._layer_snrs(values),
             reasons=uniform_reasons(self.infos) if "bits" in asked else None,
         )
         return Palettes(plan, values)
+
+    def _layer_snrs(self, values: PlanValues) -> dict[str, float]:
+        if not values.constants:
+            return {}
+        decoded = {name: palette.decode() for name, palette in values.palettes.items()}
+        return fitted_layer_snrs(self.function, {**decoded, **values.constants})
 
     def _report(self, detail: str) -> None:
         self.progress("tune", detail)
@@ -524,7 +533,8 @@ class PaletteFitting:
 
     def predicted_bytes(self, choices: Mapping[str, Choice]) -> int:
         """Return the bytes that the finished package will take at most."""
-        return self.sizes.package_bytes(choices) + _METADATA_BYTES
+        metadata = _METADATA_BYTES + _METADATA_BYTES_A_WEIGHT * len(self.infos)
+        return self.sizes.package_bytes(choices) + metadata
 
     def under(self, target_size: int, options: Sequence[WeightOptions]) -> dict[str, Choice]:
         """Share out bits for the least noise under a size in bytes.

@@ -32,6 +32,7 @@ from mvit_coreml.mil.program import Package
 from mvit_coreml.preprocessing.image_loading import evenly_spaced
 from mvit_coreml.preprocessing.image_processor import ColorOrder
 from mvit_coreml.validation.decoded_weights import check_decoded_weights
+from mvit_coreml.validation.fitted_layers import compare_fitted_layers
 from mvit_coreml.validation.gates import SOUND
 from mvit_coreml.validation.pytorch_comparison import ParityReport, compare_engines, validate_target
 from mvit_coreml.validation.structure_comparison import (
@@ -269,7 +270,12 @@ def _compare_parts(
         from mvit_coreml.validation.operation_precision import layer_errors
 
         layers = layer_errors(target, expected, images[:_LAYER_IMAGES])
-    return compare_structure(target.package, expected) if options.structure else None, layers
+    if not options.structure:
+        return None, layers
+    differences = compare_structure(target.package, expected)
+    if not any(difference.aspect in ("interface", "graph") for difference in differences):
+        differences += compare_fitted_layers(target.package, expected)
+    return differences, layers
 
 
 @contextlib.contextmanager
