@@ -101,6 +101,18 @@ def json_text(value: Any, *, whole_paths: bool = False) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def parse_json(text: str) -> Any:
+    """Return what a JSON text holds.
+
+    Raises:
+        ValueError: it is no JSON, or nested deeper than anything that people write.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_toml(path: Path, kind: str) -> tuple[str, dict[str, Any]]:
     """Read a TOML file that a user named.
 
@@ -121,8 +133,10 @@ def read_toml(path: Path, kind: str) -> tuple[str, dict[str, Any]]:
         raise InputError(f"{path}: cannot read the {kind}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: no {kind}: it is not UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        # Numbers of thousands of digits are a ValueError too.
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise InputError(f"{path}: not valid TOML: {reason}") from None
 
 
 def check_table(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from mvit_coreml.errors import CheckpointError, ConfigError
+from mvit_coreml.files import parse_json
 from mvit_coreml.models.config import Task, names_by_index
 
 # A file of names, names in order, or names by index.
@@ -123,7 +123,7 @@ def _read_names(path: Path) -> Sequence[str] | Mapping[int, str]:
     if path.suffix.lower() != ".json":
         return [line.strip() for line in text.splitlines() if line.strip()]
     try:
-        names = json.loads(text)
+        names = parse_json(text)
     except ValueError as error:
         raise CheckpointError(f"{path}: not readable as JSON: {error}") from None
     if not isinstance(names, list | dict):

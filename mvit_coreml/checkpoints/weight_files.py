@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
 import re
 import zipfile
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from mvit_coreml.checkpoints.sources import Source
 from mvit_coreml.errors import CheckpointError, first_line
-from mvit_coreml.files import file_sha256
+from mvit_coreml.files import file_sha256, parse_json
 
 # In order of preference; an index lists the shards of a checkpoint in several files.
 WEIGHT_FILES = (
@@ -210,7 +209,7 @@ def as_json(path: Path) -> dict[str, Any]:
         CheckpointError: not readable as a JSON object.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: not readable as JSON: {first_line(error)}") from None
     if not isinstance(data, dict):

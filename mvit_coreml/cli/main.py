@@ -8,6 +8,7 @@ no part of ``__init__.py``, where the imported file ``list`` would hide the buil
 from __future__ import annotations
 
 import importlib
+import signal
 from typing import Any
 
 import click
@@ -30,6 +31,8 @@ COMMANDS = {
     "validate": "Compare a package with its checkpoint.",
 }
 
+# Characters of a name that an error shows.
+_LONGEST_NAME = 120
 _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
 
@@ -59,14 +62,42 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error of this package becomes one line and its exit code."""
+        """Run a command; an error of this package becomes one line and its exit code.
+
+        So does what the system refuses, such as a name that is too long, and a lack of memory.
+        """
         try:
             return super().invoke(ctx)
         except MvitCoremlError as error:
-            click.echo("Error: " + " ".join(str(error).splitlines()), err=True)
+            _print_error(str(error))
             ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            place = str(error.filename or "the system")
+            shown = place if len(place) <= _LONGEST_NAME else f"{place[:_LONGEST_NAME]}…"
+            _print_error(f"{shown}: {error.strerror or error}")
+            ctx.exit(MvitCoremlError.exit_code)
+        except MemoryError:
+            _print_error("there is not enough memory; close other programs, or use smaller images")
+            ctx.exit(MvitCoremlError.exit_code)
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+
+
+def _print_error(message: str) -> None:
+    click.echo("Error: " + " ".join(message.splitlines()), err=True)
+
+
+def _end_cleanly() -> None:
+    """Let an ended terminal or a system that shuts down leave nothing behind, as Ctrl-C does."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
+            signal.signal(getattr(signal, name), end)
 
 
 def _in_todays_spelling(arguments: list[str]) -> list[str]:
@@ -100,4 +131,5 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line."""
+    _end_cleanly()
     cli(prog_name="mvit-coreml")

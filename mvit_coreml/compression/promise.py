@@ -6,6 +6,7 @@ cannot tell how many answers change.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -106,6 +107,9 @@ class Promise:
             raise InputError("nothing is promised; give a size, an SNR, an agreement or a drop")
         if self.target_size is not None and self.target_size < 1:
             raise InputError(f"a target size of {self.target_size} bytes: it must be positive")
+        for name, bound in (("an SNR", self.min_snr), ("a drop", self.max_drop)):
+            if bound is not None and not math.isfinite(bound):
+                raise InputError(f"{name} of {bound:g}: it must be a number")
         for share in (self.min_agreement, self.min_miou):
             if share is not None and not 0 <= share <= 1:
                 raise InputError(f"an agreement of {share:g}: it must be from 0 to 1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.metadata import unique_labels
+from mvit_coreml.files import parse_json
 
 # A WordNet id as ImageNet writes it, alone or before a name.
 _SYNSET = re.compile(r"n\d{8}")
@@ -247,7 +247,7 @@ def _read_synsets(path: Path) -> list[str]:
         if path.suffix != ".json":
             order = [line.split()[0] for line in text.splitlines() if line.strip()]
         else:
-            by_index = {int(index): str(entry[0]) for index, entry in json.loads(text).items()}
+            by_index = {int(index): str(entry[0]) for index, entry in parse_json(text).items()}
             order = [by_index[index] for index in range(len(by_index))]
     except (OSError, ValueError, KeyError, AttributeError, TypeError, IndexError):
         raise InputError(f"{path}: is no list of synset ids in class order") from None

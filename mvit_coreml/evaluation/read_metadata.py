@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from mvit_coreml.export.metadata import (
     PREVIEW_PARAMS,
     label_colors,
 )
+from mvit_coreml.files import parse_json
 from mvit_coreml.mil.program import ArrayFeature, Function, ImageFeature, Package
 from mvit_coreml.preprocessing.geometry import Fit, covering_edge
 from mvit_coreml.preprocessing.image_arrays import image_array
@@ -234,7 +234,7 @@ def read_preparation(package: Package, function: Function) -> Preparation | None
         return None
     image = image_input(package, function)
     try:
-        described = json.loads(text)[function.name]
+        described = parse_json(text)[function.name]
         size = (int(described["height"]), int(described["width"]))
         resize, fit = described["resize"], described["fit"]
         resample = Image.Resampling[described["resample"].upper()]
@@ -330,6 +330,6 @@ def _preview(package: Package) -> dict[str, Any]:
 def _json(package: Package, key: str) -> Any:
     text = package.metadata.user_defined.get(key)
     try:
-        return None if text is None else json.loads(text)
+        return None if text is None else parse_json(text)
     except ValueError:
         raise PackageError(f"{package.path}: the metadata {key} is damaged: no JSON") from None

@@ -18,7 +18,14 @@ from typing import Any
 from mvit_coreml.errors import InputError, MvitCoremlError
 from mvit_coreml.files import file_sha256
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 SUFFIX = ".mlpackage"
+# In a staging folder; locked while its process lives.
+_LOCK = ".lock"
 _MODEL_PATH = Path("Data/com.apple.CoreML/model.mlmodel")
 _WEIGHTS_PATH = Path("Data/com.apple.CoreML/weights")
 # Identifiers in the manifest are drawn from the content, in a namespace of this project's own.
@@ -64,12 +71,16 @@ def check_place(path: Path, force: bool, known_by: str, otherwise: str) -> None:
 def staging_folder(destination: Path) -> Iterator[Path]:
     """Yield a folder beside ``destination`` that is gone afterwards, whatever happens.
 
-    What the system refuses, such as a full disk, becomes one clear error.
+    What the system refuses, such as a full disk, becomes one clear error. Folders that processes
+    left when they were killed go too.
     """
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+        prefix = f".{destination.name}."
+        _remove_abandoned(destination.parent, prefix)
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=destination.parent))
         try:
-            yield folder
+            with _held(folder):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
@@ -82,6 +93,32 @@ def staging_folder(destination: Path) -> Iterator[Path]:
         elif error.filename is not None:
             message += f" ({error.filename})"
         raise MvitCoremlError(message) from None
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Lock a staging folder; however its process ends, the system takes the lock off."""
+    # The name comes with the lock, so that nobody finds one that is not locked yet.
+    new = folder / f"{_LOCK}.new"
+    with new.open("wb") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            new.rename(folder / _LOCK)
+        yield
+
+
+def _remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove the staging folders that no process holds."""
+    for folder in [entry for entry in parent.iterdir() if entry.name.startswith(prefix)]:
+        try:
+            with (folder / _LOCK).open("rb") as lock:
+                if fcntl is None:
+                    continue
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:
+            # Held, or no staging folder.
+            continue
 
 
 def finish_package(raw: Path, spec: Any) -> None:
@@ -120,15 +157,28 @@ def finish_package(raw: Path, spec: Any) -> None:
     (raw / "Manifest.json").write_text(json.dumps(manifest, indent=4) + "\n", encoding="utf-8")
 
 
-def publish(package: Path, destination: Path) -> None:
+def publish(package: Path, destination: Path, *, replace: bool = True) -> None:
     """Put a finished package in its place in one step; what was there before goes.
 
     Args:
         package: on the same file system as ``destination``.
         destination: absent, or an older package.
+        replace: an older package may be replaced.
+
+    Raises:
+        InputError: one has come there since, and may not be replaced.
     """
-    if not destination.exists():
-        package.rename(destination)
+    if not replace or not destination.exists():
+        try:
+            # Of folders the system replaces none that holds something.
+            package.rename(destination)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise InputError(
+                f"{destination}: another process has put something there meanwhile; use --force "
+                "to replace it"
+            ) from None
     elif not _exchange(package, destination):
         # No atomic exchange here: move the old one aside, and back if the new one cannot follow.
         aside = package.with_name("replaced" + SUFFIX)
@@ -140,7 +190,9 @@ def publish(package: Path, destination: Path) -> None:
             raise
 
 
-def publish_with(files: Mapping[Path, Path | None], package: Path, destination: Path) -> None:
+def publish_with(
+    files: Mapping[Path, Path | None], package: Path, destination: Path, *, replace: bool = True
+) -> None:
     """Put a finished package and files that go with it in their places: all of them or none.
 
     The package comes last: where it lies, the rest does. If something fails, all is as it was.
@@ -149,6 +201,10 @@ def publish_with(files: Mapping[Path, Path | None], package: Path, destination: 
         files: place to the file that comes there; ``None`` takes away what is there.
         package: on the same file system as ``destination``, as the files are.
         destination: absent, or an older package.
+        replace: an older package may be replaced.
+
+    Raises:
+        InputError: one has come there since, and may not be replaced.
     """
     # A file that was not there has no backup.
     backups: dict[Path, Path | None] = {}
@@ -163,7 +219,7 @@ def publish_with(files: Mapping[Path, Path | None], package: Path, destination: 
                 file.replace(place)
             elif place.exists():
                 place.unlink()
-        publish(package, destination)
+        publish(package, destination, replace=replace)
     except BaseException:
         for place, old in backups.items():
             if old is not None:

@@ -6,7 +6,6 @@ articles on transformers for it, by coremltools' documentation, or by users.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from mvit_coreml.errors import PackageError
 from mvit_coreml.evaluation.read_metadata import class_labels
 from mvit_coreml.export.metadata import PREPROCESSING_KEY
+from mvit_coreml.files import parse_json
 from mvit_coreml.inspection.input_arithmetic import channel_numbers, read_baked_preprocessing
 from mvit_coreml.mil.kernels import Kernel, find_kernel
 from mvit_coreml.mil.package_check import check_package
@@ -299,7 +299,7 @@ def _stated_preprocessing(package: Package, graph: _Graph) -> Iterator[Caution]:
     if text is None or actual is None:
         return
     try:
-        described: Any = json.loads(text)[graph.function.name]
+        described: Any = parse_json(text)[graph.function.name]
         baked = described["baked"]
         scale, bias = float(baked["scale"]), [float(value) for value in baked["bias"]]
         order = str(described["color_order"]).upper()

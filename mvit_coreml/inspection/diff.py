@@ -5,7 +5,6 @@ Internal names and the layout of the files do not count.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import numpy as np
 from mvit_coreml.evaluation.metrics import closeness
 from mvit_coreml.evaluation.read_metadata import class_labels
 from mvit_coreml.export.atomic_package import package_size
+from mvit_coreml.files import parse_json
 from mvit_coreml.inspection.input_arithmetic import read_baked_preprocessing
 from mvit_coreml.inspection.package_contents import IOS_OF_SPECIFICATION, census
 from mvit_coreml.mil.package_reader import load_package
@@ -228,7 +228,7 @@ def _flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 def _parsed(text: str) -> Any:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         return text
     return value if isinstance(value, dict | list) else text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Iterable
 from functools import cache, partial
@@ -13,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from mvit_coreml.errors import PackageError
+from mvit_coreml.files import parse_json
 from mvit_coreml.mil.program import (
     Argument,
     ArrayFeature,
@@ -107,7 +107,7 @@ def _specification_path(root: Path) -> Path:
     if not root.is_dir() or not manifest.is_file():
         raise PackageError(f"{root} is no .mlpackage folder: it has no Manifest.json")
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
+        content = parse_json(manifest.read_text(encoding="utf-8"))
         relative = content["itemInfoEntries"][content["rootModelIdentifier"]]["path"]
         data = (root / "Data").resolve()
         path = (data / relative).resolve()

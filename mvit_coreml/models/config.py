@@ -50,6 +50,10 @@ ACTIVATIONS = {
 }
 
 
+# More channels, layers or pixels than any network has: nobody waits for what a slip asks for.
+_LARGEST = 65536
+
+
 @dataclass(frozen=True)
 class Rule:
     """What the values of a field may be, part of the field's type.
@@ -72,8 +76,12 @@ def _is_int(value: object, low: float = -math.inf) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= low
 
 
+def _is_size(value: object, low: int = 1) -> bool:
+    return _is_int(value, low) and value <= _LARGEST  # type: ignore[operator]
+
+
 def _is_ints(value: object, count: int, low: int = 1) -> bool:
-    return isinstance(value, tuple) and len(value) == count and all(_is_int(v, low) for v in value)
+    return isinstance(value, tuple) and len(value) == count and all(_is_size(v, low) for v in value)
 
 
 def _one_of(*values: object) -> Rule:
@@ -81,21 +89,26 @@ def _one_of(*values: object) -> Rule:
     return Rule(f"one of {words}", values.__contains__)
 
 
+def _several(word: str, count: int, low: int) -> Rule:
+    return Rule(f"{word} whole numbers from {low} to {_LARGEST}", lambda v: _is_ints(v, count, low))
+
+
 Ints = tuple[int, ...]
 Bool = Annotated[bool, Rule("true or false", lambda v: isinstance(v, bool))]
 Int = Annotated[int, Rule("a whole number", _is_int)]
-Count = Annotated[int, Rule("a whole number from 1", lambda v: _is_int(v, 1))]
+Count = Annotated[int, Rule(f"a whole number from 1 to {_LARGEST}", _is_size)]
 OptionalCount = Annotated[
-    int | None, Rule("a whole number from 1, or null", lambda v: v is None or _is_int(v, 1))
+    int | None,
+    Rule(f"a whole number from 1 to {_LARGEST}, or null", lambda v: v is None or _is_size(v)),
 ]
-ThreeCounts = Annotated[Ints, Rule("three whole numbers from 1", lambda v: _is_ints(v, 3))]
-ThreeCountsFrom0 = Annotated[Ints, Rule("three whole numbers from 0", lambda v: _is_ints(v, 3, 0))]
-SevenCounts = Annotated[Ints, Rule("seven whole numbers from 1", lambda v: _is_ints(v, 7))]
+ThreeCounts = Annotated[Ints, _several("three", 3, 1)]
+ThreeCountsFrom0 = Annotated[Ints, _several("three", 3, 0)]
+SevenCounts = Annotated[Ints, _several("seven", 7, 1)]
 Side = Annotated[
     int | tuple[int, int],
     Rule(
         "a whole number of pixels or a (height, width) pair",
-        lambda v: _is_int(v, 1) or _is_ints(v, 2),
+        lambda v: _is_size(v) or _is_ints(v, 2),
     ),
 ]
 Probability = Annotated[float, Rule("a probability from 0 to 1", lambda v: _is_number(v, 0, 1))]
@@ -495,6 +508,8 @@ def read_config(data: Mapping[str, Any]) -> tuple[ModelConfig, Task]:
         )
     config = CONFIG_CLASSES[model_type].from_dict(data)
     architectures = data.get("architectures") or [architecture_name(config, "backbone")]
+    if not isinstance(architectures, list | tuple):
+        raise ConfigError(f"config: architectures is {architectures!r}; it must be a list of names")
     for task in _TASK_SUFFIXES:
         if architecture_name(config, task) in architectures:
             return config, task

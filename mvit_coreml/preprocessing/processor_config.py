@@ -169,6 +169,8 @@ def _read_per_channel(name: str, value: object) -> tuple[float, float, float]:
     raise bad_option(name, value, f"three numbers{above}, in RGB order")
 
 
+# Pixels of an edge: longer ones are a slip.
+_LONGEST = 65536
 _READERS: dict[str, Callable[[str, object], Any]] = {
     "size": _read_size,
     "crop_size": _read_size,
@@ -192,7 +194,7 @@ def bad_option(name: str, value: object, requirement: str) -> ConfigError:
 
 
 def _is_length(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _LONGEST
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -5,7 +5,6 @@ Reports are plain data; every format shows the same ones.
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from mvit_coreml.evaluation.accuracy import Evaluation
 from mvit_coreml.evaluation.read_metadata import class_colors, class_labels, read_preparation
 from mvit_coreml.evaluation.targets import output_roles
 from mvit_coreml.export.metadata import KEY_PREFIX, versions
-from mvit_coreml.files import file_sha256
+from mvit_coreml.files import file_sha256, parse_json
 from mvit_coreml.inspection.package_contents import FunctionFacts, Inspection, inspect_package
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import Function, Package
@@ -275,7 +274,7 @@ def _reproduction(
 def _made_with(text: str | None) -> dict[str, str]:
     """Read the versions in a package's metadata; of damaged ones there is nothing to show."""
     try:
-        stored = json.loads(text or "{}")
+        stored = parse_json(text or "{}")
     except ValueError:
         return {}
     return {str(k): str(v) for k, v in stored.items()} if isinstance(stored, dict) else {}

@@ -5,7 +5,6 @@ Where no plan lies beside a package, nothing else says what its fitted weights a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from mvit_coreml.compression.apply_plan import PALETTIZED_SUFFIX
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.compression.calibration.layer_fidelity import layer_snrs
 from mvit_coreml.compression.palettizable_weights import function_weights
+from mvit_coreml.files import parse_json
 from mvit_coreml.mil.program import Package, Reference
 from mvit_coreml.mil.stored_weights import Constants
 from mvit_coreml.validation.structure_comparison import Difference, palette_values
@@ -86,7 +86,7 @@ def compare_fitted_layers(package: Package, expected: Package) -> list[Differenc
 def _stated(package: Package, count: int) -> list[float | None] | None:
     """Read what the metadata says of each weight; ``None`` if it does not."""
     try:
-        stated = json.loads(package.metadata.user_defined.get(LAYERS_KEY, ""))
+        stated = parse_json(package.metadata.user_defined.get(LAYERS_KEY, ""))
     except ValueError:
         return None
     fits = isinstance(stated, list) and len(stated) == count

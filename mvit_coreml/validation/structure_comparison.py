@@ -7,7 +7,6 @@ freshly converted from the same checkpoint and not palettized.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, get_args
@@ -17,6 +16,7 @@ import numpy as np
 from mvit_coreml.compression.apply_plan import PALETTIZED_SUFFIX
 from mvit_coreml.compression.plan import PlanValues
 from mvit_coreml.errors import PackageError
+from mvit_coreml.files import parse_json
 from mvit_coreml.mil.digest import (
     DIGEST_KEY,
     VALUES_DIGEST_KEY,
@@ -180,7 +180,7 @@ def _first_unequal(actual: Any, expected: Any, place: str = "") -> str:
 def _stored_json(package: Package, key: str) -> Any:
     text = package.metadata.user_defined.get(key)
     try:
-        return None if text is None else json.loads(text)
+        return None if text is None else parse_json(text)
     except ValueError:
         return text
 

@@ -165,6 +165,7 @@ def convert(
             options,
             compare=compare if check else None,
             accuracy=accuracy,
+            force=force,
             keep_failed=keep_failed,
             rejected=rejected,
         )

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from mvit_coreml.checkpoints.sources import Source, open_source
 from mvit_coreml.errors import InputError, MvitCoremlError
 from mvit_coreml.export.metadata import versions
-from mvit_coreml.files import file_sha256, json_text, write_atomically
+from mvit_coreml.files import file_sha256, json_text, parse_json, write_atomically
 from mvit_coreml.preprocessing.image_loading import is_image_name
 from mvit_coreml.workflows.recipe_file import Recipe
 
@@ -142,7 +142,7 @@ class PackageIndex:
 
     def _read(self) -> dict[str, IndexEntry]:
         try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
+            data = parse_json(self.path.read_text(encoding="utf-8"))
             if data["format"] != FORMAT:
                 raise ValueError("unknown format")
             entries = TypeAdapter(list[IndexEntry]).validate_python(data["packages"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK, MapSize, MapType, OutputKind
 from mvit_coreml.export.torch_to_mil import IOS_TARGETS, Precision
+from mvit_coreml.files import parse_json
 from mvit_coreml.models.config import HeadActivation
 from mvit_coreml.preprocessing.geometry import Fit
 from mvit_coreml.preprocessing.image_processor import ColorOrder
@@ -83,7 +85,7 @@ class PaletteOptions:
             raise InputError("a group size needs bits")
         if self.bits is not None:
             Choice(8 if self.bits == "auto" else int(self.bits), self.group_size).check_target(ios)
-        if self.tune_minutes is not None and self.tune_minutes <= 0:
+        if self.tune_minutes is not None and not 0 < self.tune_minutes < math.inf:
             raise InputError(f"{self.tune_minutes:g} minutes of tuning: give more than 0")
         if self.tune_minutes is not None and self.bits is None and self.plan is None:
             raise InputError("there is nothing to tune without palettes; give bits")
@@ -184,7 +186,7 @@ class ConvertOptions(PaletteOptions):
             ValueError: the text is damaged.
             InputError: an option has a value that it cannot have.
         """
-        stored: Any = json.loads(text)
+        stored: Any = parse_json(text)
         keys = set(stored) if isinstance(stored, dict) else set()
         if not set(_STORED) - _STORED_LATER <= keys <= set(_STORED):
             raise ValueError(f"it must have the keys {', '.join(_STORED)}")

@@ -195,6 +195,7 @@ def palettize_package(
             compare=compare if check else None,
             accuracy=accuracy,
             original=_name_of(loaded) if against is None else "the checkpoint",
+            force=force,
             keep_failed=keep_failed,
         )
     return PalettizedPackage(

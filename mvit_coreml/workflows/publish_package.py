@@ -128,6 +128,7 @@ def publish_package(
     compare: Callable[[Path, Candidate], ParityReport] | None,
     accuracy: MeasuredDrop | None = None,
     original: str = "the checkpoint",
+    force: bool = False,
     keep_failed: bool = False,
     rejected: Callable[[Path, ParityReport], None] = lambda package, report: None,
 ) -> PublishedPackage:
@@ -141,11 +142,13 @@ def publish_package(
             skips that.
         accuracy: measures the drop that is promised, if one is.
         original: what to call what it is compared with.
+        force: an older package may be replaced.
         keep_failed: put the last in place even if all fall short.
         rejected: called with a package that falls short before it is thrown away.
 
     Raises:
         GateError: all fall short.
+        InputError: a package has come to the place since, and may not be replaced.
         OSError: something could not be written; what was there before is there still.
     """
     # What keeps the promise as far as few photos tell, until one with more bits surely does.
@@ -185,13 +188,18 @@ def publish_package(
         write_plan(
             candidate.palettes.plan.with_measured(**measured), plan, candidate.palettes.values
         )
-    place = publish_with_plan(package, destination, plan, options.plan)
+    place = publish_with_plan(package, destination, plan, options.plan, force=force)
     notes = (*candidate.notes, *((f"it {short}",) if short else ()))
     return PublishedPackage(size=size, parity=report, plan=place, notes=notes)
 
 
 def publish_with_plan(
-    package: Path, destination: Path, plan: Path | None, carried_out: Path | None
+    package: Path,
+    destination: Path,
+    plan: Path | None,
+    carried_out: Path | None,
+    *,
+    force: bool = True,
 ) -> Path | None:
     """Put a package and its plan in their places, both or neither.
 
@@ -201,6 +209,7 @@ def publish_with_plan(
         plan: file of the package's plan, with its values beside it; ``None`` without palettes.
         carried_out: the plan that the package was made by, if any; if it lies beside the
             destination, it stays as it is.
+        force: an older package may be replaced.
 
     Returns:
         Where the plan is, ``None`` without one.
@@ -213,7 +222,7 @@ def publish_with_plan(
             values_path(place): values if values is not None and values.exists() else None,
             place: plan,
         }
-    publish_with(files, package, destination)
+    publish_with(files, package, destination, replace=force)
     return None if plan is None else place
 
 

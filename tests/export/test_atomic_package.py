@@ -248,3 +248,35 @@ def test_a_limit_that_the_weights_exceed_is_one_line_and_keeps_the_old_package(e
     assert read_tree(existing) == before
     assert list(temporary.iterdir()) == []
     assert {path.name for path in folder.iterdir()} == {"source", "tmp", "x.mlpackage"}
+
+
+def test_a_package_that_came_meanwhile_is_not_replaced_without_force(existing, tmp_path):
+    before = read_tree(existing)
+    made = tmp_path / "made"
+    shutil.copytree(existing, made)
+    (made / "Manifest.json").write_text("{}")
+    plan = tmp_path / "made.toml"
+    plan.write_text("new")
+    place = tmp_path / "x.plan.toml"
+    place.write_text("old")
+    with pytest.raises(InputError, match=r"another process has put something there meanwhile"):
+        writer.publish_with({place: plan}, made, existing, replace=False)
+    assert read_tree(existing) == before
+    assert place.read_text() == "old"
+    writer.publish_with({place: made.with_name("x.plan.toml")}, made, existing, replace=True)
+    assert (existing / "Manifest.json").read_text() == "{}"
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_holds_stays(tmp_path):
+    destination = tmp_path / "x.mlpackage"
+    killed, other = tmp_path / ".x.mlpackage.killed", tmp_path / ".x.mlpackage.other"
+    for folder in (killed, other):
+        folder.mkdir()
+    (killed / ".lock").touch()
+    # A folder of the same name that is nobody's staging.
+    (other / "notes.txt").touch()
+    with writer.staging_folder(destination) as held:
+        assert not killed.exists()
+        with writer.staging_folder(destination):
+            assert held.is_dir()
+    assert [entry.name for entry in tmp_path.iterdir()] == [other.name]
