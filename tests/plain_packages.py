@@ -218,3 +218,14 @@ def compress_plainly(package: Path, kind: str, path: Path) -> Path:
             model = cto.linear_quantize_weights(model, cto.OptimizationConfig(linear))
         model.save(str(path))
     return path
+
+
+def decompress_plainly(package: Path, path: Path) -> Path:
+    """Decompress a package's weights as a user of coremltools would."""
+    ct = load_coremltools()
+    with quiet():
+        import coremltools.optimize.coreml as cto
+
+        model = ct.models.MLModel(str(package), skip_model_load=True)
+        cto.decompress_weights(model).save(str(path))
+    return path

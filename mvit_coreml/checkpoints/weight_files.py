@@ -40,6 +40,8 @@ _WRAPPERS = (
     "module",
 )
 _PREFIXES = ("module.", "_orig_mod.", "model.")
+# What is read as it is; a number of eight bits is no weight without its scale.
+_DTYPES = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -158,6 +160,7 @@ def _read_torch(path: Path) -> object:
 def _unwrap(path: Path, content: object) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """Dig the state dict out of what a training script saved around it."""
     notes: list[str] = []
+    seen = {id(content)}
     while isinstance(content, Mapping):
         wrappers = [name for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
         if not wrappers:
@@ -165,6 +168,9 @@ def _unwrap(path: Path, content: object) -> tuple[dict[str, Tensor], tuple[str, 
         if len(wrappers) > 1:
             notes.append(f"The file holds {' and '.join(wrappers)}; {wrappers[0]} was read.")
         content = content[wrappers[0]]
+        if id(content) in seen:
+            raise CheckpointError(f"{path}: its {wrappers[0]} holds itself; save a state_dict")
+        seen.add(id(content))
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, no state dict")
     tensors = {
@@ -190,15 +196,21 @@ def _checked(path: Path, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, T
         if name.endswith("num_batches_tracked"):
             yield name, tensor
             continue
-        if not tensor.is_floating_point():
+        if tensor.dtype not in _DTYPES:
             raise CheckpointError(
-                f"{path}: weight {name!r} is {tensor.dtype}; only floating-point weights are read"
+                f"{path}: weight {name!r} is {tensor.dtype}; only floating-point weights of 16 "
+                "bits or more are read"
             )
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+            kind = "empty" if tensor.is_meta else "sparse"
+            raise CheckpointError(f"{path}: weight {name!r} is {kind}; save it as a dense tensor")
         weight = tensor.to(torch.float32)
         # A sum costs one pass and no memory, and any NaN or infinity makes it one itself; only a
         # sum that overflows needs the exact look.
         if not torch.isfinite(weight.sum()) and not torch.isfinite(weight).all():
             raise CheckpointError(f"{path}: weight {name!r} holds NaN or infinite values")
+        if name.endswith("running_var") and bool((weight < 0).any()):
+            raise CheckpointError(f"{path}: weight {name!r} holds variances below zero")
         yield name, weight
 
 

@@ -37,7 +37,7 @@ def check_report_path(path: str | Path) -> None:
     """Refuse a path that :func:`write_report` could not write, before any work is done.
 
     Raises:
-        InputError: another ending, or a folder that does not exist.
+        InputError: another ending, a folder that does not exist, or a file that is no report.
     """
     path = Path(path)
     if path.suffix.lower() not in _SUFFIXES:
@@ -46,6 +46,20 @@ def check_report_path(path: str | Path) -> None:
         raise InputError(f"{path}: is a folder; name a file for the report")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if any(parent.suffix == ".mlpackage" for parent in path.absolute().parents):
+        raise InputError(f"{path}: lies inside a package; choose another place for the report")
+    if path.is_file() and not _is_report(path):
+        raise InputError(f"{path}: exists and is no report; it is not replaced")
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is one that :func:`write_report` wrote, or is empty."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    marker = b'"report_version"' if path.suffix.lower() == ".json" else b"mvit-coreml"
+    return not content or marker in content
 
 
 def _content(report: Report, suffix: str) -> str:

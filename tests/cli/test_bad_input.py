@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from packages import converted, small_checkpoint
+from safetensors.torch import load_file
 
 from mvit_coreml.cli import cli
 from mvit_coreml.cli.main import _end_cleanly
@@ -127,3 +129,50 @@ def test_an_end_from_outside_runs_what_cleans_up(name: str) -> None:
     finally:
         signal.signal(number, before)
     assert ended.value.code == 128 + number
+
+
+def nested(weights: dict[str, Any]) -> dict[str, Any]:
+    saved = dict(weights)
+    saved["state_dict"] = saved
+    return saved
+
+
+WEIGHTS: dict[str, tuple[Any, str]] = {
+    "meta": (lambda w, name: {**w, name: w[name].to("meta")}, "is empty"),
+    "sparse": (lambda w, name: {**w, name: w[name].to_sparse()}, "is sparse"),
+    "fp8": (lambda w, name: {**w, name: w[name].to(torch.float8_e4m3fn)}, "float8_e4m3fn"),
+    "integers": (lambda w, name: {**w, name: w[name].to(torch.int8)}, "int8"),
+    "nested": (lambda w, name: nested(w), "holds itself"),
+    "variance": (
+        lambda w, name: w | {key: -v for key, v in w.items() if key.endswith("running_var")},
+        "variances below zero",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_that_are_none_are_refused(kind: str, source: Path, tmp_path: Path) -> None:
+    change, message = WEIGHTS[kind]
+    broken = copy_of(source, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    name = next(name for name, value in weights.items() if value.dim() == 4)
+    (broken / "model.safetensors").unlink()
+    torch.save(change(weights, name), broken / "pytorch_model.bin")
+    said = refusal("convert", broken, "-o", tmp_path / "X.mlpackage")
+    assert message in said
+    assert "pytorch_model.bin" in said
+
+
+@pytest.mark.parametrize("name", ["config.json", "README.md"])
+def test_a_report_replaces_nothing_but_a_report(name: str, source: Path, tmp_path: Path) -> None:
+    folder = copy_of(source, tmp_path / "checkpoint")
+    (folder / "README.md").write_text("# Mine\n")
+    before = (folder / name).read_bytes()
+    output = tmp_path / "X.mlpackage"
+    said = refusal("convert", folder, "-o", output, "--report", folder / name)
+    assert "exists and is no report" in said
+    assert (folder / name).read_bytes() == before
+    package = tmp_path / "Old.mlpackage"
+    package.mkdir()
+    said = refusal("convert", folder, "-o", output, "--report", package / "report.html")
+    assert "lies inside a package" in said

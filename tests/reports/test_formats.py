@@ -109,7 +109,7 @@ def test_the_same_report_gives_the_same_bytes(classified, tmp_path, suffix):
 
 def test_a_report_replaces_another_and_leaves_nothing_beside_it(parity, tmp_path):
     path = tmp_path / "report.md"
-    path.write_text("old")
+    write_report(Report(title="old", parity=parity), path)
     write_report(Report(title="new", parity=parity), path)
     assert path.read_text(encoding="utf-8").startswith("# new\n")
     assert list(tmp_path.iterdir()) == [path]
