@@ -58,7 +58,7 @@ def _is_report(path: Path) -> bool:
         content = path.read_bytes()
     except OSError:
         return False
-    marker = b'"report_version"' if path.suffix.lower() == ".json" else b"mvit-coreml"
+    marker = b'"report_version"' if path.suffix.lower() == ".json" else b"mvit-coreml report"
     return not content or marker in content
 
 
