@@ -13,6 +13,8 @@ from .evaluation.open_targets import OpenOptions as OpenOptions
 from .evaluation.open_targets import open_targets as open_targets
 from .inspection.diff import compare_packages as compare_packages
 from .inspection.package_contents import inspect_package as inspect_package
+from .inspection.package_cost import PackageCost as PackageCost
+from .inspection.package_cost import estimate_cost as estimate_cost
 from .mil.interpreter import Runtime as Runtime
 from .mil.package_reader import load_package as load_package
 from .models.base import build_model as build_model

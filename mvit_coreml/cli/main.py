@@ -20,6 +20,7 @@ from mvit_coreml.errors import MvitCoremlError
 COMMANDS = {
     "build": "Build the packages of recipes.",
     "convert": "Convert a checkpoint to a Core ML package.",
+    "cost": "Estimate what packages cost to run.",
     "demo": "Try everything on the bundled checkpoints.",
     "diff": "Say what differs between two packages.",
     "evaluate": "Measure accuracy on labelled images.",
