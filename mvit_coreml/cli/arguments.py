@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mvit_coreml.checkpoints.checkpoint import Checkpoint
     from mvit_coreml.evaluation.read_metadata import PreparationOptions
     from mvit_coreml.preprocessing.geometry import Fit
+    from mvit_coreml.reports.sections import SectionReport
     from mvit_coreml.workflows.package_options import PaletteOptions
 
 PATH = click.Path(path_type=Path)
@@ -375,6 +376,40 @@ class ReportArguments:
             from mvit_coreml.reports.write_report import write_report
 
             write_report(build_report(command=typed_command(), **parts), self.report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SectionArguments(JsonArguments):
+    """How a report of sections is printed and written.
+
+    Attributes:
+        report: Write it as well: FILE ends in .html, .md or .json. One that is there is replaced.
+    """
+
+    report: Path | None = option(metavar="FILE")
+
+    def check_report(self) -> None:
+        """Refuse a report that could not be written, before any work is done.
+
+        Raises:
+            InputError: another ending, or a folder that does not exist.
+        """
+        if self.report is not None:
+            from mvit_coreml.reports.write_report import check_report_path
+
+            check_report_path(self.report)
+
+    def finish(self, report: SectionReport) -> None:
+        """Print a report, and write it if that is asked for.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        if self.report is not None:
+            from mvit_coreml.reports.sections import write_sections
+
+            write_sections(report, self.report)
+        self.show(report.document, report.text_lines())
 
 
 def typed_command() -> str:

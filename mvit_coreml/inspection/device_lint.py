@@ -134,8 +134,7 @@ def _rank(lint: _Lint) -> Iterator[LintFinding]:
     for step in lint.steps:
         rank = max((len(one.shape) for one in lint.shapes.outputs(step)), default=0)
         if rank > 4:
-            refused = ", which Core ML refuses" if rank > 5 else ""
-            yield lint.found(step, f"rank {rank}{refused}")
+            yield lint.found(step, f"rank {rank}")
 
 
 def _gather(lint: _Lint) -> Iterator[LintFinding]:

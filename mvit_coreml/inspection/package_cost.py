@@ -1,4 +1,4 @@
-"""What a package costs to run, estimated from its program: work, memory, and what devices dislike."""
+"""What a package costs to run, estimated from its program: work, memory, and a device lint."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mvit_coreml.errors import PackageError
 from mvit_coreml.export.atomic_package import package_size
 from mvit_coreml.inspection.device_lint import RuleFindings, lint_function
 from mvit_coreml.inspection.operation_cost import OperationCost, operation_cost, value_bytes
@@ -82,9 +83,17 @@ class PackageCost:
     assumptions: tuple[str, ...] = ASSUMPTIONS
 
     def function(self, name: str | None = None) -> FunctionCost:
-        """Return a function's cost by its name, or the default one's."""
-        wanted = name or self.default_function
-        return next(one for one in self.functions if one.name == wanted)
+        """Return a function's cost by its name, or the default one's.
+
+        Raises:
+            PackageError: there is no such function.
+        """
+        wanted = self.default_function if name is None else name
+        for one in self.functions:
+            if one.name == wanted:
+                return one
+        known = ", ".join(one.name for one in self.functions)
+        raise PackageError(f"{self.path} has no function {wanted!r}; it has: {known}")
 
 
 def estimate_cost(path: str | Path) -> PackageCost:
@@ -103,11 +112,12 @@ def estimate_cost(path: str | Path) -> PackageCost:
         path=package.path,
         size=package_size(package.path),
         default_function=package.default_function,
-        functions=tuple(_function(package, one) for one in package.functions.values()),
+        functions=tuple(function_cost(package, one) for one in package.functions.values()),
     )
 
 
-def _function(package: Package, function: Function) -> FunctionCost:
+def function_cost(package: Package, function: Function) -> FunctionCost:
+    """Estimate what one function costs to run, and lint it; see :func:`estimate_cost`."""
     shapes = find_value_shapes(package, function)
     stored = shapes.constants.weights()
     users: dict[str, list[Weight]] = {}

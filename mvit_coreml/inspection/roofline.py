@@ -12,8 +12,8 @@ from mvit_coreml.inspection.operation_cost import OperationCost
 
 # What the roofline takes for granted, in the order of what it matters.
 ASSUMPTIONS = (
-    "operations a second as Apple announced them for the Neural Engine, two a MAC; from A17 Pro and "
-    "M4 on they are of 8-bit integers, and half of them is taken for fp16",
+    "operations a second as Apple announced them for the Neural Engine, two a MAC; from A17 Pro "
+    "and M4 on they are of 8-bit integers, and half of them is taken for fp16",
     "bandwidth of the whole chip: Apple's figure for M chips; for A chips, of which Apple gives "
     "none, the memory's width times its rate as reported",
     "low end: every operation reads its inputs and weights from memory and writes its result back; "

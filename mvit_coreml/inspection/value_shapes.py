@@ -89,9 +89,7 @@ def find_value_shapes(package: Package, function: Function) -> ValueShapes:
     declared = {value.name: value.type for value in values if isinstance(value.type, TensorType)}
     open_names = [name for name, value_type in declared.items() if None in value_type.shape]
     measured = _measure(package, function, open_names) if open_names else {}
-    types = {
-        name: _closed(value_type, measured.get(name)) for name, value_type in declared.items()
-    }
+    types = {name: _closed(value_type, measured.get(name)) for name, value_type in declared.items()}
     flexible = tuple(feature.name for feature in function.inputs if feature.sizes)
     return ValueShapes(
         types=types,
@@ -109,9 +107,7 @@ def _closed(value_type: TensorType, measured: tuple[int, ...] | None) -> TensorT
     return TensorType(value_type.data_type, shape)
 
 
-def _measure(
-    package: Package, function: Function, names: list[str]
-) -> dict[str, tuple[int, ...]]:
+def _measure(package: Package, function: Function, names: list[str]) -> dict[str, tuple[int, ...]]:
     """Run a function at its default size and take down the shapes of some values."""
     inputs = {feature.name: _zeros(feature) for feature in function.inputs}
     shapes = {

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mvit_coreml.reports import text_tables, wording
+from mvit_coreml.reports import cost_tables, text_tables, wording
 from mvit_coreml.reports.report import Report
 from mvit_coreml.reports.text_tables import Facts, TextTable
 
@@ -98,5 +98,5 @@ def template_environment(**options: Any) -> Environment:
         keep_trailing_newline=True,
         **options,
     )
-    environment.globals |= {"tables": text_tables, "wording": wording}
+    environment.globals |= {"tables": text_tables, "costs": cost_tables, "wording": wording}
     return environment

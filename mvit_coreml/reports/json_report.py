@@ -72,6 +72,7 @@ def _package(package: PackageFacts) -> dict[str, Any]:
     return {
         **{name: getattr(package, name) for name in own},
         **{name: getattr(inspection, name) for name in stored},
+        "cost": None if package.cost is None else _without(package.cost, "operations"),
         "sizes": [
             {"label": bar.label, "size": bar.size, "parts": dict(bar.parts)}
             for bar in package.sizes

@@ -18,6 +18,7 @@ from mvit_coreml.evaluation.targets import output_roles
 from mvit_coreml.export.metadata import KEY_PREFIX, versions
 from mvit_coreml.files import file_sha256, parse_json
 from mvit_coreml.inspection.package_contents import FunctionFacts, Inspection, inspect_package
+from mvit_coreml.inspection.package_cost import FunctionCost, function_cost
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import Function, Package
 from mvit_coreml.mil.value_types import DATA_TYPES
@@ -63,6 +64,7 @@ class PackageFacts:
         sizes: this package, and the same one with plain weights.
         colors: ``#rrggbb`` of every class of a segmenter; empty for others.
         sha256: of every file, by its path inside the package, in hexadecimal.
+        cost: what the function costs to run, an estimate; ``None`` where it was not made.
     """
 
     name: str
@@ -74,6 +76,7 @@ class PackageFacts:
     sizes: tuple[SizeBar, ...]
     colors: tuple[str, ...] = field(default=(), repr=False)
     sha256: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cost: FunctionCost | None = field(default=None, repr=False)
 
     @property
     def palettes(self) -> str:
@@ -238,6 +241,7 @@ def _package_facts(package: Package, function: Function) -> PackageFacts:
         sizes=plain_sizes(inspection),
         colors=_class_colors(package, function),
         sha256={name: file_sha256(package.path / name) for name in inspection.files},
+        cost=function_cost(package, function),
     )
 
 

@@ -255,6 +255,7 @@ def test_each_section_is_there_with_its_data_only(parity, evaluation, classified
         "Package",
         "Size",
         "Operations",
+        "Cost, estimated",
     ]
     assert headings(Report(title="a", reproduction=classified.reproduction)) == ["How to reproduce"]
     assert headings(Report(title="a")) == []
