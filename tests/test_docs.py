@@ -153,8 +153,8 @@ def test_every_command_and_option_named_exists(page: Path) -> None:
     """Options anywhere in the text are those of some command."""
     text = read(page)
     known = {option for name in COMMANDS for option in options(name)} | {"--help"}
-    commands = set(re.findall(r"^mvit-coreml ([a-z]+)", text, re.MULTILINE))
-    commands |= set(re.findall(r"`mvit-coreml ([a-z]+)", text))
+    commands = set(re.findall(r"^mvit-coreml ([a-z][a-z-]+)", text, re.MULTILINE))
+    commands |= set(re.findall(r"`mvit-coreml ([a-z][a-z-]+)", text))
     assert commands <= set(COMMANDS)
     quoted = re.findall(r"`[^`\n]*`", text) + re.findall(r"^mvit-coreml.*$", text, re.MULTILINE)
     used = {option for part in quoted for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", part)}
@@ -189,7 +189,9 @@ def test_every_claim_about_another_tool_has_a_source() -> None:
 
 
 def test_every_command_of_the_program_is_documented() -> None:
-    listed = re.findall(r"^\| `([a-z]+)` \|", read(ROOT / "docs" / "command-line.md"), re.MULTILINE)
+    listed = re.findall(
+        r"^\| `([a-z-]+)` \|", read(ROOT / "docs" / "command-line.md"), re.MULTILINE
+    )
     assert sorted(listed) == sorted(COMMANDS)
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "predict": "Ask a package about images.",
     "tradeoff": "Measure what packages of different sizes keep.",
     "validate": "Compare a package with its checkpoint.",
+    "xcode-report": "Read Xcode's performance reports.",
 }
 
 # Characters of a name that an error shows.
