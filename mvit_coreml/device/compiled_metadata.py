@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,14 +73,13 @@ def _facts(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _histogram(file: Path, counts: Any) -> dict[str, int]:
-    """Return counts by type, the prefix of the version (``Ios16.conv``) left out."""
+    """Return counts by type, as programs spell it: ``Ios16.constexprLutToDense`` has a version."""
     if not isinstance(counts, dict) or not all(isinstance(n, int) for n in counts.values()):
-        raise InputError(
-            f"{file}: mlProgramOperationTypeHistogram must hold a number for each type"
-        )
+        message = "mlProgramOperationTypeHistogram must hold a number for each type"
+        raise InputError(f"{file}: {message}")
     found: dict[str, int] = {}
     for name, n in counts.items():
-        op_type = name.rpartition(".")[2]
+        op_type = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.rpartition(".")[2]).lower()
         found[op_type] = found.get(op_type, 0) + n
     return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 

@@ -42,7 +42,7 @@ _KNOWN = {name: kind for kind, names in COLUMNS.items() for name in names}
 _TELLING = ("time", "cost", "device", "prediction", "load", "compile", "cpu", "gpu", "ane")
 _UNITS = {"ns": 1e-3, "µs": 1.0, "μs": 1.0, "us": 1.0, "ms": 1e3, "s": 1e6}  # in µs
 _UNIT = re.compile(r"[(\[]?\s*(ns|µs|μs|us|ms|s)\s*[)\]]?$")
-_EMPTY = ("", "-", "–", "—", "n/a", "na", "nan", "none", "null")
+_EMPTY = ("", "-", "\N{EN DASH}", "\N{EM DASH}", "n/a", "na", "nan", "none", "null")
 _DELIMITERS = (",", ";", "\t")
 _ENCODINGS = ("utf-8-sig", "utf-16")
 
@@ -185,7 +185,7 @@ def microseconds(table: CsvTable, line: int, cell: str, kind: str, default: str)
         InputError: it is no time.
     """
     text = cell.strip().lower()
-    if text in _EMPTY:
+    if is_empty(text):
         return None
     own = _UNIT.search(text)
     named = _UNIT.search(table.column(kind).strip().lower())
@@ -199,6 +199,11 @@ def states_unit(table: CsvTable, kind: str) -> bool:
     cells = [table.cell(row, kind) for _, row in table.rows]
     texts = [table.column(kind), *cells]
     return any(_UNIT.search(text.strip().lower()) for text in texts if text)
+
+
+def is_empty(cell: str) -> bool:
+    """Whether a cell says nothing."""
+    return cell.strip().lower() in _EMPTY
 
 
 def number(table: CsvTable, line: int, cell: str, kind: str) -> float:
@@ -220,8 +225,6 @@ def number(table: CsvTable, line: int, cell: str, kind: str) -> float:
     except ValueError:
         value = float("nan")
     if not 0 <= value < float("inf"):
-        column = table.column(kind)
-        raise InputError(
-            f"{table.path}: line {line}: {cell!r} in the column {column!r} is no number of 0 or more"
-        )
+        place = f"{table.path}: line {line}: {cell!r} in the column {table.column(kind)!r}"
+        raise InputError(f"{place} is no number of 0 or more")
     return value

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mvit_coreml.device.csv_columns import (
     CsvTable,
+    is_empty,
     microseconds,
     number,
     read_csv_table,
@@ -130,7 +131,7 @@ def _operation(table: CsvTable, line: int, row: tuple[str, ...]) -> ReportedOper
         op_type=table.cell(row, "op_type"),
         device=_device(table, row),
         time=microseconds(table, line, table.cell(row, "time"), "time", "µs"),
-        cost=number(table, line, cost, "cost") if cost else None,
+        cost=None if is_empty(cost) else number(table, line, cost, "cost"),
         others={name: cell.strip() for name, kind, cell in pairs if not kind and cell.strip()},
     )
 

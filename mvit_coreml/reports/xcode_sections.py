@@ -14,7 +14,7 @@ from mvit_coreml.reports.sections import Section, SectionReport
 from mvit_coreml.reports.text_tables import TextTable
 
 _ROWS = 20
-_SUBJECT = "figures of Xcode's report: times of operations are Xcode's estimates; nothing was measured here"
+_SUBJECT = "figures of Xcode's report, times of operations its estimates; nothing was measured here"
 
 
 def xcode_sections(

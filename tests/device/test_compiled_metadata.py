@@ -20,7 +20,11 @@ CONTENT: dict[str, Any] = {
     "computePrecision": "Mixed (Float16, Int32)",
     "specificationVersion": 8,
     "availability": {"iOS": "17.0", "macOS": "14.0"},
-    "mlProgramOperationTypeHistogram": {"Ios17.conv": 35, "Ios16.constexprLutToDense": 30, "conv": 1},
+    "mlProgramOperationTypeHistogram": {
+        "Ios17.conv": 35,
+        "Ios16.constexprLutToDense": 30,
+        "conv": 1,
+    },
     "inputSchema": [{"name": "image", "formattedType": "Image (Color 224 x 224)", "type": "Image"}],
     "outputSchema": [{"name": "classLabel", "type": "String"}],
     "isUpdatable": "0",
@@ -34,7 +38,7 @@ def test_an_array_of_one_object_is_read_from_the_file_or_its_folder(tmp_path: Pa
     (folder / "metadata.json").write_text(json.dumps([CONTENT]), encoding="utf-8")
     for path in (folder, folder / "metadata.json"):
         read = read_compiled_metadata(path)
-        assert read.operations == {"conv": 36, "constexprLutToDense": 30}
+        assert read.operations == {"conv": 36, "constexpr_lut_to_dense": 30}
         assert read.inputs == {"image": "Image (Color 224 x 224)"}
         assert read.outputs == {"classLabel": "String"}
         assert read.facts["availability"] == "iOS 17.0, macOS 14.0"
