@@ -18,6 +18,7 @@ from mvit_coreml.errors import MvitCoremlError
 
 # Command to its line in the overview; dashes are underscores in the file's name.
 COMMANDS = {
+    "benchmark": "Time packages with Core ML on a Mac.",
     "build": "Build the packages of recipes.",
     "convert": "Convert a checkpoint to a Core ML package.",
     "cost": "Estimate what packages cost to run.",
