@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mvit_coreml.export.coremltools_import import load_coremltools
+from mvit_coreml.mil.kernels.convolution_and_pooling import pad_amounts
 
 Pass = Callable[[Any], None]
 
@@ -27,7 +28,13 @@ _REFINEMENTS = 3
 Floats = NDArray[np.float64]
 
 
-def simplify_program(program: Any, *, fp16: bool, keep_fp32: Collection[str] = frozenset()) -> None:
+def simplify_program(
+    program: Any,
+    *,
+    fp16: bool,
+    keep_fp32: Collection[str] = frozenset(),
+    share_constants: bool = True,
+) -> None:
     """Run the passes on a freshly converted MIL program, in place, and validate it once.
 
     Args:
@@ -35,6 +42,7 @@ def simplify_program(program: Any, *, fp16: bool, keep_fp32: Collection[str] = f
         fp16: compute in half precision.
         keep_fp32: operations that stay in single precision all the same, by the names that they
             have in a saved package.
+        share_constants: let operations share equal small constants.
     """
     load_coremltools()
     from coremltools.converters.mil.mil.passes.defs.quantization import FP16ComputePrecision
@@ -49,7 +57,7 @@ def simplify_program(program: Any, *, fp16: bool, keep_fp32: Collection[str] = f
         _round_weights(program, goes_to_fp16)
         FP16ComputePrecision(op_selector=goes_to_fp16)(program)
         _run(program, _AFTER_CASTS)
-    _run(program, _CLEAN_UP)
+    _run(program, [one for one in _CLEAN_UP if share_constants or one != share_small_constants])
     program.validate()
 
 
@@ -196,6 +204,7 @@ def merge_padding_into_conv(program: Any) -> None:
 
     TensorFlow's SAME padding is asymmetric for strided convolutions. PyTorch has to pad in a step
     of its own, which copies the largest feature maps; a Core ML convolution takes any padding.
+    Where it is just that of SAME it is called so, as coremltools' conversion of TensorFlow does.
     """
     from coremltools.converters.mil.mil import Builder as mb  # noqa: N813  (its usual name)
     from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
@@ -238,8 +247,7 @@ def _merge(pad: Any, block: Any) -> None:
             weight=conv.weight,
             bias=conv.bias,
             strides=conv.strides.val,
-            pad_type="custom",
-            pad=[int(amount) for amount in pad.pad.val[-4:]],
+            **_padding(pad, conv),
             dilations=conv.dilations.val,
             groups=conv.groups.val,
             name=conv.name,
@@ -248,6 +256,31 @@ def _merge(pad: Any, block: Any) -> None:
         block.replace_uses_of_var_after_op(anchor_op=conv, old_var=conv.outputs[0], new_var=merged)
         block.remove_ops([conv])
     block.remove_ops([pad])
+
+
+def _padding(pad: Any, conv: Any) -> dict[str, Any]:
+    """Return the parameters of a convolution that pads its own input as ``pad`` did.
+
+    ``same`` means what coremltools' frontend for TensorFlow, its tests and the portable runtime
+    mean by it: the odd one out at the end. An asymmetric ``custom`` padding was reported to give a
+    wrong last pixel on a device (coremltools 2515).
+    """
+    amounts = [int(amount) for amount in pad.pad.val[-4:]]
+    sizes = [
+        (size, kernel) for size, kernel in zip(pad.x.shape[2:], conv.weight.shape[2:], strict=True)
+    ]
+    if all(isinstance(size, (int, np.integer)) for size, _ in sizes):
+        same = pad_amounts(
+            "same",
+            None,
+            [int(size) for size, _ in sizes],
+            [int(kernel) for _, kernel in sizes],
+            [int(stride) for stride in conv.strides.val],
+            [int(dilation) for dilation in conv.dilations.val],
+        )
+        if amounts == [amount for pair in same for amount in pair]:
+            return {"pad_type": "same"}
+    return {"pad_type": "custom", "pad": amounts}
 
 
 # Passes of coremltools by their names in its registry, without "common::", and our own.

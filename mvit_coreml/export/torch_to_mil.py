@@ -50,6 +50,7 @@ def build_program(
     classifier: bool,
     map_type: MapType = "int32",
     keep_fp32: Collection[str] = frozenset(),
+    share_constants: bool = True,
     verbose: bool = False,
 ) -> Any:
     """Convert a traced module to a MIL program and simplify it.
@@ -63,6 +64,7 @@ def build_program(
         classifier: whether the one output will get class labels, which rename it.
         map_type: form of the output ``classes``.
         keep_fp32: operations of a mixed program that stay in fp32, by their names in the fp32 one.
+        share_constants: let operations share equal small constants.
         verbose: let coremltools print.
     """
     ct = load_coremltools()
@@ -88,7 +90,12 @@ def build_program(
             compute_precision=ct.precision.FLOAT32,  # a pass of its own goes to half precision
             pass_pipeline=ct.PassPipeline.EMPTY,
         )
-        simplify_program(program, fp16=precision != "fp32", keep_fp32=keep_fp32)
+        simplify_program(
+            program,
+            fp16=precision != "fp32",
+            keep_fp32=keep_fp32,
+            share_constants=share_constants,
+        )
     return program
 
 

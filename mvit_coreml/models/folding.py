@@ -108,13 +108,14 @@ class FoldedTransformerLayer(nn.Module):
         return x + self.fc2(self.activation(self.fc1(self.norm_after(x))))
 
     def _attend(self, qkv: Tensor) -> Tensor:
-        batch, channels, _, count = static_shape(qkv)  # channels: query, key and value
+        batch, channels, _, count = static_shape(qkv)  # channels: see _merged_qkv
         heads = self.num_heads
-        qkv = qkv.reshape(batch, 3 * heads, channels // (3 * heads), count)
-        query, key, value = torch.split(qkv, heads, dim=1)  # (B, heads, head_dim, N)
-        attention = (query.transpose(-1, -2) @ key).softmax(dim=-1)  # (B, heads, N, N)
-        context = value @ attention.transpose(-1, -2)
-        return context.reshape(batch, channels // 3, 1, count)
+        dim = channels // (3 * heads)
+        qkv = qkv.reshape(batch * heads, 3 * dim, count)
+        query, key, value = torch.split(qkv, dim, dim=1)  # (B * heads, dim, N)
+        # Keys along axis 1, which the Neural Engine is said to take a softmax over best.
+        attention = (key.transpose(-1, -2) @ query).softmax(dim=1)  # (B * heads, keys, queries)
+        return (value @ attention).reshape(batch, channels // 3, 1, count)
 
 
 class FoldedProjection(nn.Module):
@@ -229,14 +230,24 @@ def _fold_affine(norm: nn.LayerNorm | nn.GroupNorm, conv: nn.Conv2d) -> None:
 
 
 def _merged_qkv(attention: mobilevit.SelfAttention) -> nn.Conv2d:
-    """Query, key and value as one 1x1 convolution, the attention's scale in the query."""
-    scale = 1 / math.sqrt(attention.query.out_features // attention.num_heads)
+    """Query, key and value as one 1x1 convolution, the attention's scale in the query.
+
+    Its output channels are ordered by head, then query, key and value, then channel of the head,
+    so that splitting them needs no heads in an axis of their own.
+    """
+    heads = attention.num_heads
+    scale = 1 / math.sqrt(attention.query.out_features // heads)
     parts = [_pointwise_conv(part) for part in (attention.query, attention.key, attention.value)]
     weights = [part.weight.double() for part in parts]
     biases = [_bias(part) for part in parts]
     weights[0], biases[0] = weights[0] * scale, biases[0] * scale
     dtype = attention.query.weight.dtype
-    return _conv_1x1(torch.cat(weights).to(dtype), torch.cat(biases).to(dtype))
+
+    def by_head(tensors: list[Tensor]) -> Tensor:
+        stacked = torch.stack([one.unflatten(0, (heads, -1)) for one in tensors], dim=1)
+        return stacked.flatten(0, 2).to(dtype)
+
+    return _conv_1x1(by_head(weights), by_head(biases))
 
 
 def _pointwise_conv(linear: nn.Module) -> nn.Conv2d:

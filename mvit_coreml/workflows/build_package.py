@@ -386,6 +386,7 @@ class _Converter:
             classifier=self.class_labels is not None,
             map_type=options.map_type or "int32",
             keep_fp32=frozenset(options.fp32_operations or ()),
+            share_constants=options.share_constants,
             verbose=self.verbose,
         )
         self.progress("write")

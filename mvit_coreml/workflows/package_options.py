@@ -35,9 +35,10 @@ _STORED = (
     "layers",
     "image_sizes",
     "fit",
+    "share_constants",
 )
 # Those that packages made by earlier versions do not have; what is left out was the only way.
-_STORED_LATER = {"activation", "map_type", "confidence"}
+_STORED_LATER = {"activation", "map_type", "confidence", "share_constants"}
 # First target whose packages may hold several functions.
 MULTIFUNCTION_IOS = 18
 # First target whose packages may answer 8-bit arrays.
@@ -132,6 +133,8 @@ class ConvertOptions(PaletteOptions):
             for classifiers and backbones, as their processors do, and pads for segmenters, which
             then see the whole photo undistorted.
         color_order: ``RGB`` or ``BGR`` instead of the checkpoint's.
+        share_constants: let operations share equal strides, paddings, axes and the like; without,
+            every operation has its own, as coremltools writes them.
         author: metadata; ``None`` is the owner of a hub id.
         license: metadata; ``None`` is what the catalogue knows.
         description: metadata; ``None`` is a sentence about the model.
@@ -150,6 +153,7 @@ class ConvertOptions(PaletteOptions):
     image_sizes: tuple[tuple[int, int], ...] = ()
     fit: Fit | None = None
     color_order: ColorOrder | None = None
+    share_constants: bool = True
     author: str | None = None
     license: str | None = None
     description: str | None = None

@@ -203,6 +203,7 @@ class _RecipeTable(_CheckpointTable):
     ] = None
     map_type: Annotated[MapType | None, Field(description='"int32", "uint8" or "image"')] = None
     confidence: Annotated[bool | None, Field(description="true or false")] = None
+    share_constants: Annotated[bool | None, Field(description="true or false")] = None
     layers: Annotated[
         list[int] | None, AfterValidator(tuple), Field(description="a list of whole numbers")
     ] = None

@@ -26,17 +26,17 @@ def words(result: Result) -> list[str]:
 
 @pytest.fixture
 def report(tmp_path: Path) -> Path:
-    """A report of the small classifier, whose strided convolutions run on the CPU."""
-    function = estimate_cost(converted("mobilenet_v2")[0].path).function()
-    strided = {
+    """A report of the small classifier, whose palettized operations run on the CPU."""
+    function = estimate_cost(converted("mobilenet_v2", bits=6)[0].path).function()
+    palettized = {
         place.operation
         for one in function.lint
-        if one.rule.name == "asymmetric-padding"
+        if one.rule.name == "load-time-decompression"
         for place in one.findings
     }
     lines = ["Operation,Type,Compute Unit,Estimated Time (µs)"]
     for number, one in enumerate(function.operations):
-        device = "CPU" if one.name in strided else "Neural Engine"
+        device = "CPU" if one.name in palettized else "Neural Engine"
         lines.append(f"{one.name},{one.op_type},{device},{number}")
     file = tmp_path / "Report.csv"
     file.write_text("\n".join(lines), encoding="utf-8")
@@ -44,15 +44,15 @@ def report(tmp_path: Path) -> Path:
 
 
 def test_a_report_is_laid_beside_the_package_that_was_measured(report: Path) -> None:
-    package = converted("mobilenet_v2")[0].path
+    package = converted("mobilenet_v2", bits=6)[0].path
     lines = words(run(report, "--package", package, "--all"))
     function = estimate_cost(package).function()
     count = len(function.operations)
     assert f"operations found in the package by name {count} of {count}" in lines
     assert f"MACs {function.macs / 1e6:,.1f} M" in lines
     start = lines.index("operations off the Neural Engine")
-    (findings,) = [one for one in function.lint if one.rule.name == "asymmetric-padding"]
-    off = [line for line in lines[start:] if line.endswith(" asymmetric-padding")]
+    (findings,) = [one for one in function.lint if one.rule.name == "load-time-decompression"]
+    off = [line for line in lines[start:] if line.endswith(" load-time-decompression")]
     assert len(off) == len(findings.findings) > 0
     assert any("nothing was measured here" in line for line in lines[:2])
 
@@ -75,7 +75,7 @@ def test_two_reports_are_compared(report: Path, tmp_path: Path) -> None:
 
 
 def test_a_compiled_model_is_laid_beside_the_package(tmp_path: Path) -> None:
-    package, saved = converted("mobilenet_v2")
+    package, saved = converted("mobilenet_v2", bits=6)
     folder = tmp_path / "Model.mlmodelc"
     folder.mkdir()
     counts = {f"Ios17.{name}": count for name, count in saved.census().items()}

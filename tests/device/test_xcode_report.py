@@ -85,6 +85,7 @@ def test_a_column_may_be_absent(tmp_path: Path, left_out: str) -> None:
         ("Estimated Time", "1.5 ms", 1500),
         ("Estimated Time", "250 ns", 0.25),
         ("Estimated Time", "12", 12),
+        ("Time (ms)", "5 µs", 5),
         ("Time (µs)", "1.234,5", 1234.5),
         ("Time (µs)", "0,5", 0.5),
         ("Time (µs)", "12,345", 12345),
@@ -130,6 +131,13 @@ def test_what_stands_before_the_table_and_unknown_columns_are_kept(tmp_path: Pat
     assert report.facts == {"Model": "Classifier", "Median Prediction (ms)": "1.23"}
     assert [one.others for one in report.operations][:2] == [{"Nonsense": "n0"}, {"Nonsense": "n1"}]
     assert report.notes == ("columns of unknown meaning, kept as they are: Nonsense",)
+
+
+def test_the_second_column_of_a_kind_is_kept_as_it_is(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.csv", [["Name", "Time (µs)", "Duration (µs)"], ["stem", "1", "2"]])
+    report = read_xcode_report(file)
+    assert report.operations[0].time == 1
+    assert report.operations[0].others == {"Duration (µs)": "2"}
 
 
 def test_times_of_whole_models_are_read(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from mvit_coreml.export.graph_passes import (
     share_small_constants,
     simplify_program,
 )
+from mvit_coreml.mil.kernels.convolution_and_pooling import conv as kernel_conv
 
 SEGMENTER = "semantic-segmentation"
 
@@ -215,6 +216,48 @@ def test_padding_moves_into_the_convolution(build):
     assert (conv.bias.val == bias).all()
 
 
+@pytest.mark.parametrize(
+    ("size", "stride", "dilation", "padding", "same"),
+    [
+        # TensorFlow's SAME: ceil(size / stride) outputs, the odd one out at the end.
+        (8, 2, 1, [0, 1, 0, 1], True),
+        (7, 2, 1, [1, 1, 1, 1], True),
+        (8, 1, 2, [2, 2, 2, 2], True),
+        (8, 2, 2, [1, 2, 1, 2], True),
+        (8, 2, 1, [1, 0, 1, 0], False),
+        (8, 2, 1, [1, 1, 1, 1], False),
+        (7, 2, 1, [0, 1, 0, 1], False),
+    ],
+)
+def test_padding_that_is_that_of_same_is_called_so_and_pads_alike(
+    size, stride, dilation, padding, same
+):
+    load_coremltools()
+    from coremltools.converters.mil.mil import Builder as mb  # noqa: N813
+    from coremltools.converters.mil.mil import types
+
+    @mb.program(input_specs=[mb.TensorSpec((1, 2, size, size), types.fp32)])
+    def program(x):
+        padded = mb.pad(x=x, pad=[0] * 4 + padding, mode="constant", constant_val=0.0)
+        return mb.conv(x=padded, weight=WEIGHT, strides=[stride] * 2, dilations=[dilation] * 2)
+
+    (conv,) = run_pass(program, merge_padding_into_conv)
+    assert conv.pad_type.val == ("same" if same else "custom")
+    x = torch.from_numpy(np.random.default_rng(1).normal(size=(1, 2, size, size))).float()
+    top, bottom, left, right = padding
+    weight = torch.tensor(WEIGHT)
+    expected = F.conv2d(
+        F.pad(x, (left, right, top, bottom)), weight, stride=stride, dilation=dilation
+    )
+    pad = None if same else padding
+    done = kernel_conv(
+        x, weight, strides=[stride] * 2, pad_type=conv.pad_type.val, pad=pad,
+        dilations=[dilation] * 2,
+    )  # fmt: skip
+    assert conv.outputs[0].shape == tuple(expected.shape)
+    assert torch.equal(done, expected)
+
+
 def test_groups_and_dilations_survive_the_merge(build):
     def body(mb, x):
         padded = mb.pad(x=x, pad=[1, 1, 1, 1], mode="constant", constant_val=0.0)
@@ -327,6 +370,18 @@ def test_large_constants_stay_weights(build):
     program = build(body)
     run_pass(program, share_small_constants)
     assert sum(np.size(op.val.val) == 50 for op in constants(program)) == 2
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_sharing_constants_can_be_turned_off(shared, build):
+    def body(mb, x):
+        for _ in range(3):
+            x = mb.relu(x=mb.transpose(x=x, perm=[0, 1, 3, 2]))
+        return x
+
+    program = build(body)
+    simplify_program(program, fp16=False, share_constants=shared)
+    assert len(constants(program)) == (1 if shared else 3)
 
 
 @pytest.mark.parametrize("fp16", [False, True])

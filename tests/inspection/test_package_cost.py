@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from foreign import compressed, new_path, program_package, random_weight, with_two_functions
+from foreign import (
+    compressed,
+    constant,
+    edited,
+    new_path,
+    operations,
+    program_package,
+    random_weight,
+    with_two_functions,
+)
 from package_cache import converted_package
 from packages import converted, make_checkpoint
 from standins import transformers_name
@@ -182,6 +191,22 @@ def test_a_weight_that_two_operations_share_counts_once() -> None:
     function = single(build)
     assert function.weight_bytes == weight.nbytes
     assert [one.weight_bytes for one in function.operations[:2]] == [weight.nbytes] * 2
+
+
+def test_two_constants_that_lie_in_the_same_place_count_once() -> None:
+    def build(mb: Any, x: Any) -> Any:
+        x = mb.conv(x=x, weight=random_weight(8, 8, 1, 1, seed=1), name="first")
+        return mb.conv(x=x, weight=random_weight(8, 8, 1, 1, seed=2), name="second")
+
+    def join(spec: Any) -> None:
+        first, second = (constant(spec, op, "weight") for op in operations(spec, "conv"))
+        second.blobFileValue.offset = first.blobFileValue.offset
+
+    package = program_package(build)
+    assert estimate_cost(package).function().weight_bytes == 2 * 128
+    joined = estimate_cost(edited(package, join)).function()
+    assert joined.weight_bytes == 128
+    assert [one.weight_bytes for one in joined.operations[:2]] == [128, 128]
 
 
 def test_intensity_and_rooflines_follow_from_the_bytes() -> None:

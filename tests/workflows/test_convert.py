@@ -194,7 +194,7 @@ def test_the_options_of_packages_that_earlier_versions_made_are_read():
     earlier = {
         name: stored[name]
         for name in stored
-        if name not in ("activation", "map_type", "confidence")
+        if name not in ("activation", "map_type", "confidence", "share_constants")
     }
     options = ConvertOptions.from_json(json.dumps(earlier))
     assert (options.ios, options.fit, options.map_type) == (18, "pad", None)

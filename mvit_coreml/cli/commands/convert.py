@@ -51,6 +51,8 @@ class _Arguments(
             uint8, the smallest that the target has (an 8-bit array from iOS 26 on, else the image).
             [default: int32]
         confidence: Add the probability of every pixel's class to a class map.
+        share_constants: Let operations share equal small constants; try without if a device
+            refuses a package, or answers otherwise.
         layers: Hidden states to add to the features, counted from 0.
         image_sizes: Input size instead of the checkpoint's; give it several times for one package
             with a function for each (iOS 18).
@@ -75,6 +77,7 @@ class _Arguments(
     map_size: MapSize | None = opt.option(type=opt.read_map_size, metavar="INPUT|LOGITS|HXW")
     map_type: MapType | None = opt.option(type=click.Choice(["int32", "uint8", "image"]))
     confidence: bool = opt.option()
+    share_constants: bool = opt.option("--share-constants/--no-share-constants", default=True)
     layers: tuple[int, ...] | None = opt.numbers_option("whole numbers", "2,4", metavar="I,J,…")
     image_sizes: tuple[tuple[int, int], ...] = opt.option(
         "--image-size", type=opt.read_size, metavar="N|HXW", multiple=True
