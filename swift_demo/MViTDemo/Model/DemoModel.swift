@@ -23,7 +23,7 @@ final class DemoModel {
 
   /// An answer with what the screen needs of it.
   struct Shown {
-    let prediction: Prediction
+    let prediction: ImagePrediction
     let information: ModelInformation
     var overlay: CGImage?
   }

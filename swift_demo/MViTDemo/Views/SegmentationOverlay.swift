@@ -40,12 +40,12 @@ struct SegmentationOverlay: View {
     let placement = shown.prediction.placement
     // The picture is shown upright already, so its upright size is the stored one here.
     let mapping = DisplayMapping(
-      view: Extent(width: size.width, height: size.height), storedSize: placement.imageSize,
+      view: PlaneSize(width: size.width, height: size.height), storedSize: placement.imageSize,
       contentMode: contentMode == .fit ? .fit : .fill)
     guard case .segmentation(let map) = shown.prediction.answer else { return (.zero, .zero) }
     let box = MapMapping(placement: placement, mapSize: map.size).mapBox
-    let start = mapping.view(fromImage: Position(x: box.left, y: box.top))
-    let end = mapping.view(fromImage: Position(x: box.right, y: box.bottom))
+    let start = mapping.view(fromImage: PlanePoint(x: box.left, y: box.top))
+    let end = mapping.view(fromImage: PlanePoint(x: box.right, y: box.bottom))
     let image = mapping.imageBox
     return (
       CGRect(x: start.x, y: start.y, width: end.x - start.x, height: end.y - start.y),

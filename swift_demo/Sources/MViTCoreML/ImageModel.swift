@@ -100,7 +100,7 @@ public actor ImageModel {
   /// - Throws: `CancellationError`, ``ModelError``, or Core ML's own error.
   public func answer(
     _ photo: Photo, top: Int = 5, path: InputPath = .exact
-  ) async throws -> Prediction {
+  ) async throws -> ImagePrediction {
     try Task.checkCancellation()
     let placement = try information.preprocessing.placement(of: photo.uprightSize)
     if path == .fast, reader.readsFromVision, let region = placement.visionRegion {
@@ -167,7 +167,7 @@ public actor ImageModel {
     return (map, prediction.placement)
   }
 
-  private func answerExactly(_ photo: Photo, top: Int) throws -> Prediction {
+  private func answerExactly(_ photo: Photo, top: Int) throws -> ImagePrediction {
     let clock = ContinuousClock()
     let started = clock.now
     let buffer = try pool.makeBuffer()
@@ -178,7 +178,7 @@ public actor ImageModel {
     let prepared = clock.now
     let outputs = try predict(buffer)
     let finished = clock.now
-    return Prediction(
+    return ImagePrediction(
       answer: try reader.read(outputs, top: top), placement: placement,
       timing: PredictionTiming(
         preparation: prepared - started, prediction: finished - prepared, path: .exact))
@@ -193,7 +193,7 @@ public actor ImageModel {
 
   private func answerWithVision(
     _ photo: Photo, region: VisionRegion, placement: Placement, top: Int
-  ) async throws -> Prediction {
+  ) async throws -> ImagePrediction {
     let runner = try vision ?? VisionRunner(model: model)
     vision = runner
     let clock = ContinuousClock()
@@ -201,7 +201,7 @@ public actor ImageModel {
     let answer = try await runner.run(photo, region: region, reader: reader, top: top)
     let finished = clock.now
     try Task.checkCancellation()
-    return Prediction(
+    return ImagePrediction(
       answer: answer, placement: placement,
       timing: PredictionTiming(preparation: 0, prediction: finished - started, path: .fast))
   }

@@ -65,7 +65,7 @@ struct OutputReader: Sendable {
   }
 
   /// Reads what `MLModel.prediction` gave.
-  func read(_ outputs: any MLFeatureProvider, top: Int) throws -> Answer {
+  func read(_ outputs: any MLFeatureProvider, top: Int) throws -> ImageAnswer {
     guard let value = outputs.featureValue(for: name) else { throw ModelError.missingOutput(name) }
     if case .dictionary = kind {
       return read(
@@ -110,14 +110,14 @@ struct OutputReader: Sendable {
   }
 
   /// Reads a classifier's probabilities by label.
-  func read(probabilities: [String: Double], top: Int) -> Answer {
+  func read(probabilities: [String: Double], top: Int) -> ImageAnswer {
     .classification(topK(probabilities, labels: labels, k: top))
   }
 
   /// Reads an array; only the closure for the output's element type is called.
   func read(
     integers: () -> MLShapedArray<Int32>?, floats: () -> MLShapedArray<Float>?, top: Int
-  ) throws -> Answer {
+  ) throws -> ImageAnswer {
     switch kind {
     case .classMap:
       guard let array = integers() else { throw ModelError.missingOutput(name) }

@@ -42,7 +42,7 @@ public struct SelfTest: Sendable {
     return SelfTestReport(model: information.name, checks: checks, notes: notes)
   }
 
-  private func check(_ answer: Answer, name: String) -> SelfTestCheck {
+  private func check(_ answer: ImageAnswer, name: String) -> SelfTestCheck {
     switch answer {
     case .classification(let scores): expectation.check(scores: scores, name: name)
     case .segmentation(let map): expectation.check(map: map, name: name)

@@ -29,7 +29,7 @@ enum VisionRunner {
   func run(
     _ photo: Photo, region: VisionRegion, reader: OutputReader, top: Int,
     isolation: isolated (any Actor)? = #isolation
-  ) async throws -> Answer {
+  ) async throws -> ImageAnswer {
     switch self {
     case .modern(let container):
       if #available(iOS 18.0, macOS 15.0, *), let container = container as? CoreMLModelContainer {
@@ -45,7 +45,7 @@ enum VisionRunner {
   private static func run(
     _ photo: Photo, _ container: CoreMLModelContainer, region: VisionRegion, reader: OutputReader,
     top: Int
-  ) async throws -> Answer {
+  ) async throws -> ImageAnswer {
     var request = CoreMLRequest(model: container)
     request.cropAndScaleAction = region.scaling == .scaleFill ? .scaleToFill : .scaleToFit
     request.regionOfInterest = NormalizedRect(
@@ -73,7 +73,7 @@ enum VisionRunner {
 
   private static func run(
     _ photo: Photo, _ model: VNCoreMLModel, region: VisionRegion, reader: OutputReader, top: Int
-  ) throws -> Answer {
+  ) throws -> ImageAnswer {
     let request = VNCoreMLRequest(model: model)
     request.imageCropAndScaleOption = region.scaling == .scaleFill ? .scaleFill : .scaleFit
     request.regionOfInterest = CGRect(

@@ -19,7 +19,7 @@ struct BenchPreprocessCommand: Command {
     let runs = try arguments.integer("--runs", in: 1...10_000) ?? 10
     let orientation =
       try arguments.integer("--orientation", in: 1...8).flatMap(ImageOrientation.init) ?? .up
-    let preprocessor = Preprocessor(try PreprocessCommand.preprocessing(arguments))
+    let preprocessor = FramePreprocessor(try PreprocessCommand.preprocessing(arguments))
     var input = try PixelImage(size: preprocessor.preprocessing.inputSize, order: .bgra)
     let clock = ContinuousClock()
     var ring = LatencyRing(capacity: runs, warmUp: 1)
@@ -35,6 +35,6 @@ struct BenchPreprocessCommand: Command {
     }
     print("median_ms \((ring.median ?? 0) * 1000)")
     print("minimum_ms \((ring.minimum ?? 0) * 1000)")
-    print("sha256 \(SHA256.hex(of: input.rgbBytes))")
+    print("sha256 \(ContentDigest.hex(of: input.rgbBytes))")
   }
 }

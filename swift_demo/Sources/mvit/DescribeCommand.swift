@@ -6,7 +6,7 @@ struct DescribeCommand: Command {
   static let name = "describe"
   static let usage = """
     mvit describe PACKAGE
-        Print what an .mlpackage says about itself, read without Core ML.
+        Print what an .mlpackage says about itself and the classes it knows, read without Core ML.
     """
 
   static func run(_ words: ArraySlice<String>) async throws {
@@ -28,8 +28,9 @@ struct DescribeCommand: Command {
         "function  \(function.name): \(steps.inputSize) \(function.colorOrder.rawValue), "
           + "\(steps.fit.rawValue), \(resize(steps))\(steps.resample.rawValue)")
     }
-    for (index, label) in (metadata.labels ?? []).enumerated() {
-      print("class \(index)  \(metadata.colors?[index].hex ?? "") \(label)")
+    for (index, label) in (metadata.labels ?? description.classLabels ?? []).enumerated() {
+      let color = metadata.colors.map { "\($0[index].hex) " } ?? ""
+      print("class \(index)  \(color)\(label)")
     }
   }
 

@@ -3,11 +3,6 @@ import Foundation
 import MViTCoreML
 import MViTKit
 
-/// The commands that run a model.
-var modelCommands: [any Command.Type] {
-  [ClassifyCommand.self, SegmentCommand.self, BenchCommand.self, PlanCommand.self]
-}
-
 private let modelOptions: Set<String> = ["--units", "--function"]
 
 /// Loads the model that a command names, as its options say.
@@ -17,17 +12,14 @@ private func loadModel(_ path: String, _ arguments: Arguments) async throws -> I
     throw UsageError(description: "\(path): no such model")
   }
   return try await ModelStore.shared.model(
-    at: url, units: try arguments.choice("--units", ComputeUnits.self) ?? .all,
+    at: url, units: try arguments.choice("--units", ComputeUnits.self) ?? .standard,
     function: arguments.text("--function").map { .named($0) })
 }
 
 /// `mvit classify`: says what is on a picture.
 struct ClassifyCommand: Command {
   static let name = "classify"
-  static let usage = """
-    mvit classify MODEL IMAGE [--top N] [--path exact|fast] [--units UNITS] [--function NAME]
-        Print the likeliest classes, the values of a regression, or an embedding. UNITS: all, cpuAndNeuralEngine, cpuAndGPU, cpuOnly.
-    """
+  static let usage = ModelCommandUsage.classify
 
   static func run(_ words: ArraySlice<String>) async throws {
     let arguments = try Arguments(words, known: modelOptions.union(["--top", "--path"]))
@@ -38,9 +30,9 @@ struct ClassifyCommand: Command {
     let photo = try Photo(contentsOf: URL(fileURLWithPath: paths[1]))
     switch try await model.answer(photo, top: top, path: path).answer {
     case .classification(let scores):
-      for score in scores { print("\(AppFormat.percent(score.score))  \(score.label)") }
+      for score in scores { print("\(FigureFormat.percent(score.score))  \(score.label)") }
     case .values(let values):
-      for value in values { print("\(AppFormat.fixed(value.score, digits: 4))  \(value.label)") }
+      for value in values { print("\(FigureFormat.fixed(value.score, digits: 4))  \(value.label)") }
     case .embedding(let vector): print(vector.map(\.description).joined(separator: " "))
     case .segmentation: throw ModelError.wrongTask(asked: "classification")
     }
@@ -50,10 +42,7 @@ struct ClassifyCommand: Command {
 /// `mvit segment`: says which classes cover how much of a picture, and paints them.
 struct SegmentCommand: Command {
   static let name = "segment"
-  static let usage = """
-    mvit segment MODEL IMAGE [-o FILE.ppm] [--path exact|fast] [--units UNITS] [--function NAME]
-        Print how much of the picture each class covers; with -o, paint the classes.
-    """
+  static let usage = ModelCommandUsage.segment
 
   static func run(_ words: ArraySlice<String>) async throws {
     let arguments = try Arguments(words, known: modelOptions.union(["-o", "--path"]))
@@ -63,10 +52,9 @@ struct SegmentCommand: Command {
     let photo = try Photo(contentsOf: URL(fileURLWithPath: paths[1]))
     let (inputMap, placement) = try await model.segment(photo, path: path)
     let map = inputMap.unfitted(placement)
-    let labels = model.information.labels
     for share in map.shares() {
-      let label = labels.indices.contains(share.classIndex) ? labels[share.classIndex] : "?"
-      print("\(AppFormat.percent(share.fraction))  \(share.classIndex) \(label)")
+      let label = model.information.label(of: share.classIndex)
+      print("\(FigureFormat.percent(share.fraction))  \(share.classIndex) \(label)")
     }
     if let output = arguments.text("-o") {
       try writePPM(model.information.palette.overlay(map), to: output)
@@ -77,10 +65,7 @@ struct SegmentCommand: Command {
 /// `mvit bench`: times a model.
 struct BenchCommand: Command {
   static let name = "bench"
-  static let usage = """
-    mvit bench MODEL IMAGE [--runs N] [--path exact|fast] [--units UNITS] [--function NAME]
-        Print the latency of the prediction alone, and of the resize before it.
-    """
+  static let usage = ModelCommandUsage.bench
 
   static func run(_ words: ArraySlice<String>) async throws {
     let arguments = try Arguments(words, known: modelOptions.union(["--runs", "--path"]))
@@ -88,50 +73,49 @@ struct BenchCommand: Command {
     let runs = try arguments.integer("--runs", in: 1...100_000) ?? 100
     let path = try arguments.choice("--path", InputPath.self) ?? .exact
     let model = try await loadModel(paths[0], arguments)
-    let photo = try Photo(contentsOf: URL(fileURLWithPath: paths[1]))
+    // Decoded once: the runs time resizing and predicting.
+    let photo = try Photo(contentsOf: URL(fileURLWithPath: paths[1])).decoded()
     try await model.warmUp()
     var prediction = LatencyRing(capacity: runs)
-    var preparation = LatencyRing(capacity: runs)
+    var resizing = LatencyRing(capacity: runs)
     let clock = ContinuousClock()
     let start = clock.now
     for _ in 0..<runs {
       let timing = try await model.answer(photo, path: path).timing
       let finished = (clock.now - start) / .seconds(1)
       prediction.record(seconds: timing.prediction, finishedAt: finished)
-      preparation.record(seconds: timing.preparation, finishedAt: finished)
+      resizing.record(seconds: timing.resizing, finishedAt: finished)
     }
-    for (name, ring) in [("prediction", prediction), ("resize", preparation)] {
+    for (name, ring) in [("prediction", prediction), ("resize", resizing)] {
       let (median, p95) = (ring.median, ring.p95)
       print(
-        "\(name)  median \(AppFormat.milliseconds(median)), "
-          + "95th percentile \(AppFormat.milliseconds(p95))")
+        "\(name)  median \(FigureFormat.milliseconds(median)), "
+          + "95th percentile \(FigureFormat.milliseconds(p95))")
     }
-    print("together  \(AppFormat.framesPerSecond(prediction.framesPerSecond))")
+    print("together  \(FigureFormat.framesPerSecond(prediction.framesPerSecond))")
   }
 }
 
 /// `mvit plan`: says which part of the chip Core ML plans to use.
 struct PlanCommand: Command {
   static let name = "plan"
-  static let usage = """
-    mvit plan MODEL [--units UNITS] [--function NAME]
-        Print the share of the work that each part of the chip is to get: Core ML's estimate.
-    """
+  static let usage = ModelCommandUsage.plan
 
   static func run(_ words: ArraySlice<String>) async throws {
     let arguments = try Arguments(words, known: modelOptions)
     let model = try await loadModel(try arguments.require("MODEL")[0], arguments)
-    guard #available(macOS 14.4, iOS 17.4, *) else {
+    guard #available(macOS 14.4, iOS 17.4, tvOS 17.4, visionOS 1.1, *) else {
       throw UsageError(description: "compute plans need macOS 14.4 or newer")
     }
     let plan = try await model.computePlan()
-    for line in plan.lines { print(line) }
+    for share in plan.shares {
+      print(
+        "\(share.device.rawValue): \(FigureFormat.percent(share.work)) of the work, "
+          + "\(share.operations) operations")
+    }
     for (name, count) in plan.elsewhere.sorted(by: { $0.key < $1.key }) {
       print("elsewhere: \(count) x \(name)")
     }
   }
 }
-#else
-/// Running a model needs Core ML.
-var modelCommands: [any Command.Type] { [] }
 #endif

@@ -32,7 +32,7 @@ struct PreprocessCommand: Command {
     print("resized  \(placement.resizedSize)")
     print("input    \(placement.inputSize)")
     print("shows    \(source.left),\(source.top) to \(source.right),\(source.bottom)")
-    print("sha256   \(SHA256.hex(of: pixels))")
+    print("sha256   \(ContentDigest.hex(of: pixels))")
   }
 
   /// The package's steps, or those of the options.

@@ -19,7 +19,9 @@ func readImage(_ url: URL) throws -> (PixelImage, ImageOrientation) {
   return (try photo.pixels(), photo.orientation)
   #else
   throw UsageError(
-    description: "\(url.path): only binary PGM, PPM and PAM images are read on this platform")
+    description: "\(url.path): only binary PGM, PPM and PAM images are read on this system, as "
+      + "decoders of other formats differ; convert it first, for example with Pillow or "
+      + "`magick picture.jpg picture.ppm`")
   #endif
 }
 

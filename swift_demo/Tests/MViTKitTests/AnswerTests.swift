@@ -225,7 +225,7 @@ struct SegmentationTests {
     let golden = try AnswersFile.read().segmentation
     #expect(ClassPalette.voc(21).colors.map(\.hex) == golden.vocColors)
     let bytes = ClassPalette.voc(256).colors.flatMap { [$0.red, $0.green, $0.blue] }
-    #expect(SHA256.hex(of: bytes) == golden.vocColors256Sha256)
+    #expect(ContentDigest.hex(of: bytes) == golden.vocColors256Sha256)
     #expect(ClassPalette.distinct(40).colors.map(\.hex) == golden.distinctColors)
     for named in golden.labelColors {
       #expect(ClassPalette(labels: named.labels).colors.map(\.hex) == named.colors)

@@ -1,6 +1,7 @@
 import Foundation
-import MViTKit
 import Testing
+
+@testable import MViTKit
 
 @Suite("Load state")
 struct LoadStateTests {
@@ -119,12 +120,31 @@ struct SHA256Tests {
       ),
     ])
   func examples(text: String, hash: String) {
-    #expect(SHA256.hex(of: text.utf8) == hash)
+    #expect(portable(Data(text.utf8)) == hash)
+    #expect(ContentDigest.hex(of: Data(text.utf8)) == hash)
+  }
+
+  private func portable(_ bytes: Data) -> String {
+    var hash = PortableSHA256()
+    hash.update(bytes)
+    return hexadecimal(hash.finalize())
+  }
+
+  @Test("of a file, read in pieces")
+  func file() throws {
+    try withTemporaryFolder { folder in
+      let file = folder.appendingPathComponent("file")
+      let content = Data((0..<(3 << 20) + 17).map { UInt8(truncatingIfNeeded: $0 &* 31) })
+      try content.write(to: file)
+      var digest = ContentDigest()
+      #expect(try digest.update(contentsOf: file) == content.count)
+      #expect(digest.finalize() == ContentDigest.hex(of: content))
+    }
   }
 
   @Test("of a million letters, in pieces of any size")
   func pieces() {
-    var hash = SHA256()
+    var hash = PortableSHA256()
     var left = 1_000_000
     var size = 1
     while left > 0 {
@@ -147,7 +167,8 @@ struct SHA256Tests {
       65: "98ce42deef51d40269d542f5314bef2c7468d401ad5d85168bfab4c0108f75f7",
     ]
     for (length, hash) in known {
-      #expect(SHA256.hex(of: [UInt8](repeating: 0, count: length)) == hash)
+      #expect(portable(Data(count: length)) == hash)
+      #expect(ContentDigest.hex(of: Data(count: length)) == hash)
     }
   }
 }

@@ -71,7 +71,7 @@ struct PreprocessorTests {
       let pixels = input.rgbBytes
       let start = pixels.prefix(golden.firstRow.count / 2)
       #expect(
-        SHA256.hex(of: pixels) == golden.sha256,
+        ContentDigest.hex(of: pixels) == golden.sha256,
         "\(golden.name): begins \(start.map { String($0, radix: 16) }), not \(golden.firstRow)")
       golden.placement.expectEqual(placement)
     }
@@ -89,7 +89,7 @@ struct PreprocessorTests {
   func netpbm() throws {
     for (name, sha256) in try GoldenFile.file.get().netpbm {
       let image = try PixelImage(netpbm: Golden.data(name))
-      #expect(SHA256.hex(of: image.rgbBytes) == sha256, "\(name)")
+      #expect(ContentDigest.hex(of: image.rgbBytes) == sha256, "\(name)")
     }
   }
 

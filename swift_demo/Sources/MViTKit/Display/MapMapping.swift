@@ -11,18 +11,18 @@ public struct MapMapping: Hashable, Sendable {
     self.mapSize = mapSize
   }
 
-  private var inputBox: Box { Box(Extent(placement.inputSize)) }
-  private var cellBox: Box { Box(Extent(mapSize)) }
+  private var inputBox: PlaneBox { PlaneBox(PlaneSize(placement.inputSize)) }
+  private var cellBox: PlaneBox { PlaneBox(PlaneSize(mapSize)) }
 
   /// Where the whole map lies on the upright image, beyond its edges where the input is padded.
-  public var mapBox: Box {
-    let first = placement.image(fromInput: Position(x: 0, y: 0))
-    let last = placement.image(fromInput: Position(x: inputBox.right, y: inputBox.bottom))
-    return Box(left: first.x, top: first.y, right: last.x, bottom: last.y)
+  public var mapBox: PlaneBox {
+    let first = placement.image(fromInput: PlanePoint(x: 0, y: 0))
+    let last = placement.image(fromInput: PlanePoint(x: inputBox.right, y: inputBox.bottom))
+    return PlaneBox(left: first.x, top: first.y, right: last.x, bottom: last.y)
   }
 
   /// The cell over a point of the upright image; `nil` where the input did not show it.
-  public func cell(atImage position: Position) -> (x: Int, y: Int)? {
+  public func cell(atImage position: PlanePoint) -> (x: Int, y: Int)? {
     let input = placement.input(fromImage: position)
     guard placement.valid.contains(input) else { return nil }
     let found = inputBox.map(input, to: cellBox)
@@ -30,13 +30,13 @@ public struct MapMapping: Hashable, Sendable {
   }
 
   /// The class over a point of the upright image; `nil` where the input did not show it.
-  public func classIndex(at position: Position, in map: ClassMap) -> Int? {
+  public func classIndex(at position: PlanePoint, in map: ClassMap) -> Int? {
     guard map.size == mapSize, let cell = cell(atImage: position) else { return nil }
     return Int(map[cell.x, cell.y])
   }
 
   /// Where a point of the map, in cells, lies on the upright image.
-  public func image(fromMap position: Position) -> Position {
+  public func image(fromMap position: PlanePoint) -> PlanePoint {
     placement.image(fromInput: cellBox.map(position, to: inputBox))
   }
 }

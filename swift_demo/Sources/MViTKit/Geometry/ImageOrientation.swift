@@ -36,18 +36,18 @@ public enum ImageOrientation: Int, CaseIterable, Hashable, Sendable {
   }
 
   /// Where a point of the stored picture lies in the upright one.
-  public func upright(_ stored: Position, storedSize: PixelSize) -> Position {
-    let size = Extent(uprightSize(of: storedSize))
+  public func upright(_ stored: PlanePoint, storedSize: PixelSize) -> PlanePoint {
+    let size = PlaneSize(uprightSize(of: storedSize))
     let x = swapsSides ? stored.y : stored.x
     let y = swapsSides ? stored.x : stored.y
-    return Position(x: reversesColumns ? size.width - x : x, y: reversesRows ? size.height - y : y)
+    return PlanePoint(x: reversesColumns ? size.width - x : x, y: reversesRows ? size.height - y : y)
   }
 
   /// Where a point of the upright picture lies in the stored one.
-  public func stored(_ upright: Position, storedSize: PixelSize) -> Position {
-    let size = Extent(uprightSize(of: storedSize))
+  public func stored(_ upright: PlanePoint, storedSize: PixelSize) -> PlanePoint {
+    let size = PlaneSize(uprightSize(of: storedSize))
     let x = reversesColumns ? size.width - upright.x : upright.x
     let y = reversesRows ? size.height - upright.y : upright.y
-    return swapsSides ? Position(x: y, y: x) : Position(x: x, y: y)
+    return swapsSides ? PlanePoint(x: y, y: x) : PlanePoint(x: x, y: y)
   }
 }

@@ -1,7 +1,7 @@
 /// A point, in pixels of an image or in points of a view; y grows downwards.
 ///
 /// Pixel (0, 0) covers the square from 0 to 1, so its centre is at (0.5, 0.5).
-public struct Position: Hashable, Sendable {
+public struct PlanePoint: Hashable, Sendable {
   /// Distance from the left edge.
   public var x: Double
   /// Distance from the top edge.
@@ -15,7 +15,7 @@ public struct Position: Hashable, Sendable {
 }
 
 /// A width and a height that need not be whole, such as a view's size in points.
-public struct Extent: Hashable, Sendable {
+public struct PlaneSize: Hashable, Sendable {
   /// Length from left to right.
   public var width: Double
   /// Length from top to bottom.
@@ -34,7 +34,7 @@ public struct Extent: Hashable, Sendable {
 }
 
 /// A rectangle; right and bottom lie outside it.
-public struct Box: Hashable, Sendable {
+public struct PlaneBox: Hashable, Sendable {
   /// Left edge.
   public var left: Double
   /// Top edge.
@@ -53,7 +53,7 @@ public struct Box: Hashable, Sendable {
   }
 
   /// The rectangle of an extent whose top left corner is the origin.
-  public init(_ extent: Extent) {
+  public init(_ extent: PlaneSize) {
     self.init(left: 0, top: 0, right: extent.width, bottom: extent.height)
   }
 
@@ -63,13 +63,13 @@ public struct Box: Hashable, Sendable {
   public var height: Double { bottom - top }
 
   /// Whether a point lies inside; the right and bottom edges do not.
-  public func contains(_ position: Position) -> Bool {
+  public func contains(_ position: PlanePoint) -> Bool {
     position.x >= left && position.x < right && position.y >= top && position.y < bottom
   }
 
   /// Where a point of this rectangle lies in another, in proportion.
-  public func map(_ position: Position, to other: Box) -> Position {
-    Position(
+  public func map(_ position: PlanePoint, to other: PlaneBox) -> PlanePoint {
+    PlanePoint(
       x: other.left + (position.x - left) * (other.width / width),
       y: other.top + (position.y - top) * (other.height / height)
     )

@@ -51,6 +51,8 @@ public struct PackageDescription: Hashable, Sendable {
   public var inputs: [PackageFeature] = []
   /// Outputs of the model, or of the first function.
   public var outputs: [PackageFeature] = []
+  /// Class names of a classifier that answers probabilities by name: Core ML's `classLabels`.
+  public var classLabels: [String]?
 
   /// Reads a package.
   ///
@@ -95,6 +97,7 @@ extension PackageDescription {
       switch field.number {
       case 1: specificationVersion = Int(truncatingIfNeeded: field.integer)
       case 2: guard readDescription(field.bytes) else { return false }
+      case 502: classLabels = ClassifierLabels.read(program: field.bytes)
       default: break
       }
     }

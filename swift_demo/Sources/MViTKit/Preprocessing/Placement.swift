@@ -29,34 +29,34 @@ public struct Placement: Hashable, Sendable {
   }
 
   /// The part of the input that shows the image and not padding, in whole pixels.
-  public var valid: Box {
+  public var valid: PlaneBox {
     let (columns, rows) = (validColumns, validRows)
-    return Box(
+    return PlaneBox(
       left: Double(columns.lowerBound), top: Double(rows.lowerBound),
       right: Double(columns.upperBound), bottom: Double(rows.upperBound))
   }
 
   /// The part of the upright image that the input shows, in fractional pixels.
-  public var source: Box {
+  public var source: PlaneBox {
     let scaleX = Double(imageSize.width) / Double(resizedSize.width)
     let scaleY = Double(imageSize.height) / Double(resizedSize.height)
     let valid = valid
-    return Box(
+    return PlaneBox(
       left: (valid.left + Double(offsetX)) * scaleX, top: (valid.top + Double(offsetY)) * scaleY,
       right: (valid.right + Double(offsetX)) * scaleX,
       bottom: (valid.bottom + Double(offsetY)) * scaleY)
   }
 
   /// Whether the input shows black where there is no image.
-  public var isPadded: Bool { valid != Box(Extent(inputSize)) }
+  public var isPadded: Bool { valid != PlaneBox(PlaneSize(inputSize)) }
 
   /// Where a point of the upright image lies in the input; outside it, if the input cut it off.
-  public func input(fromImage position: Position) -> Position {
+  public func input(fromImage position: PlanePoint) -> PlanePoint {
     source.map(position, to: valid)
   }
 
   /// Where a point of the input lies in the upright image; outside it, if the point is padding.
-  public func image(fromInput position: Position) -> Position {
+  public func image(fromInput position: PlanePoint) -> PlanePoint {
     valid.map(position, to: source)
   }
 }

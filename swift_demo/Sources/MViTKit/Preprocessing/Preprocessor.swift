@@ -15,8 +15,8 @@ public struct Preprocessor: Hashable, Sendable {
 
   /// Resizes a photo and crops or pads it into a buffer of the input's size.
   ///
-  /// The bytes are put into the order of the target; which channel the model sees first is the
-  /// package's own business. Where the photo does not reach, the target becomes opaque black.
+  /// For many pictures of one size, such as a camera's frames, a ``FramePreprocessor`` keeps what this
+  /// prepares anew for each.
   ///
   /// - Parameters:
   ///   - source: the photo as it is stored.
@@ -29,33 +29,7 @@ public struct Preprocessor: Hashable, Sendable {
     _ source: PixelBufferView, orientation: ImageOrientation = .up,
     into target: MutablePixelBufferView
   ) throws(PreprocessingError) -> Placement {
-    guard target.size == preprocessing.inputSize else {
-      throw .wrongTargetSize(target.size, expected: preprocessing.inputSize)
-    }
-    let upright = orientation.uprightSize(of: source.size)
-    let placement = try preprocessing.placement(of: upright)
-    if placement.isPadded { fillBlack(target) }
-    let (columns, rows) = (placement.validColumns, placement.validRows)
-    let across = Taps(
-      from: upright.width, to: placement.resizedSize.width,
-      outputs: columns.lowerBound + placement.offsetX..<columns.upperBound + placement.offsetX,
-      filter: preprocessing.resample, isReversed: orientation.reversesColumns)
-    let down = Taps(
-      from: upright.height, to: placement.resizedSize.height,
-      outputs: rows.lowerBound + placement.offsetY..<rows.upperBound + placement.offsetY,
-      filter: preprocessing.resample, isReversed: orientation.reversesRows)
-    let corner =
-      target.base + rows.lowerBound * target.bytesPerRow + columns.lowerBound * 4
-    let isOnItsSide = orientation.swapsSides
-    Resampling(
-      source: source, columns: isOnItsSide ? down : across, rows: isOnItsSide ? across : down,
-      isRowsFirst: isOnItsSide != placement.shrinksHeightFirst,
-      target: corner.assumingMemoryBound(to: UInt8.self),
-      columnStep: isOnItsSide ? target.bytesPerRow : 4,
-      rowStep: isOnItsSide ? 4 : target.bytesPerRow,
-      exchangesRedAndBlue: source.order != target.order
-    ).run()
-    return placement
+    try FramePreprocessor(preprocessing).run(source, orientation: orientation, into: target)
   }
 
   /// Resizes a photo and crops or pads it to the input's size.
@@ -74,24 +48,5 @@ public struct Preprocessor: Hashable, Sendable {
       try image.withView { try run($0, orientation: orientation, into: target) }
     }
     return (input, placement)
-  }
-
-  private func fillBlack(_ target: MutablePixelBufferView) {
-    for y in 0..<target.size.height {
-      let row = target.base + y * target.bytesPerRow
-      for x in 0..<target.size.width {
-        row.storeBytes(of: UInt32(0xFF00_0000).littleEndian, toByteOffset: x * 4, as: UInt32.self)
-      }
-    }
-  }
-}
-
-extension Placement {
-  /// Whether Pillow changes the height before the width: where that alone saves much.
-  fileprivate var shrinksHeightFirst: Bool {
-    let (lostRows, lostColumns) = (
-      imageSize.height - resizedSize.height, imageSize.width - resizedSize.width
-    )
-    return lostRows > 0 && lostRows > 2 * lostColumns
   }
 }

@@ -17,6 +17,20 @@ struct Resampling {
   /// Distance in bytes of the target pixels of neighbouring rows.
   let rowStep: Int
   let exchangesRedAndBlue: Bool
+  /// Memory for what lies between the passes: of ``scratchLength(columns:rows:isRowsFirst:)`` bytes.
+  let scratch: UnsafeMutablePointer<UInt8>
+  /// Memory for the sums of a piece of a row: of ``sumsLength`` numbers.
+  let sums: UnsafeMutablePointer<Int32>
+
+  /// So many sums stay in the fastest cache while all rows are added to them.
+  static let sumsLength = 1024
+
+  /// Bytes that the passes need for what lies between them.
+  static func scratchLength(columns: Taps, rows: Taps, isRowsFirst: Bool) -> Int {
+    // One more row than there is, for results that do not lie beside each other in the target.
+    isRowsFirst
+      ? columns.inputs.count * 4 : (rows.inputs.count + 1) * columns.outputs.count * 4
+  }
 
   private var pixels: UnsafePointer<UInt8> { source.base.assumingMemoryBound(to: UInt8.self) }
 
@@ -29,36 +43,31 @@ struct Resampling {
   private func runColumnsFirst() {
     let inputRows = rows.inputs
     let bytesPerRow = columns.outputs.count * 4
-    // One more row than there is, for results that do not lie beside each other in the target.
-    withScratch((inputRows.count + 1) * bytesPerRow) { scratch in
-      for (line, row) in inputRows.enumerated() {
-        combineWithinRow(
-          pixels + row * source.bytesPerRow, columns, origin: 0,
-          into: scratch + line * bytesPerRow, step: 4)
-      }
-      let spare = scratch + inputRows.count * bytesPerRow
-      for entry in 0..<rows.outputs.count {
-        let result = target + entry * rowStep
-        combineRows(
-          UnsafePointer(scratch), bytesPerRow: bytesPerRow, origin: inputRows.lowerBound, rows,
-          entry, byteCount: bytesPerRow, into: columnStep == 4 ? result : spare)
-        if columnStep != 4 { spread(spare, over: result) }
-      }
+    for line in 0..<inputRows.count {
+      combineWithinRow(
+        pixels + (inputRows.lowerBound + line) * source.bytesPerRow, columns, origin: 0,
+        into: scratch + line * bytesPerRow, step: 4)
+    }
+    let spare = scratch + inputRows.count * bytesPerRow
+    for entry in 0..<rows.outputs.count {
+      let result = target + entry * rowStep
+      combineRows(
+        UnsafePointer(scratch), bytesPerRow: bytesPerRow, origin: inputRows.lowerBound, rows,
+        entry, byteCount: bytesPerRow, sums: sums, into: columnStep == 4 ? result : spare)
+      if columnStep != 4 { spread(spare, over: result) }
     }
   }
 
   private func runRowsFirst() {
     let inputColumns = columns.inputs
     let bytesPerRow = inputColumns.count * 4
-    withScratch(bytesPerRow) { scratch in
-      for entry in 0..<rows.outputs.count {
-        combineRows(
-          pixels + inputColumns.lowerBound * 4, bytesPerRow: source.bytesPerRow, origin: 0, rows,
-          entry, byteCount: bytesPerRow, into: scratch)
-        combineWithinRow(
-          UnsafePointer(scratch), columns, origin: inputColumns.lowerBound,
-          into: target + entry * rowStep, step: columnStep)
-      }
+    for entry in 0..<rows.outputs.count {
+      combineRows(
+        pixels + inputColumns.lowerBound * 4, bytesPerRow: source.bytesPerRow, origin: 0, rows,
+        entry, byteCount: bytesPerRow, sums: sums, into: scratch)
+      combineWithinRow(
+        UnsafePointer(scratch), columns, origin: inputColumns.lowerBound,
+        into: target + entry * rowStep, step: columnStep)
     }
   }
 
@@ -83,13 +92,6 @@ struct Resampling {
       }
     }
   }
-}
-
-private func withScratch(_ byteCount: Int, _ body: (UnsafeMutablePointer<UInt8>) -> Void) {
-  let scratch = UnsafeMutablePointer<UInt8>.allocate(capacity: byteCount)
-  scratch.initialize(repeating: 0, count: byteCount)
-  defer { scratch.deallocate() }
-  body(scratch)
 }
 
 /// Makes target pixels out of the pixels of one row.
@@ -134,28 +136,26 @@ private func combineWithinRow(
 ///   - taps: what to make.
 ///   - entry: which of the target rows to make.
 ///   - byteCount: length of the rows.
+///   - sums: memory for ``Resampling/sumsLength`` sums.
 ///   - target: the target row.
 private func combineRows(
   _ rows: UnsafePointer<UInt8>, bytesPerRow: Int, origin: Int, _ taps: borrowing Taps,
-  _ entry: Int, byteCount: Int, into target: UnsafeMutablePointer<UInt8>
+  _ entry: Int, byteCount: Int, sums: UnsafeMutablePointer<Int32>,
+  into target: UnsafeMutablePointer<UInt8>
 ) {
   let first = rows + (taps.starts[entry] - origin) * bytesPerRow
   let count = taps.counts[entry]
-  // So many sums stay in the fastest cache while all rows are added to them.
-  let block = min(1024, byteCount)
+  let block = min(Resampling.sumsLength, byteCount)
   taps.weights.withUnsafeBufferPointer { weights in
-    withUnsafeTemporaryAllocation(of: Int32.self, capacity: block) { sums in
-      guard let sums = sums.baseAddress else { return }
-      for start in stride(from: 0, to: byteCount, by: block) {
-        let length = min(block, byteCount - start)
-        sums.update(repeating: Taps.half, count: length)
-        for index in 0..<count {
-          let weight = weights[entry * taps.stride + index]
-          let row = first + index * bytesPerRow + start
-          for byte in 0..<length { sums[byte] &+= Int32(row[byte]) &* weight }
-        }
-        for byte in 0..<length { target[start + byte] = clampedPixel(sums[byte]) }
+    for start in stride(from: 0, to: byteCount, by: block) {
+      let length = min(block, byteCount - start)
+      sums.update(repeating: Taps.half, count: length)
+      for index in 0..<count {
+        let weight = weights[entry * taps.stride + index]
+        let row = first + index * bytesPerRow + start
+        for byte in 0..<length { sums[byte] &+= Int32(row[byte]) &* weight }
       }
+      for byte in 0..<length { target[start + byte] = clampedPixel(sums[byte]) }
     }
   }
 }

@@ -19,14 +19,7 @@ struct Taps {
   let stride: Int
 
   /// Source pixels that any target pixel is made of.
-  var inputs: Range<Int> {
-    var (first, last) = (Int.max, Int.min)
-    for (start, count) in zip(starts, counts) {
-      first = min(first, start)
-      last = max(last, start + count)
-    }
-    return first..<last
-  }
+  private(set) var inputs: Range<Int> = 0..<0
 
   /// Prepares one axis of a resize.
   ///
@@ -50,6 +43,7 @@ struct Taps {
       setFiltered(sourceLength: sourceLength, scale: scale, filter: filter)
     }
     if isReversed { reverse(sourceLength: sourceLength) }
+    inputs = (starts.min() ?? 0)..<(zip(starts, counts).map { $0 + $1 }.max() ?? 0)
   }
 
   private mutating func setNearest(sourceLength: Int, scale: Double) {

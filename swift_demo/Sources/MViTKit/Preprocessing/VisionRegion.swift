@@ -29,7 +29,7 @@ extension Placement {
   /// resized image in any other way has no equal; use ``Preprocessor`` then.
   public var visionRegion: VisionRegion? {
     if !isPadded {
-      let (source, image) = (source, Extent(imageSize))
+      let (source, image) = (source, PlaneSize(imageSize))
       return VisionRegion(
         x: source.left / image.width, y: 1 - source.bottom / image.height,
         width: source.width / image.width, height: source.height / image.height,

@@ -91,7 +91,7 @@ struct GoldenPlacement: Decodable, Hashable, Sendable {
     #expect((found.scaling == .scaleFit ? "scaleFit" : "scaleFill") == vision.scaling)
   }
 
-  private func isClose(_ box: Box, _ golden: GoldenBox) -> Bool {
+  private func isClose(_ box: PlaneBox, _ golden: GoldenBox) -> Bool {
     let pairs = [
       (box.left, golden.left), (box.top, golden.top), (box.right, golden.right),
       (box.bottom, golden.bottom),

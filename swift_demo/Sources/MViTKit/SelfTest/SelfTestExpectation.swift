@@ -80,7 +80,7 @@ public struct SelfTestExpectation: Hashable, Sendable, Decodable {
     }
     let version = try values.decode(Int.self, forKey: .version)
     guard version == Self.version else {
-      throw refuse(.version, "version \(version) is not \(Self.version), the one this app reads")
+      throw refuse(.version, "version \(version) is not \(Self.version), the one that is read here")
     }
     model = try values.decode(String.self, forKey: .model)
     programSHA256 = try values.decode(String.self, forKey: .programSHA256)
@@ -206,7 +206,7 @@ extension SelfTestExpectation {
 
   /// Checks the pixels that go into the model, byte for byte.
   public func check(input: PixelImage) -> SelfTestCheck {
-    let same = SHA256.hex(of: input.rgbBytes) == inputSHA256
+    let same = ContentDigest.hex(of: input.rgbBytes) == inputSHA256
     let size = "\(input.size.width) × \(input.size.height) pixels"
     return SelfTestCheck(
       name: "Preprocessing", agrees: same,
@@ -232,8 +232,8 @@ extension SelfTestExpectation {
     return SelfTestCheck(
       name: name, agrees: agrees,
       detail: "\(scores.first?.label ?? "nothing") where Python says \(first.label); "
-        + "probabilities differ by up to \(AppFormat.fixed(difference, digits: 4)), "
-        + "\(AppFormat.fixed(tolerance, digits: 4)) allowed")
+        + "probabilities differ by up to \(FigureFormat.fixed(difference, digits: 4)), "
+        + "\(FigureFormat.fixed(tolerance, digits: 4)) allowed")
   }
 
   /// Checks a segmenter's class map.
@@ -255,7 +255,7 @@ extension SelfTestExpectation {
     let share = Double(equal) / Double(expected.count)
     return SelfTestCheck(
       name: name, agrees: share >= minimumAgreement,
-      detail: "\(AppFormat.fixed(100 * share, digits: 2)) % of the cells are the same, "
-        + "\(AppFormat.fixed(100 * minimumAgreement, digits: 0)) % needed")
+      detail: "\(FigureFormat.fixed(100 * share, digits: 2)) % of the cells are the same, "
+        + "\(FigureFormat.fixed(100 * minimumAgreement, digits: 0)) % needed")
   }
 }

@@ -1,17 +1,6 @@
-import Foundation
-
 /// A part of the chip that runs operations.
 public enum ComputeDevice: String, Hashable, Sendable, CaseIterable {
   case neuralEngine, gpu, cpu
-
-  /// Its name as people write it.
-  public var title: String {
-    switch self {
-    case .neuralEngine: "Neural Engine"
-    case .gpu: "GPU"
-    case .cpu: "CPU"
-    }
-  }
 }
 
 /// One operation of a program as Core ML plans to run it.
@@ -70,13 +59,6 @@ public struct ComputePlanSummary: Hashable, Sendable {
     let main = shares.first?.device
     elsewhere = operations.filter { $0.device != main }.reduce(into: [:]) { counts, operation in
       counts[operation.name, default: 0] += 1
-    }
-  }
-
-  /// One line for each device.
-  public var lines: [String] {
-    shares.map {
-      "\($0.device.title): \(AppFormat.percent($0.work)) of the work, \($0.operations) operations"
     }
   }
 }

@@ -1,5 +1,5 @@
 /// The hash function SHA-256 (FIPS 180-4), for platforms without CryptoKit.
-public struct SHA256: Sendable {
+struct PortableSHA256: Sendable {
   private var state: [UInt32] = [
     0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a,
     0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
@@ -8,10 +8,10 @@ public struct SHA256: Sendable {
   private var length: UInt64 = 0
 
   /// A hash of nothing so far.
-  public init() {}
+  init() {}
 
   /// Adds bytes to what is hashed.
-  public mutating func update(_ bytes: some Sequence<UInt8>) {
+  mutating func update(_ bytes: some Sequence<UInt8>) {
     let added = Array(bytes)
     length += UInt64(added.count)
     if pending.isEmpty {
@@ -27,7 +27,7 @@ public struct SHA256: Sendable {
   }
 
   /// Returns the 32 bytes of the hash of all that was added.
-  public consuming func finalize() -> [UInt8] {
+  consuming func finalize() -> [UInt8] {
     let bits = length * 8
     var tail = pending + [0x80]
     tail += [UInt8](repeating: 0, count: (120 - tail.count % 64) % 64)
@@ -36,13 +36,6 @@ public struct SHA256: Sendable {
     return state.flatMap { word in
       [24, 16, 8, 0].map { UInt8(truncatingIfNeeded: word >> UInt32($0)) }
     }
-  }
-
-  /// Returns the hash of bytes as 64 hexadecimal digits.
-  public static func hex(of bytes: some Sequence<UInt8>) -> String {
-    var hash = SHA256()
-    hash.update(bytes)
-    return hexadecimal(hash.finalize())
   }
 
   private mutating func compress(_ bytes: [UInt8], _ count: Int) {
@@ -85,13 +78,6 @@ public struct SHA256: Sendable {
     }
     for (index, value) in [a, b, c, d, e, f, g, h].enumerated() { state[index] &+= value }
   }
-}
-
-/// Returns two hexadecimal digits for every byte, in lower case.
-func hexadecimal(_ bytes: [UInt8]) -> String {
-  let digits = Array("0123456789abcdef".utf8)
-  return String(
-    decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
 }
 
 @inline(__always)

@@ -2,9 +2,11 @@ import Foundation
 import MViTKit
 import Testing
 
+@testable import MViTDemoLogic
+
 /// The files that Python writes for the app, read and checked as far as Core ML is not needed.
 @Suite("The self-test's files as Python writes them")
-struct AppSelfTestFileTests {
+struct SelfTestFileTests {
   private static let folder = ProcessInfo.processInfo.environment["MVIT_SELF_TESTS"]
 
   @Test(

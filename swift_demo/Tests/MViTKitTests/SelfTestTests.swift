@@ -3,7 +3,7 @@ import MViTKit
 import Testing
 
 @Suite("The self-test's comparison with Python")
-struct AppSelfTestTests {
+struct SelfTestTests {
   private func expectation(_ answer: String) throws -> SelfTestExpectation {
     let head = """
       {"version": 1, "model": "A", "program_sha256": "p", "function": "main", "image": "a.png",
@@ -117,7 +117,7 @@ struct AppSelfTestTests {
     #expect(try refusal("{}") == "version is missing")
     #expect(
       try refusal(#"{"version": 2}"#)
-        == "version: version 2 is not 1, the one this app reads")
+        == "version: version 2 is not 1, the one that is read here")
     #expect(try refusal(#"{"version": "1"}"#) == "version has the wrong type")
     let head = """
       {"version": 1, "model": "A", "program_sha256": "p", "function": "main", "image": "a.png",

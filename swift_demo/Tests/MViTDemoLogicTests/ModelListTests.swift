@@ -2,6 +2,8 @@ import Foundation
 import MViTKit
 import Testing
 
+@testable import MViTDemoLogic
+
 @Suite("The list of models")
 struct AppModelListTests {
   private func folder(_ names: [String]) throws -> URL {

@@ -1,21 +1,21 @@
 import Foundation
 
 /// A model that the app can load.
-public struct ModelEntry: Hashable, Sendable, Identifiable {
+struct ModelEntry: Hashable, Sendable, Identifiable {
   /// Its folder: `.mlmodelc` or `.mlpackage`.
-  public let url: URL
+  let url: URL
   /// Whether it came with the app, rather than from the user.
-  public let isBundled: Bool
+  let isBundled: Bool
   /// The self-test's file beside it, if there is one.
-  public let selfTest: URL?
+  let selfTest: URL?
 
   /// The folder's name without its suffix.
-  public var name: String { url.deletingPathExtension().lastPathComponent }
+  var name: String { url.deletingPathExtension().lastPathComponent }
   /// Where it lies, unique.
-  public var id: URL { url }
+  var id: URL { url }
 
   /// Creates an entry.
-  public init(url: URL, isBundled: Bool, selfTest: URL? = nil) {
+  init(url: URL, isBundled: Bool, selfTest: URL? = nil) {
     self.url = url
     self.isBundled = isBundled
     self.selfTest = selfTest
@@ -23,15 +23,15 @@ public struct ModelEntry: Hashable, Sendable, Identifiable {
 }
 
 /// The models in the app's bundle and in its documents.
-public struct ModelList: Hashable, Sendable {
+struct ModelList: Hashable, Sendable {
   /// The models: the bundled first, each group by name.
-  public private(set) var entries: [ModelEntry]
+  let entries: [ModelEntry]
 
   /// Folder suffixes of models, the compiled form first.
-  public static let suffixes = ["mlmodelc", "mlpackage"]
+  static let suffixes = [ModelFileType.compiledSuffix, "mlpackage"]
 
   /// Whether a file's name is a model's.
-  public static func isModel(_ url: URL) -> Bool {
+  static func isModel(_ url: URL) -> Bool {
     suffixes.contains(url.pathExtension.lowercased())
   }
 
@@ -43,7 +43,7 @@ public struct ModelList: Hashable, Sendable {
   /// - Parameters:
   ///   - bundled: folder of the app's own resources.
   ///   - own: folders with the user's models; missing ones are passed over.
-  public init(bundled: URL?, own: [URL] = []) {
+  init(bundled: URL?, own: [URL] = []) {
     entries =
       (bundled.map { Self.models(in: $0, isBundled: true) } ?? [])
       + own.flatMap { Self.models(in: $0, isBundled: false) }
@@ -70,7 +70,7 @@ public struct ModelList: Hashable, Sendable {
 
 extension ModelEntry {
   /// The self-test beside a model that lies on its own, such as one named on a command line.
-  public static func standalone(_ url: URL) -> ModelEntry {
+  static func standalone(_ url: URL) -> ModelEntry {
     let test = url.deletingPathExtension().appendingPathExtension("selftest.json")
     let exists = FileManager.default.fileExists(atPath: test.path)
     return ModelEntry(url: url, isBundled: false, selfTest: exists ? test : nil)

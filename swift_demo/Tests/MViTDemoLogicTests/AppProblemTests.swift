@@ -1,10 +1,12 @@
 import MViTKit
 import Testing
 
+@testable import MViTDemoLogic
+
 @Suite("What the app says when it cannot answer")
 struct AppProblemTests {
   private let problems: [AppProblem] = [
-    .cameraDenied, .cameraUnavailable, .noModel, .badModel(name: "A", reason: "broken"),
+    .cameraDenied, .cameraUnavailable, .cameraInterrupted(.multitasking), .cameraFailed, .noModel, .badModel(name: "A", reason: "broken"),
     .badPhoto(reason: "empty"), .failedPrediction(reason: "memory"),
   ]
 

@@ -1,8 +1,8 @@
 import Foundation
 
-/// Numbers and sentences as the app shows and speaks them.
-public enum AppFormat {
-  /// A number with a fixed count of decimals and a point, whatever the locale.
+/// Figures as tools and logs write them: with a point, whatever the locale.
+public enum FigureFormat {
+  /// A number with a fixed count of decimals.
   public static func fixed(_ value: Double, digits: Int) -> String {
     String(format: "%.\(digits)f", locale: Locale(identifier: "en_US_POSIX"), value)
   }
@@ -26,22 +26,5 @@ public enum AppFormat {
   public static func framesPerSecond(_ rate: Double?) -> String {
     guard let rate, rate.isFinite else { return "–" }
     return fixed(rate, digits: 1) + " fps"
-  }
-
-  /// What VoiceOver says about a class and its probability.
-  public static func spoken(_ score: ClassScore) -> String {
-    "\(score.label), \(Int((100 * score.score).rounded())) percent"
-  }
-
-  /// What VoiceOver says about a class's share of a picture.
-  public static func spoken(label: String, share: Double) -> String {
-    "\(label), \(AppFormat.fixed(100 * share, digits: 0)) percent of the picture"
-  }
-
-  /// What VoiceOver says about the latency.
-  public static func spokenLatency(median: Double?, p95: Double?) -> String {
-    guard let median, let p95 else { return "No latency measured yet" }
-    return "Prediction takes \(fixed(median * 1000, digits: 1)) milliseconds in the median, "
-      + "\(fixed(p95 * 1000, digits: 1)) at the 95th percentile"
   }
 }
