@@ -8,7 +8,7 @@ extension ImageModel {
   ///
   /// - Throws: ``ModelError/unsupportedOutput(_:)`` for a model that is no ML Program, or Core ML's
   ///   own error.
-  @available(iOS 17.4, macOS 14.4, *)
+  @available(iOS 17.4, macOS 14.4, tvOS 17.4, visionOS 1.1, *)
   public nonisolated func computePlan() async throws -> ComputePlanSummary {
     let functionName = information.metadata.isMultifunction ? information.function.name : nil
     let plan = try await MLComputePlan.load(
@@ -22,7 +22,7 @@ extension ImageModel {
     return ComputePlanSummary(operations)
   }
 
-  @available(iOS 17.4, macOS 14.4, *)
+  @available(iOS 17.4, macOS 14.4, tvOS 17.4, visionOS 1.1, *)
   private nonisolated static func collect(
     _ found: [MLModelStructure.Program.Operation], plan: MLComputePlan,
     into operations: inout [PlannedOperation]

@@ -3,19 +3,30 @@ import CoreML
 import CoreVideo
 import Foundation
 import MViTKit
+import os
 
 /// A loaded model that answers about pictures, one at a time.
 ///
-/// The actor owns the `MLModel`, which is not `Sendable`. Get one from a ``ModelStore``.
-public actor ImageModel {
+/// The actor owns the `MLModel`, which is not `Sendable` in every SDK, and runs on a queue of its own:
+/// a prediction blocks its thread, and must not be one of the few that all of Swift's tasks share. Get
+/// one from a ``ModelStore``.
+public actor ImageModel: ImagePredictor {
   /// What there is to know about the model.
   public nonisolated let information: ModelInformation
 
+  private let queue = DispatchSerialQueue(label: "mvit-coreml.model")
+  private let signposter = OSSignposter(subsystem: "mvit-coreml", category: "prediction")
   private let inputName: String
   private let pool: PixelBufferPool
+  private let frames: FramePreprocessor
   private let model: MLModel
   private let reader: OutputReader
   private var vision: VisionRunner?
+
+  /// The queue of the model.
+  public nonisolated var unownedExecutor: UnownedSerialExecutor {
+    queue.asUnownedSerialExecutor()
+  }
 
   private init(
     model: sending MLModel, information: ModelInformation, inputName: String, reader: OutputReader
@@ -25,6 +36,7 @@ public actor ImageModel {
     self.inputName = inputName
     self.reader = reader
     pool = try PixelBufferPool(size: information.preprocessing.inputSize)
+    frames = FramePreprocessor(information.preprocessing)
   }
 
   /// Loads a compiled model.
@@ -34,15 +46,17 @@ public actor ImageModel {
   ///   - name: what to call it.
   ///   - units: what Core ML may use.
   ///   - choice: function of a package with several (iOS 18); the package's default if `nil`.
+  ///   - known: what the model's files say; `nil` where only the loaded model tells.
   /// - Throws: ``ModelError``, or `MetadataError` for a package of another tool.
   static func open(
-    compiled url: URL, name: String, units: ComputeUnits, function choice: FunctionChoice?
+    compiled url: URL, name: String, units: ComputeUnits, function choice: FunctionChoice?,
+    metadata known: PackageMetadata?
   ) async throws -> ImageModel {
-    var model = try await loadModel(url, name: name, units: units, functionName: nil)
+    let wanted = try functionName(choice, of: known)
+    var model = try await loadModel(url, name: name, units: units, functionName: wanted)
     let created = model.modelDescription.metadata[.creatorDefinedKey] as? [String: String] ?? [:]
     let metadata = try PackageMetadata(userDefined: created)
-    if metadata.isMultifunction, let choice {
-      let chosen = try metadata.function(choice).name
+    if known == nil, let chosen = try functionName(choice, of: metadata) {
       model = try await loadModel(url, name: name, units: units, functionName: chosen)
     }
     let description = model.modelDescription
@@ -64,6 +78,14 @@ public actor ImageModel {
         name: name, compiledURL: url, units: units, metadata: metadata, function: function,
         labels: labels, programSHA256: created["mvit_coreml.program_sha256"]),
       inputName: input.key, reader: reader)
+  }
+
+  /// The function to ask Core ML for: none of a package with but one.
+  private static func functionName(
+    _ choice: FunctionChoice?, of metadata: PackageMetadata?
+  ) throws -> String? {
+    guard let choice, let metadata, metadata.isMultifunction else { return nil }
+    return try metadata.function(choice).name
   }
 
   private static func loadModel(
@@ -169,19 +191,22 @@ public actor ImageModel {
 
   private func answerExactly(_ photo: Photo, top: Int) throws -> ImagePrediction {
     let clock = ContinuousClock()
-    let started = clock.now
     let buffer = try pool.makeBuffer()
-    let placement = try withMutablePixels(of: buffer) { target in
-      try photo.write(information.preprocessing, into: target)
+    let started = clock.now
+    let photo = try signposter.withIntervalSignpost("Decode") { try photo.decoded() }
+    let decoded = clock.now
+    let placement = try signposter.withIntervalSignpost("Resize") {
+      try withMutablePixels(of: buffer) { try photo.write(frames, into: $0) }
     }
     try Task.checkCancellation()
     let prepared = clock.now
-    let outputs = try predict(buffer)
+    let outputs = try signposter.withIntervalSignpost("Predict") { try predict(buffer) }
     let finished = clock.now
     return ImagePrediction(
       answer: try reader.read(outputs, top: top), placement: placement,
       timing: PredictionTiming(
-        preparation: prepared - started, prediction: finished - prepared, path: .exact))
+        decoding: decoded - started, resizing: prepared - decoded,
+        prediction: finished - prepared, path: .exact))
   }
 
   // Synchronous on purpose: the asynchronous prediction would take the model out of the actor.
@@ -203,7 +228,7 @@ public actor ImageModel {
     try Task.checkCancellation()
     return ImagePrediction(
       answer: answer, placement: placement,
-      timing: PredictionTiming(preparation: 0, prediction: finished - started, path: .fast))
+      timing: PredictionTiming(resizing: 0, prediction: finished - started, path: .fast))
   }
 }
 

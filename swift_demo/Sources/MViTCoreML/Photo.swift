@@ -11,7 +11,10 @@ import MViTKit
 /// hands one over must not write into it any more, as holds for the frames of a capture session.
 public struct Photo: @unchecked Sendable {
   enum Source {
+    /// Decoded whenever its pixels are asked for.
     case image(CGImage)
+    /// Decoded before, with the same pixels as Vision wants them.
+    case pixels(PixelImage, CGImage)
     case buffer(CVPixelBuffer)
   }
 
@@ -33,32 +36,83 @@ public struct Photo: @unchecked Sendable {
 
   /// Reads a file of any format that Image I/O knows, with its orientation.
   ///
+  /// - Parameters:
+  ///   - url: the file.
+  ///   - maximumEdge: length that no edge is to exceed: larger pictures are reduced while they are
+  ///     decoded, which is fast and takes little memory, but has a filter of its own. `nil` keeps all
+  ///     pixels, as byte-for-byte preprocessing needs.
   /// - Throws: ``ModelError/undecodable(_:)``.
-  public init(contentsOf url: URL) throws {
+  public init(contentsOf url: URL, maximumEdge: Int? = nil) throws {
     try self.init(
-      CGImageSourceCreateWithURL(url as CFURL, nil), name: url.lastPathComponent)
+      CGImageSourceCreateWithURL(url as CFURL, nil), name: url.lastPathComponent,
+      maximumEdge: maximumEdge)
   }
 
-  /// Decodes a file's content, with its orientation.
+  /// Reads a file's content, with its orientation.
   ///
+  /// - Parameters:
+  ///   - data: the content.
+  ///   - maximumEdge: as for a file.
   /// - Throws: ``ModelError/undecodable(_:)``.
-  public init(data: Data) throws {
-    try self.init(CGImageSourceCreateWithData(data as CFData, nil), name: "The file")
+  public init(data: Data, maximumEdge: Int? = nil) throws {
+    try self.init(
+      CGImageSourceCreateWithData(data as CFData, nil), name: "The file", maximumEdge: maximumEdge)
   }
 
-  private init(_ source: CGImageSource?, name: String) throws {
-    guard let source, let image = CGImageSourceCreateImageAtIndex(source, 0, nil) else {
-      throw ModelError.undecodable(name)
-    }
+  private init(_ source: CGImageSource?, name: String, maximumEdge: Int?) throws {
+    guard let source else { throw ModelError.undecodable(name) }
     let properties = CGImageSourceCopyPropertiesAtIndex(source, 0, nil) as NSDictionary?
+    let edges = [kCGImagePropertyPixelWidth, kCGImagePropertyPixelHeight].map {
+      properties?[$0 as String] as? Int ?? 0
+    }
+    let found: CGImage?
+    if let maximumEdge, edges.contains(where: { $0 > maximumEdge }) {
+      let options: [String: Any] = [
+        kCGImageSourceCreateThumbnailFromImageAlways as String: true,
+        kCGImageSourceThumbnailMaxPixelSize as String: maximumEdge,
+        // The orientation is told apart, as for pictures of any size.
+        kCGImageSourceCreateThumbnailWithTransform as String: false,
+      ]
+      found = CGImageSourceCreateThumbnailAtIndex(source, 0, options as CFDictionary)
+    } else {
+      found = CGImageSourceCreateImageAtIndex(source, 0, nil)
+    }
+    guard let found else { throw ModelError.undecodable(name) }
     let tag = properties?[kCGImagePropertyOrientation as String] as? Int
-    self.init(image, orientation: tag.flatMap(ImageOrientation.init(rawValue:)) ?? .up)
+    self.init(found, orientation: tag.flatMap(ImageOrientation.init(rawValue:)) ?? .up)
+  }
+
+  private init(_ source: Source, orientation: ImageOrientation) {
+    self.source = source
+    self.orientation = orientation
+  }
+
+  /// The same picture with its pixels decoded, for several answers about it.
+  ///
+  /// Image I/O decodes when pixels are asked for; of a photo that is answered about more than once,
+  /// or shown too, decode it once and off the main actor.
+  public func decoded() throws -> Photo {
+    guard case .image(let image) = source else { return self }
+    let pixels = try Self.draw(image)
+    guard let image = pixels.makeImage(isPremultiplied: false) else {
+      throw ModelError.noBuffer("a picture of \(pixels.size.description) pixels")
+    }
+    return Photo(.pixels(pixels, image), orientation: orientation)
+  }
+
+  /// The picture for the screen, stored as it is; `nil` for a frame.
+  public var image: CGImage? {
+    switch source {
+    case .image(let image), .pixels(_, let image): image
+    case .buffer: nil
+    }
   }
 
   /// Size of the pixels as they are stored.
   public var storedSize: PixelSize {
     switch source {
     case .image(let image): PixelSize(width: image.width, height: image.height)
+    case .pixels(let pixels, _): pixels.size
     case .buffer(let buffer): pixelSize(of: buffer)
     }
   }
@@ -72,6 +126,7 @@ public struct Photo: @unchecked Sendable {
   public func pixels() throws -> PixelImage {
     switch source {
     case .image(let image): try Self.draw(image)
+    case .pixels(let pixels, _): pixels
     case .buffer(let buffer):
       try withPixels(of: buffer) { view in
         try PixelImage(
@@ -88,24 +143,25 @@ public struct Photo: @unchecked Sendable {
   ) throws -> (image: PixelImage, placement: Placement) {
     var image = try PixelImage(size: preprocessing.inputSize, order: .bgra)
     let placement = try image.withMutableView { target in
-      try write(preprocessing, into: target)
+      try write(FramePreprocessor(preprocessing), into: target)
     }
     return (image, placement)
   }
 
   /// Resizes and crops the picture into a model's input buffer.
   func write(
-    _ preprocessing: Preprocessing, into target: MutablePixelBufferView
+    _ preprocessor: FramePreprocessor, into target: MutablePixelBufferView
   ) throws -> Placement {
-    let preprocessor = Preprocessor(preprocessing)
     switch source {
     case .image(let image):
-      return try Self.draw(image).withView { view in
-        try preprocessor.run(view, orientation: orientation, into: target)
+      try Self.draw(image).withView {
+        try preprocessor.run($0, orientation: orientation, into: target)
       }
+    case .pixels(let pixels, _):
+      try pixels.withView { try preprocessor.run($0, orientation: orientation, into: target) }
     case .buffer(let buffer):
-      return try withPixels(of: buffer) { view in
-        try preprocessor.run(view, orientation: orientation, into: target)
+      try withPixels(of: buffer) {
+        try preprocessor.run($0, orientation: orientation, into: target)
       }
     }
   }

@@ -6,8 +6,8 @@ import MViTKit
 /// Recycled 32BGRA pixel buffers of one size.
 ///
 /// Core ML turns 32BGRA into the channel order that a package declares, so no channel is ever
-/// moved here.
-struct PixelBufferPool: Sendable {
+/// moved here. Not `Sendable`, as Core Video's pool is not in every SDK: a model's actor owns it.
+struct PixelBufferPool {
   private let pool: CVPixelBufferPool
 
   /// Creates a pool.

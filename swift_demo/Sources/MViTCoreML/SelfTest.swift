@@ -42,6 +42,26 @@ public struct SelfTest: Sendable {
     return SelfTestReport(model: information.name, checks: checks, notes: notes)
   }
 
+  /// Compares every way in which this device may compute with Python.
+  ///
+  /// - Parameters:
+  ///   - model: an `.mlpackage` or `.mlmodelc`.
+  ///   - units: which ways.
+  ///   - store: where models are loaded.
+  /// - Returns: a report for each, in order.
+  /// - Throws: whatever keeps the model from answering at all.
+  public func run(
+    model: URL, units: [ComputeUnits] = ComputeUnits.allCases, store: ModelStore = .shared
+  ) async throws -> [(units: ComputeUnits, report: SelfTestReport)] {
+    var reports: [(units: ComputeUnits, report: SelfTestReport)] = []
+    for units in units {
+      let loaded = try await store.model(
+        at: model, units: units, function: .named(expectation.function))
+      reports.append((units, try await run(on: loaded)))
+    }
+    return reports
+  }
+
   private func check(_ answer: ImageAnswer, name: String) -> SelfTestCheck {
     switch answer {
     case .classification(let scores): expectation.check(scores: scores, name: name)

@@ -18,7 +18,7 @@ enum VisionRunner {
 
   /// Prepares Vision for a model.
   init(model: MLModel) throws {
-    if #available(iOS 18.0, macOS 15.0, *) {
+    if #available(iOS 18.0, macOS 15.0, tvOS 18.0, visionOS 2.0, *) {
       self = .modern(try CoreMLModelContainer(model: model))
     } else {
       self = .classic(try VNCoreMLModel(for: model))
@@ -32,7 +32,7 @@ enum VisionRunner {
   ) async throws -> ImageAnswer {
     switch self {
     case .modern(let container):
-      if #available(iOS 18.0, macOS 15.0, *), let container = container as? CoreMLModelContainer {
+      if #available(iOS 18.0, macOS 15.0, tvOS 18.0, visionOS 2.0, *), let container = container as? CoreMLModelContainer {
         return try await Self.run(photo, container, region: region, reader: reader, top: top)
       }
       throw ModelError.missingOutput(reader.name)
@@ -41,7 +41,7 @@ enum VisionRunner {
     }
   }
 
-  @available(iOS 18.0, macOS 15.0, *)
+  @available(iOS 18.0, macOS 15.0, tvOS 18.0, visionOS 2.0, *)
   private static func run(
     _ photo: Photo, _ container: CoreMLModelContainer, region: VisionRegion, reader: OutputReader,
     top: Int
@@ -53,7 +53,8 @@ enum VisionRunner {
     let orientation = photo.orientation.imageIO
     let observations =
       switch photo.source {
-      case .image(let image): try await request.perform(on: image, orientation: orientation)
+      case .image(let image), .pixels(_, let image):
+        try await request.perform(on: image, orientation: orientation)
       case .buffer(let buffer): try await request.perform(on: buffer, orientation: orientation)
       }
     let classes = observations.compactMap { $0 as? ClassificationObservation }
@@ -81,7 +82,7 @@ enum VisionRunner {
     let orientation = photo.orientation.imageIO
     let handler =
       switch photo.source {
-      case .image(let image):
+      case .image(let image), .pixels(_, let image):
         VNImageRequestHandler(cgImage: image, orientation: orientation, options: [:])
       case .buffer(let buffer):
         VNImageRequestHandler(cvPixelBuffer: buffer, orientation: orientation, options: [:])

@@ -7,9 +7,9 @@ public enum MLComputeUnits: Int, Sendable {
   case cpuOnly, cpuAndGPU, all, cpuAndNeuralEngine
 }
 
-// The classes below are deliberately not Sendable; an actor has to own them.
-open class MLModelConfiguration {
-  public init() { fatalError() }
+// SDKs differ in what they say about the classes' Sendability: see the end of this file.
+open class MLModelConfiguration: NSObject {
+  public override init() { fatalError() }
   open var computeUnits: MLComputeUnits {
     get { fatalError() }
     set { fatalError() }
@@ -26,21 +26,21 @@ public protocol MLFeatureProvider: AnyObject {
   func featureValue(for featureName: String) -> MLFeatureValue?
 }
 
-open class MLDictionaryFeatureProvider: MLFeatureProvider {
+open class MLDictionaryFeatureProvider: NSObject, MLFeatureProvider {
   public init(dictionary: [String: Any]) throws { fatalError() }
   open var featureNames: Set<String> { fatalError() }
   open func featureValue(for featureName: String) -> MLFeatureValue? { fatalError() }
 }
 
-open class MLPredictionOptions {
-  public init() { fatalError() }
+open class MLPredictionOptions: NSObject {
+  public override init() { fatalError() }
   open var outputBackings: [String: Any] {
     get { fatalError() }
     set { fatalError() }
   }
 }
 
-open class MLModel {
+open class MLModel: NSObject {
   public class func compileModel(at modelURL: URL) async throws -> URL { fatalError() }
   public class func load(
     contentsOf url: URL, configuration: MLModelConfiguration = MLModelConfiguration()
@@ -64,7 +64,7 @@ public struct MLModelMetadataKey: Hashable, Sendable {
   public static var creatorDefinedKey: MLModelMetadataKey { fatalError() }
 }
 
-open class MLModelDescription {
+open class MLModelDescription: NSObject {
   open var inputDescriptionsByName: [String: MLFeatureDescription] { fatalError() }
   open var outputDescriptionsByName: [String: MLFeatureDescription] { fatalError() }
   open var predictedFeatureName: String? { fatalError() }
@@ -73,22 +73,22 @@ open class MLModelDescription {
   open var metadata: [MLModelMetadataKey: Any] { fatalError() }
 }
 
-open class MLFeatureDescription {
+open class MLFeatureDescription: NSObject {
   open var imageConstraint: MLImageConstraint? { fatalError() }
   open var multiArrayConstraint: MLMultiArrayConstraint? { fatalError() }
 }
 
-open class MLImageConstraint {
+open class MLImageConstraint: NSObject {
   open var pixelsWide: Int { fatalError() }
   open var pixelsHigh: Int { fatalError() }
   open var pixelFormatType: OSType { fatalError() }
 }
 
-open class MLMultiArrayConstraint {
+open class MLMultiArrayConstraint: NSObject {
   open var shape: [NSNumber] { fatalError() }
 }
 
-open class MLMultiArray {
+open class MLMultiArray: NSObject {
   open var shape: [NSNumber] { fatalError() }
   open var strides: [NSNumber] { fatalError() }
   public func withUnsafeBytes<R>(
@@ -96,7 +96,7 @@ open class MLMultiArray {
   ) rethrows -> R { fatalError() }
 }
 
-open class MLFeatureValue {
+open class MLFeatureValue: NSObject {
   public init(pixelBuffer value: CVPixelBuffer) { fatalError() }
   open var imageBufferValue: CVPixelBuffer? { fatalError() }
   open var multiArrayValue: MLMultiArray? { fatalError() }
@@ -130,10 +130,11 @@ public struct MLSendableFeatureValue: Sendable {
 
 // Compute plans, iOS 17.4.
 
-public final class MLCPUComputeDevice {}
-public final class MLGPUComputeDevice {}
-public final class MLNeuralEngineComputeDevice {}
+public final class MLCPUComputeDevice: NSObject {}
+public final class MLGPUComputeDevice: NSObject {}
+public final class MLNeuralEngineComputeDevice: NSObject {}
 
+@available(iOS 17.0, macOS 14.0, *)
 public enum MLComputeDevice {
   case cpu(MLCPUComputeDevice)
   case gpu(MLGPUComputeDevice)
@@ -186,3 +187,13 @@ public final class MLComputePlan {
     public let weight: Double
   }
 }
+
+#if SENDABLE
+extension MLModel: @unchecked Sendable {}
+extension MLModelConfiguration: @unchecked Sendable {}
+extension MLComputePlan: @unchecked Sendable {}
+#elseif NOT_SENDABLE
+@available(*, unavailable) extension MLModel: @unchecked Sendable {}
+@available(*, unavailable) extension MLModelConfiguration: @unchecked Sendable {}
+@available(*, unavailable) extension MLComputePlan: @unchecked Sendable {}
+#endif

@@ -8,9 +8,24 @@ public typealias CVReturn = Int32
 public typealias CFAllocator = Never
 public typealias CVPixelBuffer = CVBuffer
 
-// Not Sendable: a pixel buffer belongs to one isolation domain at a time.
 public final class CVBuffer {}
-public final class CVPixelBufferPool: Sendable {}
+public final class CVPixelBufferPool {}
+
+// SDKs differ.
+#if SENDABLE
+extension CVBuffer: @unchecked Sendable {}
+extension CVPixelBufferPool: @unchecked Sendable {}
+#elseif NOT_SENDABLE
+@available(*, unavailable) extension CVBuffer: @unchecked Sendable {}
+@available(*, unavailable) extension CVPixelBufferPool: @unchecked Sendable {}
+#endif
+
+// Dispatch's own on Apple systems, and absent elsewhere.
+public final class DispatchSerialQueue: @unchecked Sendable, SerialExecutor {
+  public convenience init(label: String) { fatalError() }
+  public func enqueue(_ job: consuming ExecutorJob) { fatalError() }
+  public func asUnownedSerialExecutor() -> UnownedSerialExecutor { fatalError() }
+}
 
 public struct CVPixelBufferLockFlags: OptionSet, Sendable {
   public var rawValue: UInt64

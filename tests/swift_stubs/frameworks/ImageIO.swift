@@ -25,3 +25,11 @@ public func CGImageSourceCreateImageAtIndex(
 public func CGImageSourceCopyPropertiesAtIndex(
   _ source: CGImageSource, _ index: Int, _ options: CFDictionary?
 ) -> CFDictionary? { fatalError() }
+public let kCGImagePropertyPixelWidth: CFString = ""
+public let kCGImagePropertyPixelHeight: CFString = ""
+public let kCGImageSourceCreateThumbnailFromImageAlways: CFString = ""
+public let kCGImageSourceThumbnailMaxPixelSize: CFString = ""
+public let kCGImageSourceCreateThumbnailWithTransform: CFString = ""
+public func CGImageSourceCreateThumbnailAtIndex(
+  _ source: CGImageSource, _ index: Int, _ options: CFDictionary?
+) -> CGImage? { fatalError() }

@@ -12,11 +12,11 @@ public enum VNImageCropAndScaleOption: UInt, Sendable {
   case centerCrop, scaleFit, scaleFill
 }
 
-open class VNCoreMLModel {
+open class VNCoreMLModel: NSObject {
   public init(for model: MLModel) throws { fatalError() }
 }
 
-open class VNRequest {
+open class VNRequest: NSObject {
   open var results: [VNObservation]? { fatalError() }
 }
 
@@ -35,7 +35,7 @@ open class VNCoreMLRequest: VNImageBasedRequest {
   }
 }
 
-open class VNObservation {}
+open class VNObservation: NSObject {}
 
 open class VNClassificationObservation: VNObservation {
   open var identifier: String { fatalError() }
@@ -49,7 +49,7 @@ open class VNCoreMLFeatureValueObservation: VNObservation {
 
 public struct VNImageOption: Hashable, Sendable {}
 
-open class VNImageRequestHandler {
+open class VNImageRequestHandler: NSObject {
   public init(
     cvPixelBuffer pixelBuffer: CVPixelBuffer, orientation: CGImagePropertyOrientation,
     options: [VNImageOption: Any] = [:]

@@ -45,9 +45,11 @@ public actor CompiledModels {
   ///
   /// - Parameters:
   ///   - model: an `.mlpackage` or `.mlmodelc`.
+  ///   - isBroken: whether an error means that the compiled form is of no use.
   ///   - load: loads what lies at a place.
   public func load<Loaded: Sendable>(
-    _ model: URL, _ load: @Sendable (URL) async throws -> Loaded
+    _ model: URL, isBroken: @Sendable (any Error) -> Bool = { _ in true },
+    _ load: @Sendable (URL) async throws -> Loaded
   ) async throws -> Loaded {
     guard !Self.isCompiled(model) else { return try await load(model) }
     let location = try cache.location(for: model)
@@ -55,7 +57,7 @@ public actor CompiledModels {
     do {
       return try await load(compiled(model, at: location))
     } catch {
-      guard isOld, !(error is CancellationError), !Task.isCancelled else { throw error }
+      guard isOld, isBroken(error), !Task.isCancelled else { throw error }
       try cache.remove(location)
       return try await load(compiled(model, at: location))
     }

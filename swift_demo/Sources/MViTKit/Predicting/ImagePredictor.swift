@@ -17,10 +17,3 @@ public protocol ImagePredictor<Frame>: Sendable {
   ///   - path: how to resize.
   func answer(_ frame: Frame, top: Int, path: InputPath) async throws -> ImagePrediction
 }
-
-extension ImagePredictor {
-  /// Answers about a picture, with the five likeliest classes and the exact resize.
-  public func answer(_ frame: Frame) async throws -> ImagePrediction {
-    try await answer(frame, top: 5, path: .exact)
-  }
-}

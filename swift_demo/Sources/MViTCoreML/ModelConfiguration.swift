@@ -2,23 +2,7 @@
 import CoreML
 import MViTKit
 
-/// Which parts of the chip Core ML may use.
-public enum ComputeUnits: String, CaseIterable, Hashable, Sendable, Identifiable {
-  case all, cpuAndNeuralEngine, cpuAndGPU, cpuOnly
-
-  /// Itself, unique.
-  public var id: Self { self }
-
-  /// Its name for people.
-  public var title: String {
-    switch self {
-    case .all: "All"
-    case .cpuAndNeuralEngine: "CPU and Neural Engine"
-    case .cpuAndGPU: "CPU and GPU"
-    case .cpuOnly: "CPU only"
-    }
-  }
-
+extension ComputeUnits {
   var coreML: MLComputeUnits {
     switch self {
     case .all: .all
@@ -35,7 +19,7 @@ public enum ComputeUnits: String, CaseIterable, Hashable, Sendable, Identifiable
     let configuration = MLModelConfiguration()
     configuration.computeUnits = coreML
     if let functionName {
-      guard #available(iOS 18.0, macOS 15.0, *) else {
+      guard #available(iOS 18.0, macOS 15.0, tvOS 18.0, visionOS 2.0, *) else {
         throw ModelError.functionNeedsNewerSystem(functionName)
       }
       configuration.functionName = functionName
