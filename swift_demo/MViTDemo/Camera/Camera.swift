@@ -1,20 +1,29 @@
 @preconcurrency import AVFoundation
 import MViTCoreML
+import MViTKit
 
-/// The back camera as a stream of upright 32BGRA frames.
+/// The back camera as streams of upright 32BGRA frames.
 ///
-/// Unchecked: the session, its output and the continuation are touched on the queue alone; the
+/// It does what it is told; when to start and stop is ``CaptureLifecycle``'s business, which hears of
+/// everything through `report`.
+///
+/// Unchecked: the output, the continuation and what is set up are touched on the queue alone; the
 /// preview layer only reads the session, which AVFoundation allows from any thread.
 final class Camera: NSObject, @unchecked Sendable {
-  /// Why there are no frames.
-  enum Failure: Error {
-    case noCamera
-  }
-
   let session = AVCaptureSession()
   private let output = AVCaptureVideoDataOutput()
   private let queue = DispatchQueue(label: "camera", qos: .userInitiated)
+  private let report: @Sendable (CaptureLifecycle.Event) -> Void
   private var continuation: AsyncStream<Photo>.Continuation?
+  private var isObserved = false
+
+  /// A camera that is not set up yet.
+  ///
+  /// - Parameter report: told what happens, on any thread.
+  init(report: @escaping @Sendable (CaptureLifecycle.Event) -> Void) {
+    self.report = report
+    super.init()
+  }
 
   /// The camera that is used; `nil` in the simulator.
   var device: AVCaptureDevice? {
@@ -26,34 +35,35 @@ final class Camera: NSObject, @unchecked Sendable {
     switch AVCaptureDevice.authorizationStatus(for: .video) {
     case .authorized: true
     case .notDetermined: await AVCaptureDevice.requestAccess(for: .video)
-    default: false
+    case .restricted, .denied: false
+    @unknown default: false
     }
   }
 
-  /// Starts the camera. Of frames that come while one is worked on, only the newest is kept.
-  func frames() async throws -> AsyncStream<Photo> {
+  /// Starts the session, and reports that it runs or that there is no camera.
+  func start() {
+    queue.async {
+      guard self.configure() else { return self.report(.unavailable) }
+      self.session.startRunning()
+      // An interrupted session starts later; the system reports that.
+      if self.session.isRunning { self.report(.started) }
+    }
+  }
+
+  /// Stops the session.
+  func stop() {
+    queue.async { self.session.stopRunning() }
+  }
+
+  /// The frames from now on, of which one waits at most: the newest. Ends an earlier stream.
+  func frames() -> AsyncStream<Photo> {
     let (stream, continuation) = AsyncStream.makeStream(
       of: Photo.self, bufferingPolicy: .bufferingNewest(1))
-    try await withCheckedThrowingContinuation { (done: CheckedContinuation<Void, any Error>) in
-      queue.async {
-        let configured = Result { try self.configure() }
-        if case .success = configured {
-          self.continuation = continuation
-          self.session.startRunning()
-        }
-        done.resume(with: configured)
-      }
+    queue.async {
+      self.continuation?.finish()
+      self.continuation = continuation
     }
     return stream
-  }
-
-  /// Stops the camera and ends the stream.
-  func stop() {
-    queue.async {
-      self.session.stopRunning()
-      self.continuation?.finish()
-      self.continuation = nil
-    }
   }
 
   /// Turns the frames upright for how the device is held, in degrees.
@@ -66,11 +76,11 @@ final class Camera: NSObject, @unchecked Sendable {
     }
   }
 
-  private func configure() throws {
-    guard session.inputs.isEmpty else { return }
-    guard let device, let input = try? AVCaptureDeviceInput(device: device) else {
-      throw Failure.noCamera
-    }
+  /// Sets the session up, once; a camera that could not be opened is tried again the next time.
+  private func configure() -> Bool {
+    guard session.inputs.isEmpty else { return true }
+    guard let device, let input = try? AVCaptureDeviceInput(device: device) else { return false }
+    observe()
     session.beginConfiguration()
     defer { session.commitConfiguration() }
     session.sessionPreset = .hd1280x720
@@ -79,9 +89,45 @@ final class Camera: NSObject, @unchecked Sendable {
     ]
     output.alwaysDiscardsLateVideoFrames = true
     output.setSampleBufferDelegate(self, queue: queue)
-    guard session.canAddInput(input), session.canAddOutput(output) else { throw Failure.noCamera }
+    guard session.canAddInput(input), session.canAddOutput(output) else { return false }
     session.addInput(input)
     session.addOutput(output)
+    // On an iPad the camera may go on beside another app.
+    if session.isMultitaskingCameraAccessSupported {
+      session.isMultitaskingCameraAccessEnabled = true
+    }
+    return true
+  }
+
+  private func observe() {
+    guard !isObserved else { return }
+    isObserved = true
+    let report = report
+    let center = NotificationCenter.default
+    // The observers live as long as the app, and so does its one camera.
+    _ = center.addObserver(
+      forName: AVCaptureSession.wasInterruptedNotification, object: session, queue: nil
+    ) { report(.interrupted(Self.interruption($0))) }
+    _ = center.addObserver(
+      forName: AVCaptureSession.interruptionEndedNotification, object: session, queue: nil
+    ) { _ in report(.interruptionEnded) }
+    _ = center.addObserver(
+      forName: AVCaptureSession.runtimeErrorNotification, object: session, queue: nil
+    ) { notification in
+      let error = notification.userInfo?[AVCaptureSessionErrorKey] as? AVError
+      report(.failed(isReset: error?.code == .mediaServicesWereReset))
+    }
+  }
+
+  private static func interruption(_ notification: Notification) -> CaptureLifecycle.Interruption {
+    let number = notification.userInfo?[AVCaptureSessionInterruptionReasonKey] as? Int
+    switch number.flatMap(AVCaptureSession.InterruptionReason.init(rawValue:)) {
+    case .videoDeviceNotAvailableInBackground: return .background
+    case .videoDeviceInUseByAnotherClient: return .inUseElsewhere
+    case .videoDeviceNotAvailableWithMultipleForegroundApps: return .multitasking
+    case .videoDeviceNotAvailableDueToSystemPressure: return .systemPressure
+    default: return .other
+    }
   }
 }
 

@@ -27,7 +27,7 @@ final class PreviewView: UIView {
     layer.session = camera.session
     layer.videoGravity = .resizeAspectFill
     isAccessibilityElement = true
-    accessibilityLabel = "Camera picture"
+    accessibilityLabel = localized("Camera picture")
     guard let device = camera.device else { return }
     let coordinator = AVCaptureDevice.RotationCoordinator(device: device, previewLayer: layer)
     self.coordinator = coordinator

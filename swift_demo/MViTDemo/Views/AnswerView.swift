@@ -11,16 +11,18 @@ struct AnswerView: View {
       VStack(alignment: .leading, spacing: 16) {
         LatencyView(demo: demo)
         if demo.loadState.isBusy {
-          ProgressView(progress)
+          ProgressView {
+            Text(progress)
+          }
         } else if let shown = demo.shown {
-          switch shown.prediction.answer {
+          switch shown.answer {
           case .classification(let scores): ClassificationView(scores: scores)
           case .values(let values): ValuesView(values: values)
           case .embedding(let vector):
             Text("A vector of \(vector.count) numbers, to find similar pictures by.")
-          case .segmentation(let map):
+          case .segmentation:
             OpacitySlider(opacity: $demo.opacity)
-            LegendView(demo: demo, map: map, information: shown.information)
+            LegendView(demo: demo, shares: shown.shares, information: shown.information)
           }
         }
       }
@@ -31,8 +33,8 @@ struct AnswerView: View {
 
   private var progress: String {
     switch demo.loadState {
-    case .compiling(let name): "Compiling \(name)…"
-    case .loading(let name): "Loading \(name)…"
+    case .compiling(let name): localized("Compiling %@…", name)
+    case .loading(let name): localized("Loading %@…", name)
     default: ""
     }
   }
@@ -50,14 +52,14 @@ struct ClassificationView: View {
             Text(score.label)
               .font(score.id == scores.first?.id ? .headline : .body)
             Spacer()
-            Text(AppFormat.percent(score.score))
+            Text(FigureFormat.percent(score.score))
               .font(.body.monospacedDigit())
               .foregroundStyle(.secondary)
           }
           ProgressView(value: min(max(score.score, 0), 1))
         }
         .accessibilityElement(children: .ignore)
-        .accessibilityLabel(AppFormat.spoken(score))
+        .accessibilityLabel(Spoken.score(score))
       }
     }
   }
@@ -73,7 +75,7 @@ struct ValuesView: View {
         HStack(alignment: .firstTextBaseline) {
           Text(value.label)
           Spacer()
-          Text(AppFormat.fixed(value.score, digits: 3))
+          Text(FigureFormat.fixed(value.score, digits: 3))
             .font(.body.monospacedDigit())
             .foregroundStyle(.secondary)
         }
@@ -92,7 +94,7 @@ struct OpacitySlider: View {
         .accessibilityHidden(true)
       Slider(value: $opacity, in: 0...1)
         .accessibilityLabel("Opacity of the classes")
-        .accessibilityValue(AppFormat.percent(opacity))
+        .accessibilityValue(FigureFormat.percent(opacity))
     }
   }
 }

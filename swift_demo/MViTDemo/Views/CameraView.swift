@@ -4,14 +4,13 @@ import SwiftUI
 /// The live camera with its segmentation.
 struct CameraView: View {
   let demo: DemoModel
-  @State private var camera = Camera()
 
   var body: some View {
     ZStack {
       // The preview connects to a session that has its camera already; before, there is nothing
       // whose rotation could be set.
       if demo.isCameraRunning {
-        CameraPreview(camera: camera)
+        CameraPreview(camera: demo.camera)
           .overlay { SegmentationOverlay(demo: demo, contentMode: .fill) }
           .clipped()
       } else {
@@ -19,6 +18,7 @@ struct CameraView: View {
       }
     }
     .frame(maxWidth: .infinity, maxHeight: .infinity)
-    .task { await demo.run(camera) }
+    .task { await demo.holdCamera() }
+    .task(id: demo.frameSetting) { await demo.answerFrames() }
   }
 }

@@ -22,7 +22,11 @@ struct ContentView: View {
         .navigationBarTitleDisplayMode(.inline)
         .toolbar { toolbar }
     }
-    .photosPicker(isPresented: $isChoosingPhoto, selection: $chosen, matching: .images)
+    .photosPicker(
+      isPresented: $isChoosingPhoto, selection: $chosen, matching: .images,
+      // As it is stored: a picture that Photos converts first has other pixels.
+      preferredItemEncoding: .current
+    )
     .fileImporter(
       isPresented: $isOpeningModel, allowedContentTypes: ModelFileTypes.all,
       allowsMultipleSelection: false
@@ -115,7 +119,7 @@ struct ContentView: View {
   private func load(_ item: PhotosPickerItem) async {
     do {
       guard let data = try await item.loadTransferable(type: Data.self) else {
-        return demo.refusePhoto("Photos gave no data for this picture.")
+        return demo.refusePhoto(localized("Photos gave no data for this picture."))
       }
       demo.choose(data)
     } catch {

@@ -15,26 +15,22 @@ struct LatencyView: View {
         .foregroundStyle(.secondary)
     }
     .accessibilityElement(children: .ignore)
-    .accessibilityLabel(
-      AppFormat.spokenLatency(median: demo.latency.median, p95: demo.latency.p95))
+    .accessibilityLabel(Spoken.latency(median: demo.latency.median, p95: demo.latency.p95))
   }
 
   private var figures: String {
-    let median = AppFormat.milliseconds(demo.latency.median)
-    let p95 = AppFormat.milliseconds(demo.latency.p95)
-    var parts = ["median \(median)", "p95 \(p95)"]
+    var parts = [
+      localized("median %@", FigureFormat.milliseconds(demo.latency.median)),
+      localized("p95 %@", FigureFormat.milliseconds(demo.latency.p95)),
+    ]
     if demo.mode == .camera {
-      parts.append(AppFormat.framesPerSecond(demo.latency.framesPerSecond))
+      parts.append(FigureFormat.framesPerSecond(demo.latency.framesPerSecond))
     }
     return parts.joined(separator: " · ")
   }
 
   private var explanation: String {
-    let units = demo.units.title
-    guard let timing = demo.shown?.prediction.timing else { return units }
-    switch timing.path {
-    case .exact: return "\(units) · resizing \(AppFormat.milliseconds(timing.preparation)) more"
-    case .fast: return "\(units) · with Vision’s resizing"
-    }
+    guard let timing = demo.latency.timing else { return demo.units.title }
+    return "\(demo.units.title) · \(timing.explanation)"
   }
 }

@@ -5,13 +5,13 @@ import SwiftUI
 /// The classes in the picture with their colours; a tap hides one.
 struct LegendView: View {
   let demo: DemoModel
-  let map: ClassMap
+  let shares: [ClassShare]
   let information: ModelInformation
   @ScaledMetric private var swatch = 20.0
 
   var body: some View {
     VStack(alignment: .leading, spacing: 8) {
-      ForEach(map.shares()) { share in
+      ForEach(shares) { share in
         Button {
           demo.toggle(share.classIndex)
         } label: {
@@ -19,9 +19,9 @@ struct LegendView: View {
         }
         .buttonStyle(.plain)
         .accessibilityLabel(
-          AppFormat.spoken(label: label(of: share.classIndex), share: share.fraction)
+          Spoken.share(of: label(of: share.classIndex), share.fraction)
         )
-        .accessibilityHint(isHidden(share) ? "Hidden. Shows the class" : "Hides the class")
+        .accessibilityHint(isHidden(share) ? localized("Hidden. Shows the class") : localized("Hides the class"))
       }
     }
   }
@@ -35,7 +35,7 @@ struct LegendView: View {
       Text(label(of: share.classIndex))
         .strikethrough(isHidden(share))
       Spacer()
-      Text(AppFormat.percent(share.fraction))
+      Text(FigureFormat.percent(share.fraction))
         .font(.body.monospacedDigit())
         .foregroundStyle(.secondary)
     }
@@ -47,7 +47,7 @@ struct LegendView: View {
   }
 
   private func label(of index: Int) -> String {
-    information.labels.indices.contains(index) ? information.labels[index] : "class \(index)"
+    information.label(of: index)
   }
 
   private func color(of index: Int) -> Color {

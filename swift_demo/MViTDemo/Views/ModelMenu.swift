@@ -23,7 +23,7 @@ struct ModelMenu: View {
     } label: {
       Label("Models", systemImage: "shippingbox")
     }
-    .accessibilityValue(demo.selected?.name ?? "none")
+    .accessibilityValue(demo.selected?.name ?? localized("none"))
   }
 
   private func symbol(for entry: ModelEntry) -> String {
@@ -34,8 +34,12 @@ struct ModelMenu: View {
 
 /// What can be opened as a model in Files.
 enum ModelFileTypes {
-  /// Packages, and folders for systems that show a package as a folder.
+  /// Packages, compiled models, and folders for systems that show a package as a folder.
   static var all: [UTType] {
-    ModelList.suffixes.compactMap { UTType(filenameExtension: $0) } + [.folder]
+    let compiled = UTType(ModelFileType.compiledConformance).flatMap {
+      UTType(filenameExtension: ModelFileType.compiledSuffix, conformingTo: $0)
+    }
+    return [UTType(importedAs: ModelFileType.packageIdentifier)] + [compiled].compactMap { $0 }
+      + [.folder]
   }
 }

@@ -16,7 +16,7 @@ struct SegmentationOverlay: View {
     GeometryReader { geometry in
       if let shown = demo.shown, let overlay = shown.overlay {
         let frames = frames(of: shown, in: geometry.size)
-        Image(decorative: overlay, scale: 1)
+        Image(decorative: overlay.image, scale: 1)
           .interpolation(.none)
           .resizable()
           .frame(width: frames.map.width, height: frames.map.height)
@@ -35,14 +35,14 @@ struct SegmentationOverlay: View {
   }
 
   private func frames(
-    of shown: DemoModel.Shown, in size: CGSize
+    of shown: Shown, in size: CGSize
   ) -> (map: CGRect, image: CGRect) {
-    let placement = shown.prediction.placement
+    let placement = shown.placement
     // The picture is shown upright already, so its upright size is the stored one here.
     let mapping = DisplayMapping(
       view: PlaneSize(width: size.width, height: size.height), storedSize: placement.imageSize,
       contentMode: contentMode == .fit ? .fit : .fill)
-    guard case .segmentation(let map) = shown.prediction.answer else { return (.zero, .zero) }
+    guard case .segmentation(let map) = shown.answer else { return (.zero, .zero) }
     let box = MapMapping(placement: placement, mapSize: map.size).mapBox
     let start = mapping.view(fromImage: PlanePoint(x: box.left, y: box.top))
     let end = mapping.view(fromImage: PlanePoint(x: box.right, y: box.bottom))

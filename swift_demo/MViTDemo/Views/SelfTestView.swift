@@ -8,13 +8,15 @@ struct SelfTestView: View {
   @Environment(\.dismiss) private var dismiss
   @State private var report: SelfTestReport?
   @State private var problem: String?
+  @State private var everywhere: [SelfTestCheck] = []
+  @State private var isRunningEverywhere = false
 
   var body: some View {
     NavigationStack {
       List {
         if let report {
           Section {
-            Label(report.verdict, systemImage: report.agrees ? "checkmark.seal" : "xmark.seal")
+            Label(report.verdictForPeople, systemImage: report.agrees ? "checkmark.seal" : "xmark.seal")
               .font(.headline)
               .foregroundStyle(report.agrees ? .green : .red)
           }
@@ -26,9 +28,15 @@ struct SelfTestView: View {
               ForEach(report.notes) { row($0) }
             }
           }
-        } else if let problem {
+          Section("Compute Units") {
+            ForEach(everywhere) { row($0) }
+            Button("Compare Every Compute Unit") { Task { await runEverywhere() } }
+              .disabled(isRunningEverywhere)
+          }
+        }
+        if let problem {
           Text(problem)
-        } else {
+        } else if report == nil {
           ProgressView("Comparing with Python…")
         }
       }
@@ -56,20 +64,38 @@ struct SelfTestView: View {
         .foregroundStyle(check.agrees ? .green : .red)
     }
     .accessibilityElement(children: .ignore)
-    .accessibilityLabel("\(check.name) \(check.agrees ? "agrees" : "disagrees"), \(check.detail)")
+    .accessibilityLabel(
+      check.agrees
+        ? localized("%@ agrees, %@", check.name, check.detail)
+        : localized("%@ disagrees, %@", check.name, check.detail))
   }
 
   private func run() async {
-    guard let model = demo.model else {
-      problem = "No model is loaded."
+    guard let model = demo.model as? ImageModel else {
+      problem = localized("No model is loaded.")
       return
     }
     guard let file = demo.selected?.selfTest else {
-      problem = "No self-test came with this model; make swift-models writes one."
+      problem = localized("No self-test came with this model; make swift-models writes one.")
       return
     }
     do {
       report = try await SelfTest(contentsOf: file).run(on: model)
+    } catch {
+      problem = error.localizedDescription
+    }
+  }
+
+  /// Loads the model once for every way to compute, and compares each with Python.
+  private func runEverywhere() async {
+    guard let entry = demo.selected, let file = entry.selfTest else { return }
+    isRunningEverywhere = true
+    defer { isRunningEverywhere = false }
+    do {
+      everywhere = try await SelfTest(contentsOf: file).run(model: entry.url).map {
+        SelfTestCheck(
+          name: $0.units.title, agrees: $0.report.agrees, detail: $0.report.verdictForPeople)
+      }
     } catch {
       problem = error.localizedDescription
     }

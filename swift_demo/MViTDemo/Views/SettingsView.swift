@@ -31,7 +31,7 @@ struct SettingsView: View {
         } header: {
           Text("Input")
         } footer: {
-          Text("Exact gives the same pixels as Python. Vision is faster and nearly the same.")
+          Text("Exact resizes as Python does: the same pixels, for lossless sRGB pictures. Vision is faster and nearly the same.")
         }
         Section("Latency") {
           LatencyView(demo: demo)
@@ -47,7 +47,7 @@ struct SettingsView: View {
           Button("Done") { dismiss() }
         }
       }
-      .task(id: demo.model.map(ObjectIdentifier.init)) { await readPlan() }
+      .task(id: demo.generation) { await readPlan() }
     }
   }
 
@@ -58,7 +58,7 @@ struct SettingsView: View {
         .font(.caption)
         .foregroundStyle(.secondary)
     } else {
-      Text(planProblem ?? "Reading…")
+      Text(planProblem ?? localized("Reading…"))
         .foregroundStyle(.secondary)
     }
   }
@@ -66,12 +66,12 @@ struct SettingsView: View {
   private func readPlan() async {
     plan = nil
     planProblem = nil
-    guard let model = demo.model else {
-      planProblem = "No model is loaded."
+    guard let model = demo.model as? ImageModel else {
+      planProblem = localized("No model is loaded.")
       return
     }
     guard #available(iOS 17.4, *) else {
-      planProblem = "Needs iOS 17.4."
+      planProblem = localized("Needs iOS 17.4.")
       return
     }
     do {

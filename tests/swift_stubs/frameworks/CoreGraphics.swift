@@ -62,3 +62,10 @@ public final class CGContext {
   public func setBlendMode(_ mode: CGBlendMode) { fatalError() }
   public func draw(_ image: CGImage, in rect: CGRect, byTiling: Bool = false) { fatalError() }
 }
+
+// SDKs differ.
+#if SENDABLE
+extension CGImage: @unchecked Sendable {}
+#elseif NOT_SENDABLE
+@available(*, unavailable) extension CGImage: @unchecked Sendable {}
+#endif

@@ -3,9 +3,12 @@
 @_exported import CoreVideo
 @_exported import Foundation
 
-public struct CMSampleBuffer {
+public final class CMSampleBuffer {
   public var imageBuffer: CVPixelBuffer? { fatalError() }
 }
+
+public let AVCaptureSessionInterruptionReasonKey = ""
+public let AVCaptureSessionErrorKey = ""
 
 public struct AVMediaType: Hashable, Sendable {
   public static let video = AVMediaType()
@@ -15,7 +18,7 @@ public enum AVAuthorizationStatus: Int, Sendable {
   case notDetermined, restricted, denied, authorized
 }
 
-public class AVCaptureDevice {
+open class AVCaptureDevice: NSObject {
   public struct DeviceType: Hashable, Sendable {
     public static let builtInWideAngleCamera = DeviceType()
   }
@@ -31,21 +34,16 @@ public class AVCaptureDevice {
   public class func requestAccess(for mediaType: AVMediaType) async -> Bool { fatalError() }
 
   @available(iOS 17.0, *)
-  public class RotationCoordinator {
-    public init(device: AVCaptureDevice, previewLayer: AVCaptureVideoPreviewLayer?) {
+  public class RotationCoordinator: NSObject {
+    public init(device: AVCaptureDevice, previewLayer: CALayer?) {
       fatalError()
     }
     public var videoRotationAngleForHorizonLevelPreview: CGFloat { fatalError() }
-    public func observe<Value>(
-      _ keyPath: KeyPath<RotationCoordinator, Value>, options: NSKeyValueObservingOptions,
-      changeHandler:
-        @escaping @Sendable (RotationCoordinator, NSKeyValueObservedChange<Value>) ->
-        Void
-    ) -> NSKeyValueObservation { fatalError() }
   }
 }
 
-public class NSKeyValueObservation {}
+// Foundation's own on Apple systems, and absent elsewhere; SDKs differ in the handler.
+public class NSKeyValueObservation: NSObject {}
 public struct NSKeyValueObservedChange<Value> {}
 public struct NSKeyValueObservingOptions: OptionSet, Sendable {
   public let rawValue: UInt
@@ -53,16 +51,39 @@ public struct NSKeyValueObservingOptions: OptionSet, Sendable {
   public static let new = NSKeyValueObservingOptions(rawValue: 1)
   public static let initial = NSKeyValueObservingOptions(rawValue: 4)
 }
+public protocol _KeyValueCodingAndObserving {}
+extension NSObject: _KeyValueCodingAndObserving {}
+extension _KeyValueCodingAndObserving {
+  #if SENDABLE
+  public func observe<Value>(
+    _ keyPath: KeyPath<Self, Value>, options: NSKeyValueObservingOptions = [],
+    changeHandler: @escaping @Sendable (Self, NSKeyValueObservedChange<Value>) -> Void
+  ) -> NSKeyValueObservation { fatalError() }
+  #else
+  public func observe<Value>(
+    _ keyPath: KeyPath<Self, Value>, options: NSKeyValueObservingOptions = [],
+    changeHandler: @escaping (Self, NSKeyValueObservedChange<Value>) -> Void
+  ) -> NSKeyValueObservation { fatalError() }
+  #endif
+}
 
-public class AVCaptureInput {}
-public class AVCaptureOutput {
+public struct AVError: Error {
+  public enum Code: Int, Sendable {
+    case unknown = -11800
+    case mediaServicesWereReset = -11819
+  }
+  public var code: Code { fatalError() }
+}
+
+open class AVCaptureInput: NSObject {}
+open class AVCaptureOutput: NSObject {
   public func connection(with mediaType: AVMediaType) -> AVCaptureConnection? { fatalError() }
 }
-public class AVCaptureDeviceInput: AVCaptureInput {
+open class AVCaptureDeviceInput: AVCaptureInput {
   public init(device: AVCaptureDevice) throws { fatalError() }
 }
 
-public class AVCaptureConnection {
+open class AVCaptureConnection: NSObject {
   public func isVideoRotationAngleSupported(_ angle: CGFloat) -> Bool { fatalError() }
   public var videoRotationAngle: CGFloat {
     get { fatalError() }
@@ -76,7 +97,7 @@ public protocol AVCaptureVideoDataOutputSampleBufferDelegate: AnyObject {
     from connection: AVCaptureConnection)
 }
 
-public class AVCaptureVideoDataOutput: AVCaptureOutput {
+open class AVCaptureVideoDataOutput: AVCaptureOutput {
   public override init() { fatalError() }
   public var videoSettings: [String: Any]! {
     get { fatalError() }
@@ -91,11 +112,29 @@ public class AVCaptureVideoDataOutput: AVCaptureOutput {
   ) { fatalError() }
 }
 
-public class AVCaptureSession {
+open class AVCaptureSession: NSObject {
   public struct Preset: Hashable, Sendable {
     public static let hd1280x720 = Preset()
   }
-  public init() { fatalError() }
+  public enum InterruptionReason: Int, Sendable {
+    case videoDeviceNotAvailableInBackground = 1
+    case audioDeviceInUseByAnotherClient = 2
+    case videoDeviceInUseByAnotherClient = 3
+    case videoDeviceNotAvailableWithMultipleForegroundApps = 4
+    case videoDeviceNotAvailableDueToSystemPressure = 5
+  }
+  public class var wasInterruptedNotification: NSNotification.Name { fatalError() }
+  public class var interruptionEndedNotification: NSNotification.Name { fatalError() }
+  public class var runtimeErrorNotification: NSNotification.Name { fatalError() }
+  public override init() { fatalError() }
+  @available(iOS 16.0, *)
+  public var isMultitaskingCameraAccessSupported: Bool { fatalError() }
+  @available(iOS 16.0, *)
+  public var isMultitaskingCameraAccessEnabled: Bool {
+    get { fatalError() }
+    set { fatalError() }
+  }
+  public var isRunning: Bool { fatalError() }
   public var inputs: [AVCaptureInput] { fatalError() }
   public var sessionPreset: Preset {
     get { fatalError() }
@@ -111,8 +150,8 @@ public class AVCaptureSession {
   public func stopRunning() { fatalError() }
 }
 
-open class CALayer {
-  public init() { fatalError() }
+open class CALayer: NSObject {
+  public override init() { fatalError() }
 }
 
 public struct AVLayerVideoGravity: Hashable, Sendable {
@@ -130,3 +169,16 @@ open class AVCaptureVideoPreviewLayer: CALayer {
   }
   public var connection: AVCaptureConnection? { fatalError() }
 }
+
+// SDKs differ.
+#if SENDABLE
+extension AVCaptureSession: @unchecked Sendable {}
+extension AVCaptureDevice: @unchecked Sendable {}
+extension AVCaptureConnection: @unchecked Sendable {}
+extension CMSampleBuffer: @unchecked Sendable {}
+#elseif NOT_SENDABLE
+@available(*, unavailable) extension AVCaptureSession: @unchecked Sendable {}
+@available(*, unavailable) extension AVCaptureDevice: @unchecked Sendable {}
+@available(*, unavailable) extension AVCaptureConnection: @unchecked Sendable {}
+@available(*, unavailable) extension CMSampleBuffer: @unchecked Sendable {}
+#endif

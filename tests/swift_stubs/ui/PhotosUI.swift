@@ -11,6 +11,11 @@ public struct PHPickerFilter: Sendable {
 }
 
 public struct PhotosPickerItem: Hashable, Sendable {
+  public struct EncodingDisambiguationPolicy: Hashable, Sendable {
+    public static let automatic = EncodingDisambiguationPolicy()
+    public static let current = EncodingDisambiguationPolicy()
+    public static let compatible = EncodingDisambiguationPolicy()
+  }
   public func loadTransferable<T: Transferable & Sendable>(
     type: T.Type
   ) async throws -> T? { fatalError() }
@@ -19,6 +24,7 @@ public struct PhotosPickerItem: Hashable, Sendable {
 extension View {
   public func photosPicker(
     isPresented: Binding<Bool>, selection: Binding<PhotosPickerItem?>,
-    matching filter: PHPickerFilter? = nil
+    matching filter: PHPickerFilter? = nil,
+    preferredItemEncoding: PhotosPickerItem.EncodingDisambiguationPolicy = .automatic
   ) -> some View { self }
 }

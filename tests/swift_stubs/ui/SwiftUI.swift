@@ -128,6 +128,9 @@ extension State where Value: ExpressibleByNilLiteral {
   public init(_ keyPath: KeyPath<EnvironmentValues, Value>) { fatalError() }
   public var wrappedValue: Value { fatalError() }
 }
+public enum ScenePhase: Comparable, Sendable {
+  case background, inactive, active
+}
 public enum UserInterfaceSizeClass: Sendable {
   case compact, regular
 }
@@ -139,6 +142,7 @@ public enum UserInterfaceSizeClass: Sendable {
 }
 public struct EnvironmentValues {
   public var horizontalSizeClass: UserInterfaceSizeClass? { fatalError() }
+  public var scenePhase: ScenePhase { fatalError() }
   public var openURL: OpenURLAction { fatalError() }
   public var dismiss: DismissAction { fatalError() }
 }
@@ -287,6 +291,8 @@ extension Section where Header == EmptyView, Footer == EmptyView {
   public init(@ViewBuilder content: () -> Content) { fatalError() }
 }
 extension Section where Header == Text, Footer == EmptyView {
+  public init(_ title: LocalizedStringKey, @ViewBuilder content: () -> Content) { fatalError() }
+  @_disfavoredOverload
   public init<S: StringProtocol>(_ title: S, @ViewBuilder content: () -> Content) { fatalError() }
 }
 public struct ForEach<Data: RandomAccessCollection, ID: Hashable, Content>: Primitive {}
@@ -315,8 +321,12 @@ public struct ContentUnavailableView<Title: View, Description: View, Actions: Vi
 
 // MARK: Controls
 
+public struct LocalizedStringKey: Equatable, ExpressibleByStringInterpolation {
+  public init(stringLiteral value: String) { fatalError() }
+}
 public struct Text: Primitive {
-  public init<S: StringProtocol>(_ content: S) { fatalError() }
+  public init(_ key: LocalizedStringKey) { fatalError() }
+  @_disfavoredOverload public init<S: StringProtocol>(_ content: S) { fatalError() }
   public func font(_ font: Font?) -> Text { self }
   public func strikethrough(_ isActive: Bool = true) -> Text { self }
 }
@@ -324,9 +334,11 @@ public struct Image: Primitive {
   public enum Interpolation: Sendable {
     case none, low, medium, high
   }
-  public init(uiImage: UIImage) { fatalError() }
+  public enum Orientation: UInt8, CaseIterable, Sendable {
+    case up, upMirrored, down, downMirrored, left, leftMirrored, right, rightMirrored
+  }
   public init(systemName: String) { fatalError() }
-  public init(decorative image: CGImage, scale: CGFloat) { fatalError() }
+  public init(decorative image: CGImage, scale: CGFloat, orientation: Orientation = .up) { fatalError() }
   public func resizable() -> Image { self }
   public func interpolation(_ interpolation: Interpolation) -> Image { self }
 }
@@ -334,6 +346,8 @@ public struct Label<Title: View, Icon: View>: Primitive {
   public init(@ViewBuilder title: () -> Title, @ViewBuilder icon: () -> Icon) { fatalError() }
 }
 extension Label where Title == Text, Icon == Image {
+  public init(_ title: LocalizedStringKey, systemImage: String) { fatalError() }
+  @_disfavoredOverload
   public init<S: StringProtocol>(_ title: S, systemImage: String) { fatalError() }
 }
 public struct Button<Title: View>: Primitive {
@@ -342,14 +356,17 @@ public struct Button<Title: View>: Primitive {
   ) { fatalError() }
 }
 extension Button where Title == Text {
-  @preconcurrency public init<S: StringProtocol>(
+  @preconcurrency public init(
+    _ title: LocalizedStringKey, action: @escaping @MainActor () -> Void
+  ) { fatalError() }
+  @_disfavoredOverload @preconcurrency public init<S: StringProtocol>(
     _ title: S, action: @escaping @MainActor () -> Void
   ) { fatalError() }
 }
 public struct Picker<Title: View, Value: Hashable, Content: View>: Primitive {}
 extension Picker where Title == Text {
-  public init<S: StringProtocol>(
-    _ title: S, selection: Binding<Value>, @ViewBuilder content: () -> Content
+  public init(
+    _ title: LocalizedStringKey, selection: Binding<Value>, @ViewBuilder content: () -> Content
   ) { fatalError() }
 }
 public struct Slider: Primitive {
@@ -364,7 +381,8 @@ public struct Divider: Primitive {
   public init() {}
 }
 public struct ProgressView: Primitive {
-  public init<S: StringProtocol>(_ title: S) { fatalError() }
+  public init<V: View>(@ViewBuilder label: () -> V) { fatalError() }
+  public init(_ title: LocalizedStringKey) { fatalError() }
   public init<V: BinaryFloatingPoint>(value: V?, total: V = 1.0) { fatalError() }
 }
 

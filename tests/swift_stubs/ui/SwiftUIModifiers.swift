@@ -40,6 +40,8 @@ extension View {
   public func labelsHidden() -> some View { self }
   public func disabled(_ disabled: Bool) -> some View { self }
   public func tag<V: Hashable>(_ tag: V) -> some View { self }
+  public func navigationTitle(_ title: LocalizedStringKey) -> some View { self }
+  @_disfavoredOverload
   public func navigationTitle<S: StringProtocol>(_ title: S) -> some View { self }
   public func navigationBarTitleDisplayMode(
     _ displayMode: NavigationBarTitleDisplayMode
@@ -71,7 +73,13 @@ extension View {
   public func accessibilityElement(
     children: AccessibilityChildBehavior = .ignore
   ) -> some View { self }
+  public func accessibilityLabel(_ label: LocalizedStringKey) -> some View { self }
+  @_disfavoredOverload
   public func accessibilityLabel<S: StringProtocol>(_ label: S) -> some View { self }
+  public func accessibilityValue(_ value: LocalizedStringKey) -> some View { self }
+  @_disfavoredOverload
   public func accessibilityValue<S: StringProtocol>(_ value: S) -> some View { self }
+  public func accessibilityHint(_ hint: LocalizedStringKey) -> some View { self }
+  @_disfavoredOverload
   public func accessibilityHint<S: StringProtocol>(_ hint: S) -> some View { self }
 }

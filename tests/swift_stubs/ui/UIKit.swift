@@ -4,8 +4,12 @@
 import AVFoundation
 import Foundation
 
-@MainActor open class UIView {
-  public init() { fatalError() }
+@MainActor open class UIResponder: NSObject {
+  public nonisolated override init() { fatalError() }
+}
+
+@MainActor open class UIView: UIResponder {
+  public override init() { fatalError() }
   open class var layerClass: AnyClass { fatalError() }
   open var layer: CALayer { fatalError() }
   open var isAccessibilityElement: Bool {
@@ -18,10 +22,6 @@ import Foundation
   }
 }
 
-public final class UIImage: Sendable {
-  public init?(data: Data) { fatalError() }
-}
-
-@MainActor public final class UIApplication {
+@MainActor public final class UIApplication: UIResponder {
   public nonisolated static let openSettingsURLString = ""
 }

@@ -9,6 +9,13 @@ extension URL {
 }
 
 public struct UTType: Hashable, Sendable {
-  public init?(filenameExtension: String) { fatalError() }
+  public init?(_ identifier: String) { fatalError() }
+  public init?(filenameExtension: String, conformingTo supertype: UTType = .data) { fatalError() }
+  public init(importedAs identifier: String, conformingTo parentType: UTType? = nil) {
+    fatalError()
+  }
+  public static var data: UTType { fatalError() }
+  public static var directory: UTType { fatalError() }
   public static var folder: UTType { fatalError() }
+  public static var package: UTType { fatalError() }
 }
