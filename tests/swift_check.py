@@ -61,6 +61,7 @@ def check(
     emit: bool = False,
     main: bool = False,
     package: bool = False,
+    testable: bool = False,
     stub: str | None = None,
 ) -> Compiled:
     """Compile a module in Swift 6 mode, with the modules in ``modules`` at hand.
@@ -72,11 +73,14 @@ def check(
         emit: add the module to that folder.
         main: whether one of the files has statements at its top level.
         package: whether it is a part of the Swift package, and sees what only those may see.
+        testable: whether tests may see what is not public, and whether what is for debugging is in.
         stub: the Sendability of a stub, which like a framework's may grow cases later.
     """
     command = ["swiftc", "-swift-version", "6", "-wmo", "-emit-sil"]
     # A file, as the compiler replaces what it writes: /dev/null, where it may.
     command += ["-o", str(modules / f"{name}.sil"), "-module-name", name, "-I", str(modules)]
+    if testable:
+        command += ["-enable-testing", "-D", "DEBUG"]
     if package:
         command += ["-package-name", "mvit"]
     if stub is not None:

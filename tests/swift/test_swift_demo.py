@@ -13,7 +13,15 @@ from typing import Any
 import pytest
 from packages import converted, noise
 from PIL import Image
-from swift_check import DEMO, ROOT, check, compile_stubs, copy_sources, swift_sources
+from swift_check import (
+    DEMO,
+    ROOT,
+    SENDABILITY,
+    check,
+    compile_stubs,
+    copy_sources,
+    swift_sources,
+)
 
 pytestmark = pytest.mark.skipif(
     shutil.which("swift") is None, reason="no Swift toolchain: swift is not on PATH"
@@ -43,8 +51,8 @@ BROKEN_CALLS = {
     ),
     "forgotten await": (
         "ModelStore.swift",
-        "try await MLModel.compileModel(at: model)",
-        "try MLModel.compileModel(at: model)",
+        "try await MLModel.compileModel(at: package)",
+        "try MLModel.compileModel(at: package)",
     ),
     "model leaves its actor": (
         "ImageModel.swift",
@@ -55,9 +63,21 @@ BROKEN_CALLS = {
 }
 
 
+# Mistakes that only a stub with the real declaration's types can see.
+BROKEN_APP = {
+    "what the model lacks": ("Views/LatencyView.swift", "demo.latency.p95", "demo.latency.p96"),
+    "a case that a later system adds": ("Camera/Camera.swift", "    @unknown default: false\n", ""),
+    "a layer that is no layer": (
+        "Camera/CameraPreview.swift",
+        "previewLayer: layer",
+        "previewLayer: 1",
+    ),
+}
+
+
 def run(*command: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, cwd=DEMO, capture_output=True, text=True, env=os.environ | more, check=False
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | more, check=False
     )
 
 
@@ -71,20 +91,25 @@ def built() -> None:
     assert not warnings
 
 
-@pytest.fixture(scope="session")
-def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stubs and MViTKit, compiled."""
+@pytest.fixture(scope="session", params=SENDABILITY)
+def with_core_ml(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stubs, MViTKit and MViTCoreML, compiled for one way in which SDKs speak of Sendability."""
     folder = tmp_path_factory.mktemp("modules")
-    compile_stubs(folder)
+    compile_stubs(folder, request.param)
+    sources = swift_sources(DEMO / "Sources" / "MViTCoreML")
+    done = check(sources, "MViTCoreML", folder, emit=True, package=True)
+    assert done.passed, done.messages
     return folder
 
 
 @pytest.fixture(scope="session")
-def with_core_ml(modules: Path) -> Path:
-    """The same with MViTCoreML."""
-    done = check(swift_sources(DEMO / "Sources" / "MViTCoreML"), "MViTCoreML", modules, emit=True)
-    assert done.passed, done.messages
-    return modules
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same where SDKs say nothing, for what does not hang on it."""
+    folder = tmp_path_factory.mktemp("silent")
+    compile_stubs(folder)
+    sources = swift_sources(DEMO / "Sources" / "MViTCoreML")
+    assert check(sources, "MViTCoreML", folder, emit=True, package=True).passed
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +145,8 @@ def test_swift_tests_pass(self_tests: Path) -> None:
 def test_format_is_clean() -> None:
     done = run(
         *("swift", "format", "lint", "--strict", "--recursive"),
-        *("Package.swift", "Sources", "Tests", "MViTDemo"),
+        *("--configuration", "swift_demo/.swift-format", "Package.swift"),
+        *(f"swift_demo/{name}" for name in ("Sources", "Tests", "MViTDemo", "MViTDemoTests")),
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -138,14 +164,13 @@ def test_broken_call_is_found(
     code = (broken / file).read_text()
     assert right in code
     (broken / file).write_text(code.replace(right, wrong))
-    done = check(swift_sources(broken), "MViTCoreML", modules)
+    done = check(swift_sources(broken), "MViTCoreML", modules, package=True)
     assert not done.passed
     assert f"{file}:" in done.messages
 
 
 def test_command_line_tool_agrees_with_the_frameworks_interfaces(with_core_ml: Path) -> None:
-    sources = swift_sources(DEMO / "Sources" / "mvit")
-    done = check(sources, "mvit", with_core_ml, main=any(path.stem == "main" for path in sources))
+    done = check(swift_sources(DEMO / "Sources" / "mvit"), "mvit", with_core_ml, package=True)
     assert done.passed, done.messages
 
 
@@ -159,13 +184,24 @@ def test_app_agrees_with_the_frameworks_interfaces(with_core_ml: Path) -> None:
     assert done.passed, done.messages
 
 
-def test_view_that_names_what_the_app_lacks_is_found(with_core_ml: Path, tmp_path: Path) -> None:
+def test_tests_on_a_device_agree_with_the_app(modules: Path) -> None:
+    done = check(swift_sources(DEMO / "MViTDemo"), "MViTDemo", modules, emit=True, testable=True)
+    assert done.passed, done.messages
+    done = check(swift_sources(DEMO / "MViTDemoTests"), "MViTDemoTests", modules)
+    assert done.passed, done.messages
+
+
+@pytest.mark.parametrize(("file", "right", "wrong"), BROKEN_APP.values(), ids=BROKEN_APP)
+def test_mistake_in_the_app_is_found(
+    modules: Path, tmp_path: Path, file: str, right: str, wrong: str
+) -> None:
     broken = copy_sources(DEMO / "MViTDemo", tmp_path / "broken")
-    view = broken / "Views" / "LatencyView.swift"
-    view.write_text(view.read_text().replace("demo.latency.p95", "demo.latency.p96"))
-    done = check(swift_sources(broken), "MViTDemo", with_core_ml)
+    code = (broken / file).read_text()
+    assert right in code
+    (broken / file).write_text(code.replace(right, wrong))
+    done = check(swift_sources(broken), "MViTDemo", modules)
     assert not done.passed
-    assert "LatencyView.swift:" in done.messages
+    assert f"{Path(file).name}:" in done.messages
 
 
 def snippets() -> list[Any]:
@@ -178,10 +214,10 @@ def snippets() -> list[Any]:
 
 
 @pytest.mark.parametrize("code", snippets())
-def test_snippet_compiles(with_core_ml: Path, tmp_path: Path, code: str) -> None:
+def test_snippet_compiles(modules: Path, tmp_path: Path, code: str) -> None:
     source = tmp_path / "Snippet.swift"
     source.write_text(code)
-    done = check([source], "Snippet", with_core_ml)
+    done = check([source], "Snippet", modules)
     assert done.passed, done.messages
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import plistlib
 import re
 import xml.etree.ElementTree as ElementTree
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from openstep import read_openstep
+from PIL import Image
 
 pytestmark = pytest.mark.fast
 
@@ -60,7 +62,9 @@ def project() -> Project:
 
 @pytest.fixture(scope="module")
 def app(project: Project) -> dict[str, Any]:
-    (target,) = project.of_kind("PBXNativeTarget").values()
+    kind = "com.apple.product-type.application"
+    targets = project.of_kind("PBXNativeTarget").values()
+    (target,) = (target for target in targets if target["productType"] == kind)
     return target
 
 
@@ -102,7 +106,8 @@ def test_every_identifier_that_is_used_exists(project: Project) -> None:
 
 def test_every_file_that_is_named_exists(project: Project) -> None:
     files = project.files()
-    assert {path.name for path in files.values()} == {"MViTDemo", "Info.plist", "Signing.xcconfig"}
+    names = {path.name for path in files.values()}
+    assert names == {"MViTDemo", "MViTDemoTests", "Info.plist", "Signing.xcconfig"}
     assert all(path.exists() for path in files.values())
 
 
@@ -181,8 +186,97 @@ def test_shared_scheme_runs_the_app(project: Project) -> None:
     targets = project.of_kind("PBXNativeTarget")
     assert references
     for reference in references:
-        assert targets[reference.attrib["BlueprintIdentifier"]]["name"] == "MViTDemo"
+        named = targets[reference.attrib["BlueprintIdentifier"]]["name"]
+        assert named == reference.attrib["BlueprintName"]
     assert scheme.find("LaunchAction/BuildableProductRunnable") is not None
+    # Unoptimised resizing is many times slower: who just presses Run shall not see that.
+    launch = scheme.find("LaunchAction")
+    assert launch is not None
+    assert launch.attrib["buildConfiguration"] == "Release"
+    tested = scheme.find("TestAction/Testables/TestableReference/BuildableReference")
+    assert tested is not None
+    assert tested.attrib["BlueprintName"] == "MViTDemoTests"
+
+
+def test_tests_run_inside_the_app_where_the_models_are(
+    project: Project, app: dict[str, Any]
+) -> None:
+    kind = "com.apple.product-type.bundle.unit-test"
+    (tests,) = (
+        target
+        for target in project.of_kind("PBXNativeTarget").values()
+        if target["productType"] == kind
+    )
+    (folder,) = (project.files()[key] for key in tests["fileSystemSynchronizedGroups"])
+    assert list(folder.glob("*.swift"))
+    (dependency,) = (project.objects[key] for key in tests["dependencies"])
+    assert project.objects[dependency["target"]] is app
+    for settings in project.settings(tests["buildConfigurationList"]).values():
+        assert settings["TEST_HOST"].endswith("/MViTDemo.app/MViTDemo")
+
+
+def test_pictures_of_the_self_tests_keep_their_bytes(project: Project, app: dict[str, Any]) -> None:
+    for settings in project.settings(app["buildConfigurationList"]).values():
+        assert settings["COMPRESS_PNG_FILES"] == "NO"
+        assert settings["STRIP_PNG_TEXT"] == "NO"
+
+
+def test_privacy_manifest_has_nothing_to_declare() -> None:
+    """An app that calls an API of these kinds has to give Apple a reason for it."""
+    manifest = plistlib.loads((DEMO / "MViTDemo" / "PrivacyInfo.xcprivacy").read_bytes())
+    assert manifest["NSPrivacyTracking"] is False
+    assert manifest["NSPrivacyAccessedAPITypes"] == []
+    kinds = re.compile(
+        r"systemUptime|mach_absolute_time|UserDefaults|AppStorage|modificationDate|creationDate"
+        r"|contentModificationDate|volumeAvailableCapacity|systemFreeSize|activeInputModes"
+    )
+    for folder in ("MViTDemo", "Sources/MViTKit", "Sources/MViTCoreML"):
+        for path in (DEMO / folder).rglob("*.swift"):
+            assert kinds.search(path.read_text(encoding="utf-8")) is None, path
+
+
+def test_app_asks_files_for_the_type_that_it_declares(app: dict[str, Any]) -> None:
+    info = plistlib.loads((DEMO / "Config" / "Info.plist").read_bytes())
+    (declared,) = info["UTImportedTypeDeclarations"]
+    code = (DEMO / "MViTDemo" / "Logic" / "ModelFileType.swift").read_text(encoding="utf-8")
+    assert f'"{declared["UTTypeIdentifier"]}"' in code
+    assert declared["UTTypeConformsTo"] == ["com.apple.package"]
+
+
+def test_icon_is_there(project: Project, app: dict[str, Any]) -> None:
+    for settings in project.settings(app["buildConfigurationList"]).values():
+        icon = settings["ASSETCATALOG_COMPILER_APPICON_NAME"]
+        folder = DEMO / "MViTDemo" / "Assets.xcassets" / f"{icon}.appiconset"
+        (image,) = json.loads((folder / "Contents.json").read_text())["images"]
+        with Image.open(folder / image["filename"]) as opened:
+            assert opened.size == (1024, 1024)
+            assert opened.mode == "RGB"
+
+
+LITERAL = r'\(\s*"((?:[^"\\]|\\.)*)"'
+SHOWING = (
+    "localized|Text|Label|Button|Section|Picker|ProgressView|navigationTitle"
+    "|accessibilityLabel|accessibilityHint"
+)
+
+
+def test_every_word_of_the_app_is_in_its_string_catalog() -> None:
+    catalog = json.loads((DEMO / "MViTDemo" / "Localizable.xcstrings").read_text(encoding="utf-8"))
+    used: set[str] = set()
+    for path in (DEMO / "MViTDemo").rglob("*.swift"):
+        if "Previews" not in path.parts:
+            code = path.read_text(encoding="utf-8")
+            used |= set(re.findall(rf"\b(?:{SHOWING}){LITERAL}", code))
+    assert set(catalog["strings"]) == used
+    # A value in a literal would be another key for every value.
+    assert not [key for key in used if "\\(" in key]
+
+
+def test_library_has_no_words_of_the_app() -> None:
+    folders = {path.name for path in (DEMO / "Sources" / "MViTKit").iterdir()}
+    assert "App" not in folders
+    for path in (DEMO / "Sources").rglob("*.swift"):
+        assert "localized(" not in path.read_text(encoding="utf-8"), path
 
 
 def test_app_names_no_class_of_any_model() -> None:

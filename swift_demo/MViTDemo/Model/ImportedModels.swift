@@ -13,7 +13,8 @@ enum ImportedModels {
   /// Copies a chosen package into the documents, replacing one of the same name.
   static func take(_ url: URL) throws -> ModelEntry {
     guard ModelList.isModel(url) else {
-      throw SelfTestError(file: url.lastPathComponent, problem: localized("is no .mlpackage or .mlmodelc"))
+      throw SelfTestError(
+        file: url.lastPathComponent, problem: localized("is no .mlpackage or .mlmodelc"))
     }
     let isScoped = url.startAccessingSecurityScopedResource()
     defer { if isScoped { url.stopAccessingSecurityScopedResource() } }

@@ -19,7 +19,9 @@ struct AnswerView: View {
           case .classification(let scores): ClassificationView(scores: scores)
           case .values(let values): ValuesView(values: values)
           case .embedding(let vector):
-            Text("A vector of \(vector.count) numbers, to find similar pictures by.")
+            Text(
+              localized(
+                "A vector of %@ numbers, to find similar pictures by.", String(vector.count)))
           case .segmentation:
             OpacitySlider(opacity: $demo.opacity)
             LegendView(demo: demo, shares: shown.shares, information: shown.information)

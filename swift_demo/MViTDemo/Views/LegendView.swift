@@ -21,7 +21,8 @@ struct LegendView: View {
         .accessibilityLabel(
           Spoken.share(of: label(of: share.classIndex), share.fraction)
         )
-        .accessibilityHint(isHidden(share) ? localized("Hidden. Shows the class") : localized("Hides the class"))
+        .accessibilityHint(
+          isHidden(share) ? localized("Hidden. Shows the class") : localized("Hides the class"))
       }
     }
   }

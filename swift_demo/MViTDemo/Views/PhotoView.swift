@@ -13,11 +13,11 @@ struct PhotoView: View {
         decorative: picture.image.image, scale: 1,
         orientation: Image.Orientation(picture.photo.orientation)
       )
-        .resizable()
-        .scaledToFit()
-        .accessibilityLabel("Chosen picture")
-        .overlay { SegmentationOverlay(demo: demo, contentMode: .fit) }
-        .accessibilityElement(children: .combine)
+      .resizable()
+      .scaledToFit()
+      .accessibilityLabel("Chosen picture")
+      .overlay { SegmentationOverlay(demo: demo, contentMode: .fit) }
+      .accessibilityElement(children: .combine)
     } else if demo.isDecoding {
       ProgressView("Reading the picture…")
     } else {

@@ -16,9 +16,11 @@ struct SelfTestView: View {
       List {
         if let report {
           Section {
-            Label(report.verdictForPeople, systemImage: report.agrees ? "checkmark.seal" : "xmark.seal")
-              .font(.headline)
-              .foregroundStyle(report.agrees ? .green : .red)
+            Label(
+              report.verdictForPeople, systemImage: report.agrees ? "checkmark.seal" : "xmark.seal"
+            )
+            .font(.headline)
+            .foregroundStyle(report.agrees ? .green : .red)
           }
           Section("Checks") {
             ForEach(report.checks) { row($0) }

@@ -31,7 +31,10 @@ struct SettingsView: View {
         } header: {
           Text("Input")
         } footer: {
-          Text("Exact resizes as Python does: the same pixels, for lossless sRGB pictures. Vision is faster and nearly the same.")
+          Text(
+            localized(
+              "Exact gives Python’s pixels, for lossless sRGB pictures. Vision is faster and near.")
+          )
         }
         Section("Latency") {
           LatencyView(demo: demo)

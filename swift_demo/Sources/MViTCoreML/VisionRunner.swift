@@ -32,7 +32,9 @@ enum VisionRunner {
   ) async throws -> ImageAnswer {
     switch self {
     case .modern(let container):
-      if #available(iOS 18.0, macOS 15.0, tvOS 18.0, visionOS 2.0, *), let container = container as? CoreMLModelContainer {
+      if #available(iOS 18.0, macOS 15.0, tvOS 18.0, visionOS 2.0, *),
+        let container = container as? CoreMLModelContainer
+      {
         return try await Self.run(photo, container, region: region, reader: reader, top: top)
       }
       throw ModelError.missingOutput(reader.name)

@@ -6,7 +6,8 @@ import Testing
 @Suite("What the app says when it cannot answer")
 struct AppProblemTests {
   private let problems: [AppProblem] = [
-    .cameraDenied, .cameraUnavailable, .cameraInterrupted(.multitasking), .cameraFailed, .noModel, .badModel(name: "A", reason: "broken"),
+    .cameraDenied, .cameraUnavailable, .cameraInterrupted(.multitasking), .cameraFailed, .noModel,
+    .badModel(name: "A", reason: "broken"),
     .badPhoto(reason: "empty"), .failedPrediction(reason: "memory"),
   ]
 

@@ -69,7 +69,7 @@ struct CaptureLifecycleTests {
     #expect(camera.state == .off)
   }
 
-  @Test("is tried again after an error, but not for ever; a reset of the media services is no error")
+  @Test("is tried again after an error, but not for ever; a reset of the services is none")
   func errors() {
     var camera = running()
     for _ in 0..<5 {

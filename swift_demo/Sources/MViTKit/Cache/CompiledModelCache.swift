@@ -92,7 +92,8 @@ public struct CompiledModelCache: Hashable, Sendable {
   /// - Throws: the file system's errors.
   public func remove(_ location: URL) throws {
     let folder = location.deletingLastPathComponent()
-    guard folder.deletingLastPathComponent().standardizedFileURL.path == root.standardizedFileURL.path,
+    let parent = folder.deletingLastPathComponent().standardizedFileURL.path
+    guard parent == root.standardizedFileURL.path,
       FileManager.default.fileExists(atPath: folder.path)
     else { return }
     try FileManager.default.removeItem(at: folder)

@@ -25,10 +25,13 @@ public enum ThermalLevel: Int, CaseIterable, Hashable, Sendable {
 /// A device that is left at full load throttles anyway, in jumps; fewer frames on purpose keep the
 /// rate steady and the picture smooth.
 public struct FramePacing: Hashable, Sendable {
-  /// Frames a second of each level, at most; infinite for as many as come.
+  /// Frames a second of a cool device, at most; infinite for as many as come.
   public var nominal: Double
+  /// Frames a second of a warm device.
   public var fair: Double
+  /// Frames a second of a hot device.
   public var serious: Double
+  /// Frames a second of a device that is about to pause the app.
   public var critical: Double
 
   /// A pacing with these rates, of which none counts as less than one frame in ten seconds.

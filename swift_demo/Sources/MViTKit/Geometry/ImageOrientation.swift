@@ -40,7 +40,8 @@ public enum ImageOrientation: Int, CaseIterable, Hashable, Sendable {
     let size = PlaneSize(uprightSize(of: storedSize))
     let x = swapsSides ? stored.y : stored.x
     let y = swapsSides ? stored.x : stored.y
-    return PlanePoint(x: reversesColumns ? size.width - x : x, y: reversesRows ? size.height - y : y)
+    return PlanePoint(
+      x: reversesColumns ? size.width - x : x, y: reversesRows ? size.height - y : y)
   }
 
   /// Where a point of the upright picture lies in the stored one.
