@@ -17,8 +17,8 @@ DEMO = ROOT / "swift_demo"
 STUBS = Path(__file__).parent / "swift_stubs"
 # In the order in which they import each other.
 FRAMEWORKS = ("os", "CoreGraphics", "CoreVideo", "ImageIO", "CoreML", "Vision")
-# What SDKs say about the Sendability of MLModel, CVPixelBufferPool, AVCaptureSession and the handlers
-# of key-value observation: nothing, that they are, or that they are not.
+# What SDKs say about the Sendability of MLModel, CVPixelBufferPool, AVCaptureSession and the
+# handlers of key-value observation: nothing, that they are, or that they are not.
 SENDABILITY = ("SILENT", "SENDABLE", "NOT_SENDABLE")
 UI = ("AVFoundation", "UniformTypeIdentifiers", "UIKit", "SwiftUI", "PhotosUI")
 
