@@ -10,7 +10,7 @@ actor FakePredictor: ImagePredictor {
   private var begun: [Int] = []
   private var watchers: [(count: Int, resume: CheckedContinuation<Void, Never>)] = []
   private let failing: Set<Int>
-  private let isGated: Bool
+  private var isGated: Bool
 
   struct Failure: Error, Equatable {}
 
@@ -41,6 +41,12 @@ actor FakePredictor: ImagePredictor {
       await withCheckedContinuation { watchers.append((count, $0)) }
     }
     return begun
+  }
+
+  /// Lets the answer go that is being worked on, and all that follow.
+  func open() {
+    isGated = false
+    release()
   }
 
   /// Lets the answer go that is being worked on.
