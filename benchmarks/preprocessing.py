@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-DEMO = Path(__file__).parents[1] / "swift_demo"
+ROOT = Path(__file__).parents[1]
 EDGE, CROP = 288, 256
 TURNED = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270}
 
@@ -79,8 +79,8 @@ def main() -> None:
     width, height = (int(edge) for edge in options.size.split("x"))
 
     build = ["swift", "build", "-c", "release", "--product", "mvit"]
-    subprocess.run(build, cwd=DEMO, check=True, stdout=sys.stderr)
-    tool = DEMO / ".build" / "release" / "mvit"
+    subprocess.run(build, cwd=ROOT, check=True, stdout=sys.stderr)
+    tool = ROOT / ".build" / "release" / "mvit"
     image = photo(width, height)
     print(f"{width}x{height}, {width * height / 1e6:.1f} megapixels, to {CROP}x{CROP}")
     print(f"{'orientation':11}  {'filter':8}  {'Pillow ms':>9}  {'Swift ms':>8}  {'ratio':>5}")
