@@ -244,7 +244,9 @@ def _merged_qkv(attention: mobilevit.SelfAttention) -> nn.Conv2d:
     dtype = attention.query.weight.dtype
 
     def by_head(tensors: list[Tensor]) -> Tensor:
-        stacked = torch.stack([one.unflatten(0, (heads, -1)) for one in tensors], dim=1)
+        # (heads, channels of one, …) each
+        parted = [one.reshape(heads, -1, *one.shape[1:]) for one in tensors]
+        stacked = torch.stack(parted, dim=1)
         return stacked.flatten(0, 2).to(dtype)
 
     return _conv_1x1(by_head(weights), by_head(biases))
