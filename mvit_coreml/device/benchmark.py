@@ -191,9 +191,9 @@ async def _prepared(options: BenchmarkOptions, tools: Any) -> Any:
         for kind in (tools.DeviceType.IPHONE, tools.DeviceType.IPAD)
         for device in tools.Device.get_connected_devices(kind)
     ]
-    wanted = (options.device or "").lower()
+    name_asked = (options.device or "").lower()
     for device in connected:
-        if wanted in (device.name.lower(), device.type.value):
+        if name_asked in (device.name.lower(), device.type.value):
             credentials = tools.AppSigningCredentials(development_team=options.development_team)
             return await device.prepare_for_model_debugging(credentials=credentials)
     names = ", ".join(device.name for device in connected) or "none"

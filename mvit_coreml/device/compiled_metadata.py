@@ -77,11 +77,11 @@ def _histogram(file: Path, counts: Any) -> dict[str, int]:
     if not isinstance(counts, dict) or not all(isinstance(n, int) for n in counts.values()):
         message = "mlProgramOperationTypeHistogram must hold a number for each type"
         raise InputError(f"{file}: {message}")
-    found: dict[str, int] = {}
+    counted: dict[str, int] = {}
     for name, n in counts.items():
         op_type = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.rpartition(".")[2]).lower()
-        found[op_type] = found.get(op_type, 0) + n
-    return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
+        counted[op_type] = counted.get(op_type, 0) + n
+    return dict(sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def _schema(entries: Any) -> dict[str, str]:

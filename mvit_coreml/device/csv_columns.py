@@ -48,7 +48,7 @@ _ENCODINGS = ("utf-8-sig", "utf-16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class CsvTable:
+class ReportTable:
     """The table of a report.
 
     Attributes:
@@ -80,7 +80,7 @@ class CsvTable:
         return tuple(name for name, kind in pairs if not kind)
 
 
-def read_csv_table(path: Path) -> CsvTable:
+def read_csv_table(path: Path) -> ReportTable:
     """Find the header and the rows of a report.
 
     Raises:
@@ -112,7 +112,7 @@ def _read(path: Path) -> str:
     raise InputError(f"{path}: is no text; export the report as CSV")
 
 
-def _table(path: Path, text: str, delimiter: str) -> CsvTable | None:
+def _table(path: Path, text: str, delimiter: str) -> ReportTable | None:
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
     facts: dict[str, str] = {}
     header: tuple[str, ...] = ()
@@ -131,16 +131,16 @@ def _table(path: Path, text: str, delimiter: str) -> CsvTable | None:
                 missing = [""] * (len(header) - len(cells))
                 rows.append((reader.line_num, (*cells[: len(header)], *missing)))
                 continue
-            found = _kinds(cells)
-            if sum(map(bool, found)) > 1 and set(found) & set(_TELLING):
-                header, kinds = tuple(cell.strip() for cell in cells), found
+            kinds_here = _kinds(cells)
+            if sum(map(bool, kinds_here)) > 1 and set(kinds_here) & set(_TELLING):
+                header, kinds = tuple(cell.strip() for cell in cells), kinds_here
             elif len(cells) > 1:
                 facts[cells[0].strip()] = " ".join(cell.strip() for cell in cells[1:]).strip()
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: {error}") from None
     if not header:
         return None
-    return CsvTable(path=path, facts=facts, header=header, kinds=kinds, rows=tuple(rows))
+    return ReportTable(path=path, facts=facts, header=header, kinds=kinds, rows=tuple(rows))
 
 
 def _kinds(cells: Sequence[str]) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def _plain(name: str) -> str:
     return " ".join(re.sub(r"[^a-z]+", " ", lowered).split())
 
 
-def microseconds(table: CsvTable, line: int, cell: str, kind: str, default: str) -> float | None:
+def microseconds(table: ReportTable, line: int, cell: str, kind: str, default: str) -> float | None:
     """Read a time.
 
     The unit stands behind the number, or in the column's name.
@@ -194,7 +194,7 @@ def microseconds(table: CsvTable, line: int, cell: str, kind: str, default: str)
     return number(table, line, bare, kind) * _UNITS[default if unit is None else unit[1]]
 
 
-def states_unit(table: CsvTable, kind: str) -> bool:
+def states_unit(table: ReportTable, kind: str) -> bool:
     """Whether a column's name or a cell of it says in which unit its times are."""
     cells = [table.cell(row, kind) for _, row in table.rows]
     texts = [table.column(kind), *cells]
@@ -206,7 +206,7 @@ def is_empty(cell: str) -> bool:
     return cell.strip().lower() in _EMPTY
 
 
-def number(table: CsvTable, line: int, cell: str, kind: str) -> float:
+def number(table: ReportTable, line: int, cell: str, kind: str) -> float:
     """Read a number with a decimal point or comma, and separators of thousands.
 
     Raises:

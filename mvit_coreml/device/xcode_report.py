@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mvit_coreml.device.csv_columns import (
-    CsvTable,
+    ReportTable,
     is_empty,
     microseconds,
     number,
@@ -118,12 +118,12 @@ def read_xcode_report(path: str | Path) -> XcodeReport:
     )
 
 
-def _is_one(table: CsvTable) -> bool:
+def _is_one(table: ReportTable) -> bool:
     """Whether a row is about an operation."""
     return bool({"name", "op_type"} & set(table.kinds))
 
 
-def _operation(table: CsvTable, line: int, row: tuple[str, ...]) -> ReportedOperation:
+def _operation(table: ReportTable, line: int, row: tuple[str, ...]) -> ReportedOperation:
     cost = table.cell(row, "cost")
     pairs = zip(table.header, table.kinds, row, strict=True)
     return ReportedOperation(
@@ -136,10 +136,10 @@ def _operation(table: CsvTable, line: int, row: tuple[str, ...]) -> ReportedOper
     )
 
 
-def _device(table: CsvTable, row: tuple[str, ...]) -> str:
-    said = table.cell(row, "device")
-    if said:
-        return _DEVICES.get(said.lower(), said)
+def _device(table: ReportTable, row: tuple[str, ...]) -> str:
+    written = table.cell(row, "device")
+    if written:
+        return _DEVICES.get(written.lower(), written)
     marks = {kind: table.cell(row, kind).lower() for kind in ("cpu", "gpu", "ane")}
     chosen = [kind for kind, mark in marks.items() if mark in _CHOSEN]
     possible = [kind for kind, mark in marks.items() if mark in _POSSIBLE]
@@ -147,7 +147,7 @@ def _device(table: CsvTable, row: tuple[str, ...]) -> str:
     return _DEVICES[one[0]] if len(one) == 1 else ""
 
 
-def _times(table: CsvTable) -> Iterator[ReportedTimes]:
+def _times(table: ReportTable) -> Iterator[ReportedTimes]:
     kinds = ("prediction", "load", "compile")
     if _is_one(table) or not set(kinds) & set(table.kinds):
         return
@@ -167,7 +167,7 @@ def _ms(time: float | None) -> float | None:
     return None if time is None else time / 1e3
 
 
-def _notes(table: CsvTable) -> Iterator[str]:
+def _notes(table: ReportTable) -> Iterator[str]:
     for kind, unit in (("time", "µs"), ("prediction", "ms"), ("load", "ms"), ("compile", "ms")):
         if kind in table.kinds and not states_unit(table, kind):
             yield f"the column {table.column(kind)!r} says no unit: taken as {unit}"

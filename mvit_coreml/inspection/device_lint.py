@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mvit_coreml.inspection.input_arithmetic import read_baked_preprocessing
-from mvit_coreml.inspection.lint_rules import RULES, Rule
+from mvit_coreml.inspection.lint_rules import RULES, LintRule
 from mvit_coreml.inspection.value_shapes import ValueShapes
 from mvit_coreml.mil.program import Argument, Function, Operation
 from mvit_coreml.mil.value_types import TensorType
@@ -51,7 +51,7 @@ class RuleFindings:
         findings: in order of execution.
     """
 
-    rule: Rule
+    rule: LintRule
     findings: tuple[LintFinding, ...] = field(repr=False)
 
 
@@ -66,7 +66,7 @@ class _Lint:
     def steps(self) -> Iterator[Operation]:
         return (one for one in self.function.walk() if not one.is_constant)
 
-    def found(self, operation: Operation, detail: str) -> LintFinding:
+    def place(self, operation: Operation, detail: str) -> LintFinding:
         return LintFinding(
             operation=operation.name,
             op_type=operation.op_type,
@@ -93,8 +93,8 @@ def lint_function(function: Function, shapes: ValueShapes) -> tuple[RuleFindings
         The rules that found something, in their order.
     """
     lint = _Lint(function=function, shapes=shapes)
-    found = ((RULES[name], tuple(check(lint))) for name, check in _CHECKS.items())
-    return tuple(RuleFindings(rule=rule, findings=places) for rule, places in found if places)
+    places = ((RULES[name], tuple(check(lint))) for name, check in _CHECKS.items())
+    return tuple(RuleFindings(rule=rule, findings=some) for rule, some in places if some)
 
 
 def padded_bytes(value_type: TensorType) -> int:
@@ -115,7 +115,7 @@ def _last_axis(lint: _Lint) -> Iterator[LintFinding]:
             own, padded = value_type.stored_bytes or 0, padded_bytes(value_type)
             if padded - own >= _LARGE_PADDING:
                 detail = f"{own:,} bytes become {padded:,}, x{padded / own:.3g}"
-                yield lint.found(step, detail)
+                yield lint.place(step, detail)
                 break
 
 
@@ -126,7 +126,7 @@ def _singleton(lint: _Lint) -> Iterator[LintFinding]:
             # (B, C, 1, 1) is what global pooling gives: there is no other way to write it.
             if len(shape) >= 3 and shape[-1] == 1 and shape[-2] != 1:
                 own, padded = value_type.stored_bytes or 0, padded_bytes(value_type)
-                yield lint.found(step, f"{own:,} bytes become {padded:,}")
+                yield lint.place(step, f"{own:,} bytes become {padded:,}")
                 break
 
 
@@ -134,13 +134,13 @@ def _rank(lint: _Lint) -> Iterator[LintFinding]:
     for step in lint.steps:
         rank = max((len(one.shape) for one in lint.shapes.outputs(step)), default=0)
         if rank > 4:
-            yield lint.found(step, f"rank {rank}")
+            yield lint.place(step, f"rank {rank}")
 
 
 def _gather(lint: _Lint) -> Iterator[LintFinding]:
     for step in lint.steps:
         if step.op_type.startswith(("gather", "scatter")):
-            yield lint.found(step, step.op_type)
+            yield lint.place(step, step.op_type)
 
 
 def _fp32(lint: _Lint) -> Iterator[LintFinding]:
@@ -157,17 +157,17 @@ def _fp32(lint: _Lint) -> Iterator[LintFinding]:
         if "fp32" in names:
             single.append(step)
     if single and not half:
-        yield lint.found(single[0], f"and all others: {len(single)} operations, the whole program")
+        yield lint.place(single[0], f"and all others: {len(single)} operations, the whole program")
         return
     for step in single:
-        yield lint.found(step, "fp32 in an fp16 program")
+        yield lint.place(step, "fp32 in an fp16 program")
 
 
 def _dilated(lint: _Lint) -> Iterator[LintFinding]:
     for step in lint.steps:
         dilations = lint.attribute(step, "dilations", [1])
         if step.op_type.startswith("conv") and max(dilations, default=1) > 1:
-            yield lint.found(step, f"dilations {_by(dilations)}")
+            yield lint.place(step, f"dilations {_by(dilations)}")
 
 
 def _palettized_stride(lint: _Lint) -> Iterator[LintFinding]:
@@ -176,7 +176,7 @@ def _palettized_stride(lint: _Lint) -> Iterator[LintFinding]:
         if step.op_type != "conv" or max(strides, default=1) <= _LARGEST_FACTOR:
             continue
         if "constexpr_lut_to_dense" in _compressions(lint, step.inputs["weight"][0]):
-            yield lint.found(step, f"strides {_by(strides)}, palettized")
+            yield lint.place(step, f"strides {_by(strides)}, palettized")
 
 
 def _compressions(lint: _Lint, argument: Argument) -> list[str]:
@@ -197,7 +197,7 @@ def _upsampling(lint: _Lint) -> Iterator[LintFinding]:
         pairs = zip(before, after, strict=False)
         factor = max((new / old for old, new in pairs if old), default=1)
         if factor > _LARGEST_FACTOR:
-            yield lint.found(step, f"x{factor:.3g} from {_by(before)}")
+            yield lint.place(step, f"x{factor:.3g} from {_by(before)}")
 
 
 def _spatial_softmax(lint: _Lint) -> Iterator[LintFinding]:
@@ -207,7 +207,7 @@ def _spatial_softmax(lint: _Lint) -> Iterator[LintFinding]:
             continue
         axis = int(lint.attribute(step, "axis", -1)) % len(shape)
         if axis != 1 and shape[axis] > 1:
-            yield lint.found(step, f"over axis {axis}, {shape[axis]} values")
+            yield lint.place(step, f"over axis {axis}, {shape[axis]} values")
 
 
 def _integer_output(lint: _Lint) -> Iterator[LintFinding]:
@@ -231,7 +231,7 @@ def _grouped_tables(lint: _Lint) -> Iterator[LintFinding]:
         if tables > 1:
             user = weight.users[0][0]
             channels = weight.type.sizes[0] / tables
-            yield lint.found(user, f"{tables} tables, {channels:.3g} channels each")
+            yield lint.place(user, f"{tables} tables, {channels:.3g} channels each")
 
 
 def _tables(lint: _Lint, argument: Argument) -> int:
@@ -250,7 +250,7 @@ def _decompression(lint: _Lint) -> Iterator[LintFinding]:
         if weight.is_compressed:
             plain = weight.type.stored_bytes or 0
             detail = f"{weight.scheme}: {weight.stored_bytes:,} bytes become {plain:,}"
-            yield lint.found(weight.users[0][0], detail)
+            yield lint.place(weight.users[0][0], detail)
 
 
 def _asymmetric(lint: _Lint) -> Iterator[LintFinding]:
@@ -259,14 +259,14 @@ def _asymmetric(lint: _Lint) -> Iterator[LintFinding]:
         custom = lint.attribute(step, "pad_type", "valid") == "custom"
         strided = max(lint.attribute(step, "strides", [1]), default=1) > 1
         if step.op_type == "conv" and custom and strided and pad[::2] != pad[1::2]:
-            yield lint.found(step, f"pad {pad}")
+            yield lint.place(step, f"pad {pad}")
 
 
 def _int16(lint: _Lint) -> Iterator[LintFinding]:
     for step in lint.steps:
         names = [one.data_type.name for one in lint.shapes.outputs(step)]
         if "int16" in names or "uint16" in names:
-            yield lint.found(step, names[0])
+            yield lint.place(step, names[0])
 
 
 def _flexible(lint: _Lint) -> Iterator[LintFinding]:

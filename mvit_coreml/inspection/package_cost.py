@@ -88,12 +88,12 @@ class PackageCost:
         Raises:
             PackageError: there is no such function.
         """
-        wanted = self.default_function if name is None else name
+        chosen = self.default_function if name is None else name
         for one in self.functions:
-            if one.name == wanted:
+            if one.name == chosen:
                 return one
         known = ", ".join(one.name for one in self.functions)
-        raise PackageError(f"{self.path} has no function {wanted!r}; it has: {known}")
+        raise PackageError(f"{self.path} has no function {chosen!r}; it has: {known}")
 
 
 def estimate_cost(path: str | Path) -> PackageCost:
