@@ -98,6 +98,8 @@ def read_csv_table(path: Path) -> ReportTable:
 
 
 def _read(path: Path) -> str:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a CSV file, or a compiled model (.mlmodelc)")
     try:
         content = path.read_bytes()
     except OSError as error:

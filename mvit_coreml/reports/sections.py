@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from mvit_coreml.reports.html_and_markdown import (
 )
 from mvit_coreml.reports.text_tables import Facts, TextTable
 from mvit_coreml.reports.write_report import check_report_path
+
+_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class SectionReport:
     title: str
     subject: str
     sections: tuple[Section, ...]
-    document: Any
+    document: Mapping[str, Any]
 
     def text_lines(self) -> Iterator[str]:
         """Yield the report as lines of text for a terminal."""
@@ -78,7 +80,8 @@ def write_sections(report: SectionReport, path: Path) -> None:
     check_report_path(path)
     suffix = path.suffix.lower()
     if suffix == ".json":
-        content = json_text(report.document)
+        # By this a later report knows that it may replace the file.
+        content = json_text({"report_version": _VERSION, **report.document})
     else:
         content = sections_as_html(report) if suffix == ".html" else sections_as_markdown(report)
     write_file(path, content.encode("utf-8", "backslashreplace"))
@@ -101,7 +104,7 @@ def sections_as_markdown(report: SectionReport) -> str:
         if section.table is not None:
             parts.append(as_table(section.table))
         parts += [f"- {escape(line)}" for line in section.lines]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, "<!-- mvit-coreml report -->"]) + "\n"
 
 
 def _facts_as_text(facts: Facts) -> Iterator[str]:

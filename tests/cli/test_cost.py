@@ -113,6 +113,12 @@ def test_the_same_is_written_as_a_page_markdown_or_json(tmp_path: Any) -> None:
         assert "no latency" in contents[suffix]
         # Markdown escapes what is its own.
         assert "load-time-decompression" in contents[suffix].replace("\\", "")
+    for suffix in contents:
+        # A report may be replaced by a later one, and nothing else may.
+        assert run(package, "--report", tmp_path / f"cost.{suffix}").exit_code == 0
+        (tmp_path / f"mine.{suffix}").write_text("mine", encoding="utf-8")
+        refused = run(package, "--report", tmp_path / f"mine.{suffix}")
+        assert "exists and is no report" in refused.stderr
     assert contents["html"].startswith("<!DOCTYPE html>")
     assert "| type | count |" in contents["md"]
     assert json.loads(contents["json"])["packages"][0]["functions"][0]["macs"] > 0

@@ -179,6 +179,8 @@ def test_broken_files_are_refused_in_one_line(tmp_path: Path, content: bytes, me
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         read_xcode_report(tmp_path / "missing.csv")
+    with pytest.raises(InputError, match="is a folder; name a CSV file"):
+        read_xcode_report(tmp_path)
 
 
 def test_a_short_row_lacks_its_last_columns(tmp_path: Path) -> None:
