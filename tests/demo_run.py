@@ -55,7 +55,7 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> DemoRun:
 def _run(parent: Path) -> DemoRun:
     folder, untouched = parent / "mvit-demo", parent / "untouched"
     folder.mkdir(parents=True)
-    (folder / "Digits.html").write_text("old")
+    (folder / "Digits.html").write_text("an old mvit-coreml report")
     results: list[DemoResult] = []
     original = run_demo.run_demo
 
