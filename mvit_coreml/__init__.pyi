@@ -27,14 +27,15 @@ from .reports.report import Report as Report
 from .reports.report import build_report as build_report
 from .reports.write_report import write_report as write_report
 from .validation.pytorch_comparison import ParityReport as ParityReport
+from .workflows.compress_package import CompressedPackage as CompressedPackage
+from .workflows.compress_package import palettize_package as palettize_package
+from .workflows.compress_package import quantize_package as quantize_package
 from .workflows.convert import ConvertedPackage as ConvertedPackage
 from .workflows.convert import convert as convert
 from .workflows.measure_tradeoff import Tradeoff as Tradeoff
 from .workflows.measure_tradeoff import measure_tradeoff as measure_tradeoff
 from .workflows.package_options import ConvertOptions as ConvertOptions
 from .workflows.package_options import PaletteOptions as PaletteOptions
-from .workflows.palettize import PalettizedPackage as PalettizedPackage
-from .workflows.palettize import palettize_package as palettize_package
 from .workflows.validate import ValidateOptions as ValidateOptions
 from .workflows.validate import validate as validate
 from .workflows.write_tradeoff import write_tradeoff as write_tradeoff

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mvit_coreml.evaluation.read_metadata import PreparationOptions
     from mvit_coreml.preprocessing.geometry import Fit
     from mvit_coreml.reports.sections import SectionReport
-    from mvit_coreml.workflows.package_options import PaletteOptions
+    from mvit_coreml.workflows.package_options import PaletteOptions, Quantize
 
 PATH = click.Path(path_type=Path)
 # Where the context of a command keeps what was typed.
@@ -257,7 +257,44 @@ def tune_option() -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PaletteArguments:
+class PromiseArguments:
+    """What a package has to keep.
+
+    Attributes:
+        target_size: Promise: at most this, such as 1.2MB.
+        min_snr: Promise: at least this SNR. [default without --images: 22, of maps 32]
+        min_agreement: Promise: at least this share of the answers (of a segmenter's pixels) are
+            PyTorch's. [default with --images: 0.97]
+        max_drop: Promise: at most this loss of accuracy on --dataset.
+        dataset: Labelled images for --max-drop: class folders or a CSV.
+    """
+
+    target_size: str | None = option(metavar="SIZE")
+    min_snr: float | None = option(type=float, metavar="DB")
+    min_agreement: float | None = option(type=click.FloatRange(0, 1))
+    max_drop: float | None = option(type=click.FloatRange(min=0), metavar="POINTS")
+    dataset: Path | None = option()
+
+    @property
+    def promised(self) -> dict[str, Any]:
+        """What is asked for, by the names of a promise's fields.
+
+        Raises:
+            InputError: options that exclude each other, or no size.
+        """
+        from mvit_coreml.compression.promise import Promise, parse_size
+
+        values = values_for(Promise, self)
+        promised = {name: value for name, value in values.items() if value is not None}
+        if (self.max_drop is None) != (self.dataset is None):
+            raise InputError("--max-drop and --dataset with labelled images go together")
+        if self.target_size is not None:
+            promised["target_size"] = parse_size(self.target_size)
+        return promised
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaletteArguments(PromiseArguments):
     """How weights are palettized.
 
     Attributes:
@@ -265,53 +302,41 @@ class PaletteArguments:
             [default: auto]
         kmeans_only: Palettes of k-means alone, not fitted to --images or to synthetic pictures.
         group_size: Output channels that share a look-up table (iOS 18); 0 for one table a weight.
-        target_size: Promise: at most this, such as 1.2MB.
-        min_snr: Promise: at least this SNR. [default without --images: 22, of maps 32]
-        min_agreement: Promise: at least this share of the answers (of a segmenter's pixels) are
-            PyTorch's. [default with --images: 0.97]
-        max_drop: Promise: at most this loss of accuracy on --dataset.
-        dataset: Labelled images for --max-drop: class folders or a CSV.
         tune_minutes: Tune the palettes on --images (or synthetic pictures), for 3 minutes at most
             or as many as given.
-        plan: Carry out this palettization plan (plan.toml), with the promise it was made for.
+        plan: Carry out this plan (plan.toml), with the promise it was made for.
     """
 
     bits: str | None = option(type=click.Choice(["none", "auto", "8", "6", "4", "3", "2", "1"]))
     kmeans_only: bool = option("--no-fit")
     group_size: int = option(type=click.IntRange(min=0), default=0)
-    target_size: str | None = option(metavar="SIZE")
-    min_snr: float | None = option(type=float, metavar="DB")
-    min_agreement: float | None = option(type=click.FloatRange(0, 1))
-    max_drop: float | None = option(type=click.FloatRange(min=0), metavar="POINTS")
-    dataset: Path | None = option()
     tune_minutes: float | None = tune_option()
     plan: Path | None = option()
 
-    def palette_options(self) -> PaletteOptions:
+    def palette_options(self, quantize: Quantize | None = None) -> PaletteOptions:
         """Return what they come to.
+
+        Args:
+            quantize: computing in integers, which takes the place of palettes.
 
         Raises:
             InputError: options that exclude each other.
         """
-        from mvit_coreml.compression.promise import Promise, parse_size
+        from mvit_coreml.compression.promise import Promise
         from mvit_coreml.workflows.package_options import PaletteOptions
 
-        values = values_for(Promise, self)
-        promised = {name: value for name, value in values.items() if value is not None}
         if self.plan is not None:
-            others = promised or self.dataset or self.tune_minutes or self.group_size
-            if self.bits is not None or others:
+            asked = (self.target_size, self.min_snr, self.min_agreement, self.max_drop)
+            others = any(one is not None for one in (*asked, self.bits, quantize))
+            if others or self.dataset or self.tune_minutes or self.group_size:
                 raise InputError("--plan says everything about the palettes; leave out the others")
             return PaletteOptions(plan=self.plan)
-        bits = self.bits or "auto"
-        if (self.max_drop is None) != (self.dataset is None):
-            raise InputError("--max-drop and --dataset with labelled images go together")
-        if self.target_size is not None:
-            promised["target_size"] = parse_size(self.target_size)
-        promise = Promise(**promised) if promised else None
+        bits = self.bits or ("auto" if quantize is None else "none")
+        promise = Promise(**self.promised) if self.promised else None
         width = "auto" if bits == "auto" else None if bits == "none" else int(bits)
         return PaletteOptions(
-            **values_for(PaletteOptions, self) | {"bits": width, "promise": promise}
+            **values_for(PaletteOptions, self)
+            | {"bits": width, "promise": promise, "quantize": quantize}
         )
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "list": "List the published checkpoints.",
     "palettize": "Make a package smaller.",
     "predict": "Ask a package about images.",
+    "quantize": "Let a package compute in 8-bit integers.",
     "tradeoff": "Measure what packages of different sizes keep.",
     "validate": "Compare a package with its checkpoint.",
     "xcode-report": "Read Xcode's performance reports.",

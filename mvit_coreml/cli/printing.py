@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from mvit_coreml.validation.pytorch_comparison import ParityReport
+    from mvit_coreml.workflows.compress_package import CompressedPackage
     from mvit_coreml.workflows.convert import ConvertedPackage
     from mvit_coreml.workflows.package_options import PaletteOptions
-    from mvit_coreml.workflows.palettize import PalettizedPackage
 
 
 def echo_json(document: Any) -> None:
@@ -54,19 +54,22 @@ def shape_in_words(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def palettes_in_words(options: PaletteOptions) -> str:
-    """Say in a summary which palettes were made."""
+def compression_in_words(options: PaletteOptions) -> str:
+    """Say in a summary how the weights were compressed."""
+    if options.quantize is not None:
+        kept = " but for what costs most" if options.quantize == "auto" else ""
+        return f"8-bit weights and activations{kept}"
     if options.bits == "auto":
         return "palettes of mixed bits"
     if options.plan is not None:
-        return "palettes of a plan"
+        return "compressed by a plan"
     if options.bits is not None:
         return f"{options.bits}-bit palettes"
     return "weights not palettized"
 
 
 def outcome_rows(
-    package: ConvertedPackage | PalettizedPackage, original: str = "the checkpoint"
+    package: ConvertedPackage | CompressedPackage, original: str = "the checkpoint"
 ) -> Iterator[tuple[str, str]]:
     """Yield the end of a summary: how a fresh package compared, and what to know about it.
 
@@ -125,7 +128,7 @@ def faithful_words(report: ParityReport, original: str = "the checkpoint") -> st
     return f"{report.kept()}"
 
 
-def package_as_json(package: ConvertedPackage | PalettizedPackage) -> dict[str, Any]:
+def package_as_json(package: ConvertedPackage | CompressedPackage) -> dict[str, Any]:
     """Return a fresh package, and how it compared, for ``--json``."""
     parity = None if package.parity is None else parity_as_json(package.parity)
     return vars(package) | {"parity": parity}
@@ -153,6 +156,8 @@ _STAGES = {
     "measure": "measuring the range of every operation",
     "tune": "fitting palettes to images",
     "palettize": "palettizing the weights",
+    "calibrate": "calibrating 8-bit weights and activations",
+    "quantize": "quantizing weights and activations",
     "write": "writing the package",
     "validate": "validating it against the checkpoint",
     "compare": "comparing it with the original",

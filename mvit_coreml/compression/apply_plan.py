@@ -130,7 +130,7 @@ def _check_constants(
         op.outputs[0].name: op.outputs[0].val
         for function in program.functions.values()
         for op in function.operations
-        if _is_float_array(op)
+        if is_float_array(op)
     }
     for name, value in constants.items():
         if name not in originals:
@@ -147,7 +147,7 @@ def _check_constants(
             )
 
 
-def _is_float_array(op: Any) -> bool:
+def is_float_array(op: Any) -> bool:
     """Whether an operation is a constant that may be replaced.
 
     A value that stands in the arguments of an operation, such as class labels, is read as a
@@ -175,7 +175,7 @@ def _replace(
         for function in program.functions.values():
             with function:
                 for op in list(function.operations):
-                    name = op.outputs[0].name if _is_float_array(op) else ""
+                    name = op.outputs[0].name if is_float_array(op) else ""
                     if name in palettes:
                         new = _lut_to_dense(op, name + PALETTIZED_SUFFIX, palettes[name], ios)
                     elif name in constants:

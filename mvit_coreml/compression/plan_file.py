@@ -177,15 +177,15 @@ def plan_text(plan: PalettizationPlan) -> str:
         _HEADER,
         f"format = {FORMAT}",
         f"ios = {plan.ios}",
-        f"source_sha256 = {_toml(plan.source_sha256)}",
+        f"source_sha256 = {toml_value(plan.source_sha256)}",
     ]
     if plan.values_sha256:
-        lines.append(f"values_sha256 = {_toml(plan.values_sha256)}")
-    lines.append(f"constants = {_toml(plan.constants)}")
+        lines.append(f"values_sha256 = {toml_value(plan.values_sha256)}")
+    lines.append(f"constants = {toml_value(plan.constants)}")
     for table in ("asked", "measured"):
         entries: Mapping[str, Scalar] = getattr(plan, table)
         lines += [""] if entries else []
-        lines += [f"{table}.{_key(name)} = {_toml(value)}" for name, value in entries.items()]
+        lines += [f"{table}.{_key(name)} = {toml_value(value)}" for name, value in entries.items()]
     lines += ["", "weights = ["]
     rows = [_row(weight) for weight in plan.weights]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -199,16 +199,16 @@ def plan_text(plan: PalettizationPlan) -> str:
 def _row(weight: PlannedWeight) -> list[str]:
     """Return what stands in a weight's line, the fields that people edit first."""
     bits = '"none"' if weight.choice.bits is None else str(weight.choice.bits)
-    sha256 = f"sha256 = {_toml(weight.sha256)}"
+    sha256 = f"sha256 = {toml_value(weight.sha256)}"
     if weight.reason:
-        sha256 += f", reason = {_toml(weight.reason)}"
+        sha256 += f", reason = {toml_value(weight.reason)}"
     if weight.snr is not None:
-        sha256 += f", snr = {_toml(weight.snr)}"
+        sha256 += f", snr = {toml_value(weight.snr)}"
     return [
         f"bits = {bits}",
         f"group_size = {weight.choice.group_size}",
-        f"values = {_toml(weight.values)}",
-        f"name = {_toml(weight.name)}",
+        f"values = {toml_value(weight.values)}",
+        f"name = {toml_value(weight.name)}",
         f"shape = {list(weight.shape)}",
         sha256,
     ]
@@ -216,10 +216,11 @@ def _row(weight: PlannedWeight) -> list[str]:
 
 def _key(name: str) -> str:
     bare = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
-    return name if bare else _toml(name)
+    return name if bare else toml_value(name)
 
 
-def _toml(value: Scalar) -> str:
+def toml_value(value: Scalar) -> str:
+    """Return a value as it stands in a TOML file."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
@@ -249,7 +250,7 @@ class _Reader:
         weights = tuple(self.weight(entry, number) for number, entry in enumerate(table.weights, 1))
         for name, count in Counter(weight.name for weight in weights).items():
             if count > 1:
-                raise self.error(_toml(name), f"weight {name!r} is listed twice", last=True)
+                raise self.error(toml_value(name), f"weight {name!r} is listed twice", last=True)
         own = table.model_dump(exclude={"format", "weights"})
         return PalettizationPlan(**own, weights=weights, origin=str(self.path))
 
@@ -258,7 +259,7 @@ class _Reader:
         place = f"weight {name!r}" if name else f"weight {number}"
 
         def error(key: object, message: str) -> InputError:
-            return self.error(_toml(str(name)), f"{place}: {message}")
+            return self.error(toml_value(str(name)), f"{place}: {message}")
 
         table = check_table(_WeightTable, entry, error)
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mvit_coreml.evaluation.read_metadata import class_labels
 from mvit_coreml.inspection.cautions import Caution, function_cautions, package_cautions
+from mvit_coreml.inspection.compute_types import ComputeTypes, compute_types
 from mvit_coreml.inspection.input_arithmetic import BakedPreprocessing, read_baked_preprocessing
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.program import (
@@ -91,6 +92,7 @@ class FunctionFacts:
         repeated_labels: those that stand more than once.
         operations: operation to how often it occurs, the most frequent first, constants left out.
         layout_operations: those of them that only move values about.
+        compute: what it computes in.
         largest_rank: of all values.
         largest_rank_at: operation that computes the first value of that rank.
     """
@@ -104,6 +106,7 @@ class FunctionFacts:
     repeated_labels: tuple[str, ...]
     operations: Mapping[str, int]
     layout_operations: Mapping[str, int]
+    compute: ComputeTypes
     largest_rank: int
     largest_rank_at: str
 
@@ -205,6 +208,7 @@ def _function_facts(package: Package, function: Function, constants: Constants) 
         repeated_labels=tuple(label for label, count in Counter(labels).items() if count > 1),
         operations=counts,
         layout_operations={name: counts[name] for name in counts if name in LAYOUT_OPS},
+        compute=compute_types(function),
         largest_rank=rank,
         largest_rank_at=place,
     )

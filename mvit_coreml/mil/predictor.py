@@ -38,6 +38,7 @@ class Predictor:
         package: the package's content.
         function: the function that is run.
         engine: the engine in use, ``coreml`` or ``portable``.
+        arithmetic: of the portable engine.
 
     Raises:
         InputError: an unknown engine or compute unit, or Core ML asked for without macOS.
@@ -65,6 +66,7 @@ class Predictor:
         self.package: Package = load_package(path)
         self.function: Function = self.package.function(function)
         self.engine: Engine = "coreml" if on_mac and engine != "portable" else "portable"
+        self.arithmetic: Arithmetic = arithmetic
         self._runtime: Runtime | None = None
         self._model: Any = None
         if self.engine == "portable":

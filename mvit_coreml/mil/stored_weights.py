@@ -164,7 +164,7 @@ class Constants:
     def _weight(self, argument: Argument, users: list[tuple[Operation, str]]) -> Weight:
         operation, parameter = users[0]
         fallback = f"{operation.name}.{parameter}"
-        layers, bits = self._layers(argument)
+        layers, bits = self.layers_of(argument)
         return Weight(
             name=argument.name if isinstance(argument, Reference) else fallback,
             users=tuple(users),
@@ -175,7 +175,7 @@ class Constants:
             argument=argument,
         )
 
-    def _layers(self, argument: Argument) -> tuple[list[str], int]:
+    def layers_of(self, argument: Argument) -> tuple[list[str], int]:
         """Name a constant's compressions, the outermost first, and the bits of one element."""
         data_type = self.type_of(argument).data_type
         operation = self.origin(argument)
@@ -185,12 +185,12 @@ class Constants:
             return [operation.op_type.removeprefix("constexpr_")], data_type.bits
         payload, table, words = _SCHEMES[operation.op_type]
         elements = operation.inputs[payload][0]
-        inner, bits = self._layers(elements)
+        inner, bits = self.layers_of(elements)
         form = ""
         outer: list[str] = []
         if table is not None:
             value = operation.inputs[table][0]
-            form, (outer, _) = _form(self.type_of(value)), self._layers(value)
+            form, (outer, _) = _form(self.type_of(value)), self.layers_of(value)
             if "shape" in operation.inputs:
                 # The older form packs the indices into bytes, and only the table's size tells bits.
                 bits = _bits(self.type_of(value).count or 1)
@@ -211,6 +211,12 @@ class Constants:
             if parameter not in _DESCRIPTIONS:
                 for part in arguments:
                     yield from self._parts(part, f"{operation.name}.{parameter}")
+
+
+def find_weight_scheme(constants: Constants, argument: Argument) -> str:
+    """Say how a constant argument is stored, as :class:`Weight` does."""
+    layers, _ = constants.layers_of(argument)
+    return " + ".join(layers) or str(constants.type_of(argument).data_type.name)
 
 
 def is_weight(value_type: Any) -> bool:

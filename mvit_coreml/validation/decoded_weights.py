@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,8 +26,9 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.evaluation.metrics import ClosenessMeter
 from mvit_coreml.evaluation.targets import OutputRole, PackageTarget, ReferenceTarget, shape_of
 from mvit_coreml.export.image_input import bake_preprocessing
+from mvit_coreml.mil.activation_pairs import read_pairs, without_pairs
+from mvit_coreml.mil.interpreter import Runtime
 from mvit_coreml.mil.parallel import parallel_map
-from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.mil.stored_weights import Constants
 from mvit_coreml.models.base import Model, backbone_of, build_model
 from mvit_coreml.models.folding import prepare_for_export
@@ -77,7 +78,8 @@ def check_decoded_weights(
 
     The stored weights are matched to the parameters of the network, one to one, by shape, values
     and names. The network is the folded one that this project converts, or, for packages of other
-    tools, the checkpoint's own with its batch normalizations folded or not.
+    tools, the checkpoint's own with its batch normalizations folded or not. A package that rounds
+    activations to 8 bits is run without that, as PyTorch does not.
 
     Args:
         target: the package, of this project or of another tool.
@@ -105,14 +107,17 @@ def check_decoded_weights(
     reference.model = match.model
     # Assigned, not copied into: the parameters may be the checkpoint's own tensors.
     reference.model.load_state_dict(match.decoded, strict=False, assign=True)
-    predictor = target.predictor
-    if predictor.engine != "portable":
-        predictor = Predictor(target.package.path, target.function.name, "portable")
+    # PyTorch does not round activations to 8 bits, so neither may the package here.
+    function = without_pairs(target.function)
+    rounded = {pair.rounded: pair.value for pair in read_pairs(target.function)}
+    name = rounded.get(compared.name, compared.name)
+    package = replace(target.package, functions={function.name: function})
+    runtime = Runtime(package, function.name, target.predictor.arithmetic)
 
     def run(image: Any) -> tuple[Array, Array]:
         fitted = target.preparation(image)
         inputs = {target.image.name: fitted.pixels}
-        value = predictor.run(inputs, [], intermediates=[compared.name])[compared.name]
+        value = runtime.run(inputs, [], intermediates=[name])[name]
         answer = reference.answer_fitted(fitted)
         expected = answer.raw_scores
         return value, answer.outputs[compared.role] if expected is None else expected

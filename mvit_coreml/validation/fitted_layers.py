@@ -16,6 +16,7 @@ from mvit_coreml.compression.apply_plan import PALETTIZED_SUFFIX
 from mvit_coreml.compression.calibration.differentiable import DifferentiableFunction
 from mvit_coreml.compression.calibration.layer_fidelity import layer_snrs
 from mvit_coreml.compression.palettizable_weights import function_weights
+from mvit_coreml.compression.quantization.apply_quantization import QUANTIZED_SUFFIX
 from mvit_coreml.files import parse_json
 from mvit_coreml.mil.program import Package, Reference
 from mvit_coreml.mil.stored_weights import Constants
@@ -66,7 +67,7 @@ def compare_fitted_layers(package: Package, expected: Package) -> list[Differenc
     stored = {
         name: constants.decode(Reference(place))
         for name in function.constants
-        for place in (name, name + PALETTIZED_SUFFIX)
+        for place in (name, name + PALETTIZED_SUFFIX, name + QUANTIZED_SUFFIX)
         if constants.has(place)
     }
     stored = {name: v for name, v in stored.items() if v.shape == function.constants[name].shape}

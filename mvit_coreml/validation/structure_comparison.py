@@ -7,7 +7,7 @@ freshly converted from the same checkpoint and not palettized.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import Any, Literal, get_args
 
@@ -15,8 +15,13 @@ import numpy as np
 
 from mvit_coreml.compression.apply_plan import PALETTIZED_SUFFIX
 from mvit_coreml.compression.plan import PlanValues
+from mvit_coreml.compression.quantization.apply_quantization import QUANTIZED_SUFFIX
+from mvit_coreml.compression.quantization.grid import Grid
+from mvit_coreml.compression.quantization.placement import READERS, live_inputs
+from mvit_coreml.compression.quantization.plan import Quantization
 from mvit_coreml.errors import PackageError
 from mvit_coreml.files import parse_json
+from mvit_coreml.mil.activation_pairs import read_pairs, without_pairs
 from mvit_coreml.mil.digest import (
     DIGEST_KEY,
     VALUES_DIGEST_KEY,
@@ -44,6 +49,9 @@ _COMPARED_KEYS = (
 # Compared one by one, as labels.
 _LABELS = ("classify", "classes")
 _BITS_KEY = "mvit_coreml.bits"
+# Of a package that computes in 8 bits.
+QUANTIZATION_KEY = "mvit_coreml.quantization"
+_ACTIVATIONS_KEY = "mvit_coreml.activations"
 # How the entries of the palettes came about; ``means`` where a package does not say.
 VALUES_KEY = "mvit_coreml.palette_values"
 
@@ -64,7 +72,10 @@ class Difference:
 
 
 def compare_structure(package: Package, expected: Package) -> list[Difference]:
-    """Compare a package with one freshly converted from its checkpoint, without palettization.
+    """Compare a package with one freshly converted from its checkpoint, without compression.
+
+    Of a package that computes in 8 bits, the graph is compared without the rounding of activations,
+    which is held against what the package's metadata says about it.
 
     Args:
         package: the package in question.
@@ -73,26 +84,39 @@ def compare_structure(package: Package, expected: Package) -> list[Difference]:
     return list(_differences(package, expected))
 
 
-def compare_with_plan(package: Package, values: PlanValues) -> list[Difference]:
-    """Compare a package's palettes and constants with what they were fitted to be, bit for bit.
+def compare_with_plan(package: Package, fitted: PlanValues | Quantization) -> list[Difference]:
+    """Compare what a package stores with what that was fitted to be, bit for bit.
 
     What was fitted is not what the checkpoint holds, so that comparison has to allow much.
 
     Args:
         package: the package in question.
-        values: of its plan.
+        fitted: the values of its plan, or with 8-bit activations all of it.
     """
-    expected = {
-        **{name + PALETTIZED_SUFFIX: value.decode() for name, value in values.palettes.items()},
-        **values.constants,
-    }
+    if isinstance(fitted, Quantization):
+        values = fitted.values
+        expected = {
+            **{name + QUANTIZED_SUFFIX: one.decode() for name, one in values.weights.items()},
+            **values.constants,
+        }
+    else:
+        palettes = fitted.palettes.items()
+        expected = {
+            **{name + PALETTIZED_SUFFIX: value.decode() for name, value in palettes},
+            **fitted.constants,
+        }
     detail = "is not what the package's plan says it was fitted to be"
-    return [
+    unequal = [
         Difference("plan", f"{constants.function.name}/{name}", detail)
         for constants in map(Constants, package.functions.values())
         for name in sorted(constants.function.producers.keys() & expected.keys())
         if not np.array_equal(constants.decode(Reference(name)), expected[name])
     ]
+    if isinstance(fitted, Quantization):
+        grids = {name: _listed(grid) for name, grid in fitted.plan.grids.items()}
+        for function in package.functions.values():
+            unequal += check_grids(function, grids, "plan")
+    return unequal
 
 
 def _differences(package: Package, expected: Package) -> Iterator[Difference]:
@@ -109,7 +133,8 @@ def _differences(package: Package, expected: Package) -> Iterator[Difference]:
     for name in sorted(set(package.functions) & set(expected.functions)):
         function, reference_function = package.functions[name], expected.functions[name]
         yield from _compare_interfaces(function, reference_function)
-        yield from _compare_graphs(function, reference_function, values)
+        yield from _check_pairs(package, function)
+        yield from _compare_graphs(without_pairs(function), reference_function, values)
     yield from _check_bits(package)
     yield from _check_digests(package, values, DIGEST_KEY in expected.metadata.user_defined)
 
@@ -133,7 +158,8 @@ def palette_values(package: Package) -> Values:
     Raises:
         PackageError: the metadata says something unknown.
     """
-    stated = package.metadata.user_defined.get(VALUES_KEY, "means")
+    quantized = QUANTIZATION_KEY in package.metadata.user_defined
+    stated = package.metadata.user_defined.get(VALUES_KEY, "trained" if quantized else "means")
     known: tuple[Values, ...] = get_args(Values)
     if stated not in known:
         raise PackageError(
@@ -195,6 +221,47 @@ def _check_bits(package: Package) -> Iterator[Difference]:
     if stored - set(stated.split(", ")):
         detail = f"{stated or 'no'} bits are stated, {', '.join(sorted(stored))} are stored"
         yield Difference("metadata", _BITS_KEY, detail)
+
+
+def _check_pairs(package: Package, function: Function) -> Iterator[Difference]:
+    """Hold the rounding of a function's activations against itself and the metadata."""
+    pairs = read_pairs(function)
+    for pair in pairs:
+        if not pair.is_consistent:
+            one, other = (f"scale {scale} and zero point {zero}" for scale, zero in pair.grids)
+            place = f"{function.name}/{pair.dequantize.name}"
+            yield Difference("attribute", place, f"has {other} where it is rounded with {one}")
+    rounded = {pair.value for pair in pairs}
+    constants = Constants(function)
+    for step in function.steps:
+        for name in live_inputs(step, constants) if step.op_type in READERS else ():
+            if name in rounded:
+                place = f"{function.name}/{step.name}"
+                yield Difference("graph", place, f"reads {name} before it is rounded")
+    if QUANTIZATION_KEY in package.metadata.user_defined:
+        stated = _stored_json(package, _ACTIVATIONS_KEY)
+        yield from check_grids(function, stated if isinstance(stated, dict) else {}, "metadata")
+
+
+def check_grids(
+    function: Function, stated: Mapping[str, Any], aspect: Aspect
+) -> Iterator[Difference]:
+    """Compare the grids that a function rounds its activations to with those it should have.
+
+    Args:
+        function: of a package.
+        stated: name of each value that is rounded to its type, scale and zero point.
+        aspect: of the differences.
+    """
+    stored = {pair.value: [pair.dtype, *pair.grids[0]] for pair in read_pairs(function)}
+    for name in sorted({*stored, *stated}):
+        if stored.get(name) != stated.get(name):
+            detail = f"is {short(stored.get(name))} instead of {short(stated.get(name))}"
+            yield Difference(aspect, f"{function.name}/{name} (rounding)", detail)
+
+
+def _listed(grid: Grid) -> list[Any]:
+    return [grid.dtype, grid.scale, grid.zero_point]
 
 
 def _compare_interfaces(function: Function, expected: Function) -> Iterator[Difference]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan import PalettizationPlan
+from mvit_coreml.compression.quantization.plan import Quantization, QuantizationPlan
 from mvit_coreml.export import metadata as meta
 from mvit_coreml.export.atomic_package import SUFFIX, finish_package
 from mvit_coreml.export.image_input import ImageInput, bake_preprocessing
@@ -141,6 +142,18 @@ def palette_metadata(plan: PalettizationPlan) -> dict[str, str]:
     return own
 
 
+def quantization_metadata(plan: QuantizationPlan) -> dict[str, str]:
+    """Return what a package's metadata says about its 8-bit activations, by key without prefix."""
+    grids = {
+        one.name: [one.grid.dtype, one.grid.scale, one.grid.zero_point] for one in plan.activations
+    }
+    return {
+        "quantization": "w8a8",
+        "activations": json.dumps(grids),
+        "layer_snr": json.dumps(plan.layer_snrs, separators=(",", ":")),
+    }
+
+
 def notes(
     checkpoint: Checkpoint,
     options: ConvertOptions,
@@ -196,7 +209,18 @@ _FITS: dict[Fit, str] = {
 }
 
 
-Stage = Literal["trace", "convert", "measure", "palettize", "tune", "write", "validate", "compare"]
+Stage = Literal[
+    "trace",
+    "convert",
+    "measure",
+    "palettize",
+    "tune",
+    "calibrate",
+    "quantize",
+    "write",
+    "validate",
+    "compare",
+]
 
 
 class Progress(Protocol):
@@ -311,30 +335,34 @@ def build_plain_package(
     )
 
 
-def palettize_plain(
-    plain: PlainPackage, palettes: Palettes, folder: Path, *, verbose: bool = False
+def compress_plain(
+    plain: PlainPackage,
+    compression: Palettes | Quantization,
+    folder: Path,
+    *,
+    verbose: bool = False,
 ) -> Path:
-    """Make the package with some palettes of one without, in a folder of its own."""
+    """Make the package with some palettes, or in 8 bits, of one without, in its own folder."""
     folder.mkdir(exist_ok=True)
     functions = {name: folder / f"{name}{SUFFIX}" for name in plain.functions}
     specs = {
-        name: _palettize_function(plain.functions[name], palettes, package, verbose)
+        name: _compress_function(plain.functions[name], compression, package, verbose)
         for name, package in functions.items()
     }
     path, spec = _merged(functions, specs, folder, verbose)
     spec.description.CopyFrom(plain.spec.description)
-    _finish(path, spec, palettes)
+    _finish(path, spec, compression)
     return path
 
 
-def palettize_saved(
-    package: Path, palettes: Palettes, folder: Path, *, verbose: bool = False
+def compress_saved(
+    package: Path, compression: Palettes | Quantization, folder: Path, *, verbose: bool = False
 ) -> Path:
-    """Make the package with some palettes of a saved one with one function and its metadata."""
+    """Make the package with some palettes, or in 8 bits, of a saved one with one function."""
     folder.mkdir(exist_ok=True)
-    path = folder / f"palettized{SUFFIX}"
-    spec = _palettize_function(package, palettes, path, verbose)
-    _finish(path, spec, palettes)
+    path = folder / f"compressed{SUFFIX}"
+    spec = _compress_function(package, compression, path, verbose)
+    _finish(path, spec, compression)
     return path
 
 
@@ -424,13 +452,20 @@ def _measure_unsafe(
     return unsafe_operations(target, pictures)
 
 
-def _palettize_function(source: Path, palettes: Palettes, package: Path, verbose: bool) -> Any:
-    """Write a one-function package again with palettes, and return its specification."""
+def _compress_function(
+    source: Path, compression: Palettes | Quantization, package: Path, verbose: bool
+) -> Any:
+    """Write a one-function package again, compressed, and return its specification."""
     from mvit_coreml.compression.apply_plan import apply_plan
     from mvit_coreml.compression.cache import default_cache
+    from mvit_coreml.compression.quantization.apply_quantization import apply_quantization
 
     program, spec = read_program(source)
-    apply_plan(program, palettes.plan, palettes.values, cache=default_cache(), verbose=verbose)
+    if isinstance(compression, Quantization):
+        apply_quantization(program, compression, verbose=verbose)
+    else:
+        plan, values = compression.plan, compression.values
+        apply_plan(program, plan, values, cache=default_cache(), verbose=verbose)
     return save_again(program, spec, package)
 
 
@@ -445,16 +480,22 @@ def _merged(
     return package, merge_functions(functions, package, specs[last], verbose=verbose)
 
 
-def _finish(package: Path, spec: Any, palettes: Palettes | None = None) -> None:
-    """Store a package's specification, with what its palettes and its digest are."""
+def _finish(package: Path, spec: Any, compression: Palettes | Quantization | None = None) -> None:
+    """Store a package's specification, with how it is compressed and what its digest is."""
     own = spec.description.metadata.userDefined
-    if palettes is not None:
-        for key, value in palette_metadata(palettes.plan).items():
-            own[meta.KEY_PREFIX + key] = value
+    fitted = False
+    if isinstance(compression, Quantization):
+        said, fitted = quantization_metadata(compression.plan), True
+    elif compression is not None:
+        said, fitted = palette_metadata(compression.plan), compression.plan.needs_values
+    else:
+        said = {}
+    for key, value in said.items():
+        own[meta.KEY_PREFIX + key] = value
     finish_package(package, spec)
     # The digests are of what is on disk, and tell whether that is changed later.
     written = load_package(package)
     own[DIGEST_KEY] = program_digest(written)
-    if palettes is not None and palettes.plan.needs_values:
+    if fitted:
         own[VALUES_DIGEST_KEY] = values_digest(written)
     finish_package(package, spec)

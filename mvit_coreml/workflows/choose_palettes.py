@@ -13,6 +13,10 @@ from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, Scalar, make_plan
 from mvit_coreml.compression.plan_file import read_plan, read_values
 from mvit_coreml.compression.promise import Promise
+from mvit_coreml.compression.quantization.plan_file import (
+    is_quantization_plan,
+    read_quantization_plan,
+)
 from mvit_coreml.evaluation.read_metadata import Preparation
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows.build_package import Progress
@@ -179,7 +183,9 @@ def with_promise_of_plan(options: _Options, images: Sequence[Any] | None) -> _Op
     if options.plan is None or options.promise is not None:
         return options
     fields = ("target_size", "min_snr", *(() if images is None else _OF_PHOTOS))
-    asked = read_plan(options.plan).asked
+    plan = options.plan
+    read = read_quantization_plan if is_quantization_plan(plan) else read_plan
+    asked = read(plan).asked
     promised: dict[str, Any] = {name: asked[name] for name in fields if name in asked}
     return replace(options, promise=Promise(**promised)) if promised else options
 

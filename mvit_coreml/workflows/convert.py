@@ -16,11 +16,12 @@ from mvit_coreml.validation.pytorch_comparison import ParityReport
 from mvit_coreml.workflows.build_package import (
     Progress,
     build_plain_package,
+    compress_plain,
     no_progress,
     notes,
-    palettize_plain,
 )
 from mvit_coreml.workflows.choose_palettes import with_promise_of_plan
+from mvit_coreml.workflows.fit_quantization import quantized_candidates, quantizes
 from mvit_coreml.workflows.package_options import ConvertOptions, fill_in
 from mvit_coreml.workflows.publish_package import (
     Candidate,
@@ -127,14 +128,24 @@ def convert(
             progress=progress,
             verbose=verbose,
         )
-        if options.bits is None and options.plan is None:
+        if quantizes(options):
+            candidates = quantized_candidates(
+                plain.path,
+                options,
+                images,
+                build=partial(compress_plain, plain, verbose=verbose),
+                source_sha256=checkpoint.provenance.sha256,
+                folder=staging,
+                progress=progress,
+            )
+        elif options.bits is None and options.plan is None:
             candidates = iter([Candidate(package=plain.path, images=images)])
         else:
             candidates = palettized_candidates(
                 plain.path,
                 options,
                 images,
-                build=partial(palettize_plain, plain, verbose=verbose),
+                build=partial(compress_plain, plain, verbose=verbose),
                 source_sha256=checkpoint.provenance.sha256,
                 accuracy=accuracy,
                 folder=staging,
@@ -149,13 +160,13 @@ def convert(
                 candidate.images,
                 ValidateOptions(
                     color_order=options.color_order,
-                    structure=candidate.palettes is not None,
+                    structure=candidate.compression is not None,
                     layers=None if samples else False,
                     pictures=PICTURES_AFTER_CONVERSION,
                     samples=samples,
                     promise=options.promise,
                 ),
-                expected=finished if candidate.palettes is None else plain.path,
+                expected=finished if candidate.compression is None else plain.path,
                 values=candidate.values,
             )
 

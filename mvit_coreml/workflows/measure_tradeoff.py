@@ -26,7 +26,7 @@ from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 from mvit_coreml.mil.predictor import Predictor
 from mvit_coreml.validation.pytorch_comparison import Judge, Judgement
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
-from mvit_coreml.workflows.build_package import build_plain_package, no_progress, palettize_plain
+from mvit_coreml.workflows.build_package import build_plain_package, compress_plain, no_progress
 from mvit_coreml.workflows.choose_palettes import (
     FEWEST_IMAGES,
     Palettes,
@@ -414,7 +414,7 @@ class _Measurement:
             ios=self.options.ios,
             source_sha256=self.checkpoint.provenance.sha256,
         )
-        return palettize_plain(self.built, palettes, folder), palettes
+        return compress_plain(self.built, palettes, folder), palettes
 
     def _make_coremltools(self, bits: int, folder: Path) -> tuple[Path, None]:
         package = folder / f"coremltools{SUFFIX}"
@@ -432,7 +432,7 @@ class _Measurement:
         tuned = tuner.tune(choices, minutes, lambda detail: self._detail("tune", detail))
         tuning: dict[str, Scalar] = {} if minutes is None else {"tune_minutes": minutes}
         palettes = self.fitting.palettes(choices, tuned, {**asked, **tuning})
-        return palettize_plain(self.built, palettes, folder), palettes
+        return compress_plain(self.built, palettes, folder), palettes
 
     def _measure(self, task: _Task) -> None:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:

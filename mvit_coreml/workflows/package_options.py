@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.palettized_weight import Choice
+from mvit_coreml.compression.quantization.plan import QUANTIZATION_IOS
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK, MapSize, MapType, OutputKind
 from mvit_coreml.export.torch_to_mil import IOS_TARGETS, Precision
@@ -39,6 +40,8 @@ _STORED = (
 )
 # Those that packages made by earlier versions do not have; what is left out was the only way.
 _STORED_LATER = {"activation", "map_type", "confidence", "share_constants"}
+# Ways to compute in integers.
+Quantize = Literal["w8a8", "auto"]
 # First target whose packages may hold several functions.
 MULTIFUNCTION_IOS = 18
 # First target whose packages may answer 8-bit arrays.
@@ -61,6 +64,9 @@ class PaletteOptions:
             measured on.
         tune_minutes: tune fitted palettes for this long at most; ``None`` does not.
         plan: file of a plan to carry out instead of all these.
+        quantize: ``w8a8`` for 8-bit weights and activations instead of palettes, with ``bits``
+            ``None`` (from iOS 17 on); ``auto`` leaves the layers in floating point whose rounding
+            costs most, where the promise is broken otherwise.
     """
 
     bits: int | Literal["auto"] | None = "auto"
@@ -70,11 +76,15 @@ class PaletteOptions:
     dataset: Path | None = None
     tune_minutes: float | None = None
     plan: Path | None = None
+    quantize: Quantize | None = None
 
     def check(self, ios: int) -> None:
         """Refuse what excludes each other, or what packages for an iOS version cannot hold."""
         if isinstance(self.bits, str) and self.bits != "auto":
             raise InputError(f"bits is {self.bits!r}; it must be a number, 'auto' or None")
+        if self.quantize is not None:
+            _check_choice("quantize", self.quantize, get_args(Quantize))
+            self._check_quantize(ios)
         if self.kmeans_only and (self.bits == "auto" or self.tune_minutes is not None):
             raise InputError(
                 "k-means alone (--no-fit) takes a number of bits (--bits 6), and no tuning"
@@ -90,6 +100,22 @@ class PaletteOptions:
             raise InputError(f"{self.tune_minutes:g} minutes of tuning: give more than 0")
         if self.tune_minutes is not None and self.bits is None and self.plan is None:
             raise InputError("there is nothing to tune without palettes; give bits")
+
+    def _check_quantize(self, ios: int) -> None:
+        if self.bits is not None or self.kmeans_only or self.group_size or self.plan is not None:
+            raise InputError(
+                "quantizing stores weights as 8-bit numbers; it takes no palettes (leave out"
+                " --bits, --no-fit, --group-size and --plan)"
+            )
+        if self.tune_minutes is not None:
+            raise InputError(
+                f"there are no palettes to tune with {self.quantize}; leave out --tune"
+            )
+        if ios < QUANTIZATION_IOS:
+            raise InputError(
+                f"8-bit activations need iOS {QUANTIZATION_IOS} or newer (--ios"
+                f" {QUANTIZATION_IOS}), not iOS {ios}"
+            )
 
     def check_images(self, images: Sequence[Any] | None) -> None:
         """Refuse a promise that takes photos where there are none, before any work is done."""
@@ -176,6 +202,11 @@ class ConvertOptions(PaletteOptions):
             raise InputError(
                 f"several image sizes need iOS {MULTIFUNCTION_IOS} or newer (--ios 18); "
                 f"for iOS {self.ios} convert one package for each size"
+            )
+        if len(self.image_sizes) > 1 and self.quantize is not None:
+            raise InputError(
+                "quantizing takes one image size, whose activations it measures; convert one"
+                " package for each size"
             )
 
     def to_json(self) -> str:

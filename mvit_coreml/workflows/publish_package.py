@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvit_coreml.compression.plan import PlanValues, Scalar
 from mvit_coreml.compression.plan_file import plan_beside, values_path, write_plan
 from mvit_coreml.compression.promise import Promise, format_size
+from mvit_coreml.compression.quantization.plan import Quantization
+from mvit_coreml.compression.quantization.plan_file import write_quantization
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.export import atomic_package
 from mvit_coreml.export.atomic_package import package_size, publish_with
@@ -72,22 +74,23 @@ class Candidate:
 
     Attributes:
         package: where it lies, in a folder beside its place.
-        palettes: that it has, if any.
+        compression: its palettes, or how it computes in 8 bits; ``None`` for neither.
         images: that it may be judged on; ``None`` for synthetic pictures.
         notes: sentences about how its palettes were chosen.
         remedy: says what would keep a promise that it is found to break.
     """
 
     package: Path
-    palettes: Palettes | None = None
+    compression: Palettes | Quantization | None = None
     images: Sequence[Any] | None = None
     notes: tuple[str, ...] = ()
     remedy: Callable[[ParityReport], str] = lambda report: ""
 
     @property
-    def values(self) -> PlanValues | None:
-        """What its palettes and constants were fitted to be."""
-        return None if self.palettes is None else self.palettes.values
+    def values(self) -> PlanValues | Quantization | None:
+        """What its weights, constants and grids were fitted to be."""
+        compression = self.compression
+        return compression.values if isinstance(compression, Palettes) else compression
 
 
 def palettized_candidates(
@@ -117,7 +120,8 @@ def palettized_candidates(
     for number, one in enumerate(chosen):
         progress("palettize")
         finished = build(one.palettes, folder / f"palettized{number}")
-        yield Candidate(package=finished, **vars(one))
+        chosen_for = {name: value for name, value in vars(one).items() if name != "palettes"}
+        yield Candidate(package=finished, compression=one.palettes, **chosen_for)
 
 
 def publish_package(
@@ -182,12 +186,14 @@ def publish_package(
         )
     size = package_size(package)
     plan = None
-    if candidate.palettes is not None:
+    compression, measured = candidate.compression, _measured(size, report)
+    if compression is not None:
         plan = plan_beside(package)
-        measured = _measured(size, report)
-        write_plan(
-            candidate.palettes.plan.with_measured(**measured), plan, candidate.palettes.values
-        )
+        if isinstance(compression, Palettes):
+            write_plan(compression.plan.with_measured(**measured), plan, compression.values)
+        else:
+            made = compression.plan.with_measured(**measured)
+            write_quantization(replace(compression, plan=made), plan)
     place = publish_with_plan(package, destination, plan, options.plan, force=force)
     notes = (*candidate.notes, *((f"it {short}",) if short else ()))
     return PublishedPackage(size=size, parity=report, plan=place, notes=notes)

@@ -13,6 +13,8 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan import PlanValues
 from mvit_coreml.compression.plan_file import plan_beside, read_plan, read_values
 from mvit_coreml.compression.promise import Promise
+from mvit_coreml.compression.quantization.plan import Quantization
+from mvit_coreml.compression.quantization.plan_file import is_quantization_plan, read_quantization
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.read_metadata import (
     PreparationOptions,
@@ -92,7 +94,7 @@ def validate(
     options: ValidateOptions | None = None,
     *,
     expected: Path | None = None,
-    values: PlanValues | None = None,
+    values: PlanValues | Quantization | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ParityReport:
     """Judge a saved package against the checkpoint it came from.
@@ -108,8 +110,8 @@ def validate(
         options: what is validated, and how strictly.
         expected: the package without palettes that the checkpoint converts to, if the caller has
             it; it is converted anew otherwise.
-        values: what its palettes and constants were fitted to be; by default those of the plan that
-            lies beside it, if one does.
+        values: what its weights, constants and grids were fitted to be; by default as the plan that
+            lies beside it says, if one does.
         progress: called with the number of images done and their total.
 
     Raises:
@@ -236,14 +238,18 @@ def _open_target(
     return PackageTarget(predictor, preparation, num_labels=checkpoint.config.num_labels)
 
 
-def _fitted_values(package: Package) -> PlanValues:
-    """Read what a package's palettes were fitted to be from the plan beside it, if one lies there.
+def _fitted_values(package: Package) -> PlanValues | Quantization:
+    """Read what a package's weights were fitted to be from the plan beside it, if one lies there.
 
     Raises:
         InputError: the plan, or its values, cannot be read.
     """
     place = plan_beside(package.path)
-    return read_values(read_plan(place)) if place.exists() else PlanValues()
+    if not place.exists():
+        return PlanValues()
+    if is_quantization_plan(place):
+        return read_quantization(place)
+    return read_values(read_plan(place))
 
 
 def _decoded_snr(

@@ -249,11 +249,11 @@ def test_answers_on_other_images_are_far_closer_than_with_k_means(family: str, b
     assert quality.snr > alone.snr + 4
 
 
-def watched(monkeypatch: pytest.MonkeyPatch) -> list[reconstruction._Reconstruction]:
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[reconstruction._Palettizing]:
     """Keep every run that is started."""
-    runs: list[reconstruction._Reconstruction] = []
+    runs: list[reconstruction._Palettizing] = []
 
-    class Watched(reconstruction._Reconstruction):
+    class Watched(reconstruction._Palettizing):
         def join(self, index: int) -> None:
             super().join(index)
             if self not in runs:
@@ -261,7 +261,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[reconstruction._Reconstruct
                 self.sizes: list[int] = []
             self.sizes.append(sum(len(original) for original, _ in self.runs))
 
-    monkeypatch.setattr(reconstruction, "_Reconstruction", Watched)
+    monkeypatch.setattr(reconstruction, "_Palettizing", Watched)
     return runs
 
 

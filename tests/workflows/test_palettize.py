@@ -29,7 +29,7 @@ from mvit_coreml.mil.digest import program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows import build_package
 from mvit_coreml.workflows import fit_palettes as palette_fitting
-from mvit_coreml.workflows.palettize import PalettizedPackage
+from mvit_coreml.workflows.compress_package import CompressedPackage
 
 pytestmark = pytest.mark.usefixtures("conversions_shared")
 
@@ -290,7 +290,7 @@ def test_a_package_can_be_replaced_by_its_palettized_self(plain: Path, tmp_path:
     with pytest.raises(InputError, match="use --force"):
         palettize_package(path, PaletteOptions(), path)
     found = palettize_package(path, alone(6), path, force=True)
-    assert isinstance(found, PalettizedPackage)
+    assert isinstance(found, CompressedPackage)
     assert inspect_package(path).size == found.size < found.original_size
 
 

@@ -20,7 +20,7 @@ from mvit_coreml.compression.promise import Promise
 from mvit_coreml.errors import GateError
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.workflows import convert as conversion
-from mvit_coreml.workflows.build_package import PlainPackage, build_plain_package, palettize_plain
+from mvit_coreml.workflows.build_package import PlainPackage, build_plain_package, compress_plain
 from mvit_coreml.workflows.choose_palettes import Palettes
 from mvit_coreml.workflows.package_options import fill_in
 
@@ -63,10 +63,10 @@ def task(plain: tuple[str, PlainPackage], monkeypatch: pytest.MonkeyPatch) -> st
     def spoiled(plain: PlainPackage, palettes: Palettes, folder: Path, **options: Any) -> Path:
         plan = replace(palettes.plan, constants="tuned")
         values = PlanValues(constants={name: moved})
-        return palettize_plain(plain, Palettes(plan, values), folder, **options)
+        return compress_plain(plain, Palettes(plan, values), folder, **options)
 
     monkeypatch.setattr(conversion, "build_plain_package", lambda *_, **__: package)
-    monkeypatch.setattr(conversion, "palettize_plain", spoiled)
+    monkeypatch.setattr(conversion, "compress_plain", spoiled)
     return task
 
 

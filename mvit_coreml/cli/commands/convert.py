@@ -12,9 +12,9 @@ import click
 from mvit_coreml.cli import arguments as opt
 from mvit_coreml.cli.printing import (
     ProgressLines,
+    compression_in_words,
     outcome_rows,
     package_as_json,
-    palettes_in_words,
     shape_in_words,
     table,
 )
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mvit_coreml.preprocessing.geometry import Fit
     from mvit_coreml.preprocessing.image_processor import ColorOrder
     from mvit_coreml.workflows.convert import ConvertedPackage
+    from mvit_coreml.workflows.package_options import Quantize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,9 @@ class _Arguments(
         layers: Hidden states to add to the features, counted from 0.
         image_sizes: Input size instead of the checkpoint's; give it several times for one package
             with a function for each (iOS 18).
+        quantize: Compute in 8-bit integers instead of palettes (iOS 17): w8a8 rounds weights and
+            activations, calibrated on --images or synthetic pictures; auto leaves the layers in
+            fp16 that cost most, where the promise is broken otherwise.
         fit: How photos are brought to the input; by default pad for segmenters, else crop.
         color_order: Channel order the weights expect.
         author: Author in the package's metadata.
@@ -82,6 +86,7 @@ class _Arguments(
     image_sizes: tuple[tuple[int, int], ...] = opt.option(
         "--image-size", type=opt.read_size, metavar="N|HXW", multiple=True
     )
+    quantize: Quantize | None = opt.option(type=click.Choice(["w8a8", "auto"]))
     fit: Fit | None = opt.fit_option()
     color_order: ColorOrder | None = opt.color_order_option()
     author: str | None = opt.option()
@@ -106,6 +111,7 @@ def command(arguments: _Arguments) -> None:
         mvit-coreml convert apple/mobilevit-small --bits 4 --images photos/ --tune
         mvit-coreml convert apple/mobilevit-small --images photos/ --min-agreement 0.98
         mvit-coreml convert apple/mobilevit-small --images photos/ --target-size 3MB
+        mvit-coreml convert apple/mobilevit-small --images photos/ --quantize w8a8
         mvit-coreml convert google/deeplabv3_mobilenet_v2_1.0_513 --fit stretch --bits none
         mvit-coreml convert apple/mobilevit-small --ios 18 --image-size 256 --image-size 320
         mvit-coreml convert apple/mobilevit-small --output-kind features --layers 2,4
@@ -118,7 +124,7 @@ def command(arguments: _Arguments) -> None:
     from mvit_coreml.workflows.package_options import ConvertOptions
 
     # What the options alone can tell is said before a download.
-    palettes = vars(arguments.palette_options())
+    palettes = vars(arguments.palette_options(arguments.quantize))
     values = opt.values_for(ConvertOptions, arguments) | palettes
     options = ConvertOptions(**values | {"layers": arguments.layers or ()})
     if arguments.destination is not None:
@@ -150,7 +156,7 @@ def _summary(package: ConvertedPackage) -> Iterator[str]:
     options = package.options
     size = f"{package.size / 1e6:.2f} MB"
     rows = [
-        ("size", f"{size}, {options.precision}, {palettes_in_words(options)}"),
+        ("size", f"{size}, {options.precision}, {compression_in_words(options)}"),
         ("target", f"iOS {options.ios}"),
     ]
     for name, (height, width) in package.functions.items():

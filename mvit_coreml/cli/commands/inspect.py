@@ -34,9 +34,9 @@ class _Arguments(opt.JsonArguments):
 def command(arguments: _Arguments) -> None:
     """Say what is in a package of any tool.
 
-    Inputs and outputs, the preprocessing it does itself, labels, operations, weights, metadata, and
-    what to beware of. The package is not run. What it says about the Neural Engine was reported by
-    others, not measured.
+    Inputs and outputs, the preprocessing it does itself, labels, operations, what they compute in,
+    weights, metadata, and what to beware of. The package is not run. What it says about the Neural
+    Engine was reported by others, not measured.
 
     Examples:
         mvit-coreml inspect Classifier.mlpackage
@@ -112,7 +112,26 @@ def _function_rows(function: FunctionFacts) -> Iterator[tuple[str, str]]:
     yield "operations", f"{total}: {_census(function.operations)}"
     layout = sum(function.layout_operations.values())
     yield "layout", f"{layout}: {_census(function.layout_operations) or 'none'}"
+    yield from _compute_rows(function)
     yield "ranks", f"up to {function.largest_rank} ({function.largest_rank_at})"
+
+
+def _compute_rows(function: FunctionFacts) -> Iterator[tuple[str, str]]:
+    """Say what part of the products is in 8 bits, and which layers are not."""
+    from mvit_coreml.reports.text_tables import some
+    from mvit_coreml.reports.wording import byte_size
+
+    compute = function.compute
+    if not compute.layers:
+        return
+    millions = f"{compute.macs / 1e6:.1f} million MACs"
+    yield "computes", f"{millions}, {100 * compute.int8_share:.1f}% of them in 8-bit integers"
+    if compute.int8_macs:
+        rest = [f"{layer.name} ({layer.reason})" for layer in compute.in_floating_point]
+        if rest:
+            yield "", f"in floating point: {some(rest)}"
+    moved = (f"{byte_size(size)} {name}" for name, size in compute.moved_bytes.items())
+    yield "moves", f"activations, read and written: {', '.join(moved)}"
 
 
 def _plain_lines(inspection: Inspection, everything: bool) -> Iterator[str]:

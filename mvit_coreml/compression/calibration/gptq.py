@@ -80,7 +80,7 @@ def palettize_layer(
     """
     with errors_at(f"weight {layer.weight!r}"):
         choice.check_channels(layer.channels)
-    shrunk = _shrunk(moments, shrinkage)
+    shrunk = shrunk_moments(moments, shrinkage)
     start = _clustered(target, shrunk, rows, choice, dtype)
     rounded = torch.float16 if dtype == np.float16 else torch.float32
     # With so many levels what k-means leaves is next to nothing beside the other weights' error.
@@ -131,6 +131,32 @@ def improve_codes(
             break
         best, least, tables = codes, error, codes.tables
     return best
+
+
+def round_to_tables(
+    weight: Tensor, tables: Tensor, table_of: Tensor, moments: Tensor, rows: Tensor
+) -> Tensor:
+    """Choose entries of given tables, by error feedback where that is closer than the nearest.
+
+    Args:
+        weight: (G, O, K) fp32.
+        tables: (T, entries) ascending.
+        table_of: (G, O), the table of each output channel.
+        moments: (G, K, K) fp32, positive semidefinite.
+        rows: (G, O), what the errors of each output channel count.
+
+    Returns:
+        (G, O, K) int64 places in the tables.
+    """
+    edges = (tables[:, 1:] + tables[:, :-1]) / 2
+    by_row = weight.reshape(-1, weight.shape[2]).contiguous()
+    nearest = torch.searchsorted(edges[table_of.flatten()].contiguous(), by_row).view(weight.shape)
+    fed_back = _quantise(weight, tables, table_of, *_feedback(moments))
+    errors = [
+        output_error(weight - Codes(tables, places, table_of).decode(), moments, rows)
+        for places in (fed_back, nearest)
+    ]
+    return fed_back if errors[0] < errors[1] else nearest
 
 
 def _feedback(moments: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,7 +247,7 @@ def _sorted(codes: Codes) -> Codes:
     return Codes(tables, indices, codes.table_of)
 
 
-def _shrunk(moments: Tensor, part: float) -> Tensor:
+def shrunk_moments(moments: Tensor, part: float = SHRINKAGE) -> Tensor:
     """Trust the calibration images less: in the correlations of inputs, and in dead inputs.
 
     What only inputs that are next to nothing use would otherwise be free to be anything.

@@ -26,6 +26,7 @@ from mvit_coreml.compression.calibration.linear_layers import Layer, find_layers
 from mvit_coreml.compression.kmeans import ClusterJob, cluster_weights
 from mvit_coreml.compression.palettized_weight import UNCOMPRESSED, Choice, PalettizedWeight
 from mvit_coreml.compression.plan import PlanValues
+from mvit_coreml.mil.compiler import Step
 from mvit_coreml.mil.parallel import one_thread, parallel_map
 from mvit_coreml.models.config import HeadActivation
 
@@ -119,10 +120,10 @@ def _gradients(
         if index in at:
             outputs.append(execution.values[step.outputs[0]])
     scores = function.answers(execution)
-    probe = _probe(scores.detach(), function.activation, seed)
+    direction = probe(scores.detach(), function.activation, seed)
     # What leads to the answers by choices alone (of the largest, of a class) has no gradient.
     gradients = torch.autograd.grad(
-        (scores * probe).sum(), outputs, allow_unused=True, materialize_grads=True
+        (scores * direction).sum(), outputs, allow_unused=True, materialize_grads=True
     )
     by_channel = []
     for layer, gradient in zip(at.values(), gradients, strict=True):
@@ -131,7 +132,7 @@ def _gradients(
     return by_channel
 
 
-def _probe(scores: Tensor, activation: HeadActivation, seed: int) -> Tensor:
+def probe(scores: Tensor, activation: HeadActivation, seed: int) -> Tensor:
     """Return a random vector whose outer product is the curvature on average."""
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(0, 2, scores.shape, generator=generator) * 2.0 - 1.0
@@ -201,6 +202,30 @@ class Moments:
         return Moments(self.now + other.now, self.across + other.across)
 
 
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """A layer's weight as it should become, in floating point, and what its errors count.
+
+    Attributes:
+        original: (G, O, K) fp32 weight that it had.
+        target: (G, O, K) fp32 weight that gives the original outputs from the inputs as they are.
+        fitting: moments of a part of the images.
+        judging: those of the others.
+        rows: (G, O), what errors of output channels count.
+    """
+
+    original: Tensor
+    target: Tensor
+    fitting: Moments
+    judging: Moments
+    rows: Tensor
+
+    @property
+    def moments(self) -> Moments:
+        """Moments of all images."""
+        return self.fitting + self.judging
+
+
 def reconstruct(
     function: DifferentiableFunction,
     pixels: Tensor,
@@ -228,19 +253,10 @@ def reconstruct(
     layers = find_layers(function)
     if fisher is None:
         fisher = fisher_information(function, pixels, layers)
-    at = {layer.index: layer for layer in layers}
-    done = 0
     with one_thread():
-        run = _Reconstruction(function, pixels, choices, fisher, samples)
+        run = _Palettizing(function, pixels, choices, fisher, samples)
         run.palettize_others(layers)
-        for index in range(len(function.schedule)):
-            run.join(index)
-            layer = at.get(index)
-            if layer is not None:
-                run.refit(layer)
-                done += 1
-                progress(done, len(layers))
-            run.advance(index)
+        run.refit_all(layers, progress)
     order = [name for name in function.constants if name in run.palettes]
     return TunedWeights({name: run.palettes[name] for name in order}, run.constants)
 
@@ -268,24 +284,36 @@ def kmeans_palettes(
     )
 
 
-class _Reconstruction:
-    """A function on its way: micro-batches with the original constants and with the new ones."""
+class Reconstruction:
+    """A function on its way: micro-batches with the original constants and with the new ones.
+
+    What a weight may become is for a subclass to say; here it stays in floating point.
+
+    Args:
+        function: as saved.
+        pixels: (N, 3, height, width) of images to calibrate on.
+        fisher: from :func:`fisher_information`.
+        samples: that a layer's moments are taken of, all images together.
+
+    Attributes:
+        constants: that have been replaced, as they are stored.
+        replaced: everything that has been replaced, decoded to fp32.
+        runs: micro-batches under way, with the original constants and with the new ones.
+        samples: that the last layer's moments were taken of.
+    """
 
     def __init__(
         self,
         function: DifferentiableFunction,
         pixels: Tensor,
-        choices: Mapping[str, Choice],
         fisher: Mapping[str, LayerFisher],
-        samples: int,
+        samples: int = SAMPLES,
     ) -> None:
-        self.most_samples = samples
-        self.function, self.choices, self.fisher = function, choices, fisher
+        self.most_samples, self.samples = samples, 0
+        self.function, self.fisher = function, fisher
         self.schedule = function.schedule
-        self.palettes: dict[str, PalettizedWeight] = {}
         self.constants: dict[str, NDArray[Any]] = {}
         self.replaced: dict[str, Tensor] = {}
-        # With the original constants, and with the new ones.
         self.runs: list[tuple[Execution, Execution]] = []
         # Four micro-batches at least, for one of them to judge the ridge.
         area = pixels.shape[2] * pixels.shape[3]
@@ -298,6 +326,30 @@ class _Reconstruction:
             for index in range(len(live))
         ]
 
+    def refit_all(self, layers: Sequence[Layer], progress: LayerProgress) -> None:
+        """Refit all layers in order of execution."""
+        at = {layer.index: layer for layer in layers}
+        done = 0
+        for index in range(len(self.schedule)):
+            self.join(index)
+            layer = at.get(index)
+            if layer is not None:
+                self.refit(layer)
+                done += 1
+                progress(done, len(layers))
+            self.advance(index)
+
+    def execute(
+        self, execution: Execution, step: Step, released: tuple[int, ...], *, new: bool
+    ) -> None:
+        """Take one micro-batch past a step, with the new constants or the original ones."""
+        execution.advance(step, released)
+
+    def source(self, layer: Layer, execution: Execution, *, new: bool) -> Tensor:
+        """Return what a layer reads in one micro-batch."""
+        value: Tensor = execution.values[layer.source]
+        return value
+
     def join(self, index: int) -> None:
         """Let as many further micro-batches take part as there is room for from a step on."""
         room = max(0, self.allowed[index] - len(self.runs))
@@ -307,8 +359,8 @@ class _Reconstruction:
             pair = self.function.start(batch), self.function.start(batch, self.replaced)
             with torch.no_grad():
                 for step, released in self.schedule[:index]:
-                    for execution in pair:
-                        execution.advance(step, released)
+                    for new, execution in enumerate(pair):
+                        self.execute(execution, step, released, new=bool(new))
             return pair
 
         self.runs += parallel_map(catch_up, joining)
@@ -317,53 +369,35 @@ class _Reconstruction:
         """Take all micro-batches past a step."""
         step, released = self.schedule[index]
 
-        def one(execution: Execution) -> None:
+        def one(numbered: tuple[int, Execution]) -> None:
             with torch.no_grad():
-                execution.advance(step, released)
+                self.execute(numbered[1], step, released, new=bool(numbered[0]))
 
-        for _ in parallel_map(one, chain.from_iterable(self.runs)):
+        for _ in parallel_map(one, chain.from_iterable(map(enumerate, self.runs))):
             pass
-
-    def palettize_others(self, layers: Sequence[Layer]) -> None:
-        """Palettize what is no weight of a layer, by k-means."""
-        refitted = {layer.weight for layer in layers}
-        choices = {name: c for name, c in self.choices.items() if name not in refitted}
-        for name, palette in kmeans_palettes(self.function, choices).items():
-            self.palettes[name] = palette
-            self._replace(name, _decoded(palette))
 
     def refit(self, layer: Layer) -> None:
         """Find what a layer computes with from now on."""
         moments, judging, means = self._moments(layer)
         original = layer.matrix(self.function.constants[layer.weight])
         rows = row_weights(self.fisher[layer.weight].diagonal)
-        ridge = _best_ridge(original, moments, judging, rows)
-        target = _fitted(original, moments + judging, ridge)
-        choice = self.choices.get(layer.weight, UNCOMPRESSED)
-        if choice == UNCOMPRESSED:
-            weight = self._store(layer.weight, layer.weight_of(target))
-        else:
-            dtype = self.function.dtypes[layer.weight]
-
-            def palettized(seen: Moments, shrinkage: float) -> PalettizedWeight:
-                return palettize_layer(layer, target, seen.now, rows, choice, dtype, shrinkage)
-
-            def error(shrinkage: float) -> float:
-                decoded = layer.matrix(_decoded(palettized(moments, shrinkage)))
-                return _error(decoded, original, judging, rows)
-
-            shrinkage = SHRINKAGE
-            if self.samples < _SCARCE * original.shape[2] and (choice.bits or 0) < 8:
-                tried = _SHRINKAGES if self.most_samples > DRAFT_SAMPLES else _SHRINKAGES[:1]
-                shrinkage = min(tried, key=error) if len(tried) > 1 else tried[0]
-            palette = self.palettes[layer.weight] = palettized(moments + judging, shrinkage)
-            weight = _decoded(palette)
-        self._replace(layer.weight, weight)
+        target = self.target(original, moments, judging, rows)
+        weight = self.stored(layer, Refit(original, target, moments, judging, rows))
+        self.replace(layer.weight, weight)
         if layer.bias is not None:
             now, before = means
             drift = original.double() @ before - layer.matrix(weight).double() @ now
             bias = self.function.constants[layer.bias] + drift.reshape(-1).float()
-            self._replace(layer.bias, self._store(layer.bias, bias))
+            self.replace(layer.bias, self._store(layer.bias, bias))
+
+    def target(self, original: Tensor, fitting: Moments, judging: Moments, rows: Tensor) -> Tensor:
+        """Return the weight that gives the original outputs from the inputs as they are by now."""
+        ridge = _best_ridge(original, fitting, judging, rows)
+        return _fitted(original, fitting + judging, ridge)
+
+    def stored(self, layer: Layer, refit: Refit) -> Tensor:
+        """Return a refitted weight as it is stored, decoded to fp32."""
+        return self._store(layer.weight, layer.weight_of(refit.target))
 
     def _store(self, name: str, tensor: Tensor) -> Tensor:
         """Round a constant to the type it is stored in."""
@@ -371,7 +405,8 @@ class _Reconstruction:
         self.constants[name] = stored
         return torch.from_numpy(stored.astype(np.float32))
 
-    def _replace(self, name: str, tensor: Tensor) -> None:
+    def replace(self, name: str, tensor: Tensor) -> None:
+        """Compute with something else in the place of a constant from now on."""
         self.replaced[name] = tensor
         for _, palettized in self.runs:
             self.function.replace(palettized.values, name, tensor)
@@ -387,8 +422,8 @@ class _Reconstruction:
         def samples(number: int) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
                 before, now = (
-                    layer.samples(execution.values[layer.source], positions, number)
-                    for execution in self.runs[number]
+                    layer.samples(self.source(layer, execution, new=bool(new)), positions, number)
+                    for new, execution in enumerate(self.runs[number])
                 )
             return now, before
 
@@ -417,6 +452,53 @@ class _Reconstruction:
             else:
                 fitting = fitting + moments
         return fitting, judging or fitting, (means[0], means[1])
+
+
+class _Palettizing(Reconstruction):
+    """Gives the weights palettes."""
+
+    def __init__(
+        self,
+        function: DifferentiableFunction,
+        pixels: Tensor,
+        choices: Mapping[str, Choice],
+        fisher: Mapping[str, LayerFisher],
+        samples: int,
+    ) -> None:
+        super().__init__(function, pixels, fisher, samples)
+        self.choices = choices
+        self.palettes: dict[str, PalettizedWeight] = {}
+
+    def palettize_others(self, layers: Sequence[Layer]) -> None:
+        """Palettize what is no weight of a layer, by k-means."""
+        refitted = {layer.weight for layer in layers}
+        choices = {name: c for name, c in self.choices.items() if name not in refitted}
+        for name, palette in kmeans_palettes(self.function, choices).items():
+            self.palettes[name] = palette
+            self.replace(name, _decoded(palette))
+
+    def stored(self, layer: Layer, refit: Refit) -> Tensor:
+        """Give a refitted weight its palette, if any, and return what that decodes to."""
+        choice = self.choices.get(layer.weight, UNCOMPRESSED)
+        if choice == UNCOMPRESSED:
+            return super().stored(layer, refit)
+        dtype = self.function.dtypes[layer.weight]
+
+        def palettized(seen: Moments, shrinkage: float) -> PalettizedWeight:
+            return palettize_layer(
+                layer, refit.target, seen.now, refit.rows, choice, dtype, shrinkage
+            )
+
+        def error(shrinkage: float) -> float:
+            decoded = layer.matrix(_decoded(palettized(refit.fitting, shrinkage)))
+            return _error(decoded, refit.original, refit.judging, refit.rows)
+
+        shrinkage = SHRINKAGE
+        if self.samples < _SCARCE * refit.original.shape[2] and (choice.bits or 0) < 8:
+            tried = _SHRINKAGES if self.most_samples > DRAFT_SAMPLES else _SHRINKAGES[:1]
+            shrinkage = min(tried, key=error) if len(tried) > 1 else tried[0]
+        palette = self.palettes[layer.weight] = palettized(refit.moments, shrinkage)
+        return _decoded(palette)
 
 
 def _best_ridge(original: Tensor, fitting: Moments, judging: Moments, rows: Tensor) -> float:

@@ -95,7 +95,8 @@ def _integer_type(name: str) -> torch.dtype:
     return dtype
 
 
-@kernel("quantize", since=17)
+# The quotient of two halves is a half before it is rounded to a level, as in coremltools.
+@kernel("quantize", "exact", since=17)
 def quantize(
     input: Tensor,  # noqa: A002 (MIL's name)
     scale: Tensor,

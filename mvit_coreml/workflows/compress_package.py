@@ -1,8 +1,9 @@
-"""What ``mvit-coreml palettize`` does: give an existing package palettes, validate, put in place.
+"""What ``mvit-coreml palettize`` and ``quantize`` do: compress a package, validate, put in place.
 
 Of a package that ``convert`` made, the result is the one that ``convert`` makes of the same
-checkpoint and palettes, byte for byte. A package of another tool is its own reference: it keeps its
-interface, labels and metadata, and gets nothing but tables and indices in the place of weights.
+checkpoint and plan, byte for byte. A package of another tool is its own reference: it keeps its
+interface, labels and metadata, and gets nothing but tables and indices in the place of weights, or
+8-bit weights and the rounding of activations.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ from mvit_coreml.export.torch_to_mil import IOS_TARGETS
 from mvit_coreml.mil.digest import DIGEST_KEY, program_digest
 from mvit_coreml.mil.package_reader import load_package
 from mvit_coreml.mil.predictor import Predictor
-from mvit_coreml.mil.program import Package, head_activation
+from mvit_coreml.mil.program import Operation, Package, head_activation
 from mvit_coreml.validation.pytorch_comparison import ParityReport, validate_target
 from mvit_coreml.validation.structure_comparison import compare_structure
 from mvit_coreml.validation.synthetic_images import synthetic_pictures
-from mvit_coreml.workflows.build_package import Progress, no_progress, palettize_saved
+from mvit_coreml.workflows.build_package import Progress, compress_saved, no_progress
 from mvit_coreml.workflows.choose_palettes import (
     Photos,
     with_promise_of_plan,
 )
+from mvit_coreml.workflows.fit_quantization import quantized_candidates, quantizes
 from mvit_coreml.workflows.package_options import PaletteOptions
 from mvit_coreml.workflows.publish_package import (
     Candidate,
@@ -53,8 +55,8 @@ _WEIGHTS_KEY = KEY_PREFIX + "weights_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PalettizedPackage:
-    """A package that was given palettes.
+class CompressedPackage:
+    """A package that was given palettes, or 8-bit weights and activations.
 
     Attributes:
         path: where it is.
@@ -65,7 +67,7 @@ class PalettizedPackage:
         notes: sentences about what was done.
         parity: how it compared with the checkpoint, or else with the original package; ``None`` if
             that was not asked for.
-        plan: file with how its weights were palettized.
+        plan: file with how it was compressed.
     """
 
     path: Path
@@ -92,7 +94,7 @@ def palettize_package(
     keep_failed: bool = False,
     progress: Progress = no_progress,
     verbose: bool = False,
-) -> PalettizedPackage:
+) -> CompressedPackage:
     """Palettize the weights of an existing package, and validate the result before it appears.
 
     Args:
@@ -120,9 +122,67 @@ def palettize_package(
         GateError: the result answers otherwise, or does not keep a promise.
         MvitCoremlError: the package is damaged, or the result could not be written.
     """
-    original = Path(package)
     if options.bits is None and options.plan is None:
         raise InputError("there is nothing to palettize without bits; give bits or a plan")
+    return _compress(
+        Path(package),
+        options,
+        Path(output),
+        images=images,
+        against=against,
+        preparation=preparation,
+        labels=labels,
+        force=force,
+        check=check,
+        keep_failed=keep_failed,
+        progress=progress,
+        verbose=verbose,
+    )
+
+
+def quantize_package(
+    package: str | Path,
+    output: str | Path,
+    options: PaletteOptions | None = None,
+    **arguments: Any,
+) -> CompressedPackage:
+    """Let an existing package compute with 8-bit weights and activations, and validate the result.
+
+    Args:
+        package: of any tool, in floating point, for iOS 17 or later, that takes one image and has
+            one function.
+        output: the package to write, ending in ``.mlpackage``; its plan lies beside it.
+        options: with ``quantize``, or with the ``plan`` of an earlier quantization.
+        arguments: as for :func:`palettize_package`.
+
+    Raises:
+        InputError: a package that cannot be quantized, options that do not fit it, or a
+            destination that cannot be used.
+        GateError: the result answers otherwise, or does not keep a promise.
+        MvitCoremlError: the package is damaged, or the result could not be written.
+    """
+    options = options or PaletteOptions(bits=None, quantize="w8a8")
+    if not quantizes(options):
+        raise InputError("there is nothing to quantize; give w8a8, or a plan of a quantization")
+    return _compress(Path(package), options, Path(output), **arguments)
+
+
+def _compress(
+    original: Path,
+    options: PaletteOptions,
+    destination: Path,
+    *,
+    images: Sequence[Any] | None = None,
+    against: Checkpoint | None = None,
+    preparation: PreparationOptions | None = None,
+    labels: Sequence[str] | None = None,
+    force: bool = False,
+    check: bool = True,
+    keep_failed: bool = False,
+    progress: Progress = no_progress,
+    verbose: bool = False,
+) -> CompressedPackage:
+    """Compress a package as options say; see :func:`palettize_package` for the arguments."""
     loaded = _open(original)
     prepared, assumption = choose_preparation(loaded, loaded.function(), preparation)
     _check_target(original, options, loaded.function().opset)
@@ -143,7 +203,6 @@ def palettize_package(
         raise InputError(
             "a drop of accuracy is measured against the checkpoint; name it (--against)"
         )
-    destination = Path(output)
     options.check_images(images)
     check_destination(destination, force, options.plan)
     options = with_promise_of_plan(options, images)
@@ -158,17 +217,30 @@ def palettize_package(
         target = PackageTarget(Predictor(original, engine="portable"), prepared, num_labels)
         accuracy = PackageAccuracyDrop(target, target_classes(target, labels), options.dataset)
     with staging_folder(destination) as staging:
-        candidates = palettized_candidates(
-            original,
-            options,
-            images,
-            build=partial(palettize_saved, original, verbose=verbose),
-            source_sha256=source_sha256,
-            accuracy=accuracy,
-            folder=staging,
-            progress=progress,
-            photos=photos,
-        )
+        build = partial(compress_saved, original, verbose=verbose)
+        if quantizes(options):
+            candidates = quantized_candidates(
+                original,
+                options,
+                images,
+                build=build,
+                source_sha256=source_sha256,
+                folder=staging,
+                progress=progress,
+                photos=photos,
+            )
+        else:
+            candidates = palettized_candidates(
+                original,
+                options,
+                images,
+                build=build,
+                source_sha256=source_sha256,
+                accuracy=accuracy,
+                folder=staging,
+                progress=progress,
+                photos=photos,
+            )
 
         def compare(finished: Path, candidate: Candidate) -> ParityReport:
             if against is None:
@@ -198,7 +270,7 @@ def palettize_package(
             force=force,
             keep_failed=keep_failed,
         )
-    return PalettizedPackage(
+    return CompressedPackage(
         path=destination,
         original=original,
         original_size=original_size,
@@ -218,7 +290,7 @@ def _compare_with_original(
     promise: Promise | None,
     photos: Photos,
 ) -> ParityReport:
-    """Judge a palettized package by the answers and the parts of the one it was made from."""
+    """Judge a compressed package by the answers and the parts of the one it was made from."""
     target, reference = (
         PackageTarget(Predictor(path, engine="portable"), photos.preparation, photos.num_labels)
         for path in (package, original.path)
@@ -236,12 +308,12 @@ def _compare_with_original(
 
 
 def _open(path: Path) -> Package:
-    """Load a package; refuse one that cannot be palettized."""
+    """Load a package; refuse one that cannot be compressed."""
     package = load_package(path)
     own = package.metadata.user_defined
     source = "of mvit-coreml convert --bits none" if is_own(package) else "as it was before"
-    if any(operation.op_type.startswith("constexpr_") for _, operation in package.walk()):
-        raise InputError(f"{path}: its weights are compressed already; give the package {source}")
+    if any(_is_compressed(operation) for _, operation in package.walk()):
+        raise InputError(f"{path}: it is compressed already; give the package {source}")
     if len(package.functions) > 1:
         instead = "give packages of one function each"
         if is_own(package):
@@ -256,6 +328,10 @@ def _open(path: Path) -> Package:
             f"{path}: was changed after it was converted; convert its checkpoint again"
         )
     return package
+
+
+def _is_compressed(operation: Operation) -> bool:
+    return operation.op_type.startswith("constexpr_") or operation.op_type == "quantize"
 
 
 def _check_target(package: Path, options: PaletteOptions, ios: int) -> None:
