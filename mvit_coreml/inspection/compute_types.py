@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mvit_coreml.inspection.operation_cost import operation_cost
+from mvit_coreml.inspection.value_shapes import ValueShapes
 from mvit_coreml.mil.program import Function, Operation, Reference
 from mvit_coreml.mil.stored_weights import Constants, find_weight_scheme
 from mvit_coreml.mil.value_types import TensorType
@@ -90,21 +91,16 @@ def compute_types(function: Function) -> ComputeTypes:
         if operation.is_constant
         for output in operation.outputs
     }
+    known = {n: t for n, t in sizes.items() if isinstance(t, TensorType) and t.count is not None}
+    shapes = ValueShapes(types=known, counted_at="", flexible=(), unknown=(), constants=constants)
     layers = tuple(
-        _layer(step, constants, producers, sizes)
-        for step in function.steps
-        if step.op_type in _FACTORS
+        _layer(step, shapes, producers) for step in function.steps if step.op_type in _FACTORS
     )
     return ComputeTypes(layers=layers, moved_bytes=_moved(function, constants, sizes))
 
 
-def _layer(
-    step: Operation,
-    constants: Constants,
-    producers: Mapping[str, Operation],
-    sizes: Mapping[str, object],
-) -> LayerCost:
-    reason = ""
+def _layer(step: Operation, shapes: ValueShapes, producers: Mapping[str, Operation]) -> LayerCost:
+    reason, constants = "", shapes.constants
     for parameter in _FACTORS[step.op_type]:
         (argument,) = step.inputs[parameter]
         if constants.is_constant(argument):
@@ -119,26 +115,11 @@ def _layer(
     return LayerCost(
         name=step.name,
         op_type=step.op_type,
-        macs=_macs(step, constants, sizes),
+        # Sizes that the program leaves open count nothing: it is not run for them here.
+        macs=operation_cost(step, shapes, {}).macs if shapes.outputs(step) else 0,
         int8=not reason,
         reason=reason,
     )
-
-
-def _macs(step: Operation, constants: Constants, sizes: Mapping[str, object]) -> int:
-    """Return the products of an operation; 0 where a shape is open."""
-    output = step.outputs[0].type
-    elements = output.count if isinstance(output, TensorType) else None
-    (argument,) = step.inputs[_FACTORS[step.op_type][1]]
-    factor = sizes.get(argument.name) if isinstance(argument, Reference) else argument.type
-    if elements is None or not isinstance(factor, TensorType) or factor.count is None:
-        return 0
-    shape = factor.sizes
-    if step.op_type == "matmul":
-        flag = step.inputs.get("transpose_y", ())
-        transposed = bool(flag) and bool(constants.attribute(flag[0]))
-        return elements * shape[-1 if transposed else -2]
-    return elements * math.prod(shape[1:])
 
 
 def _moved(function: Function, constants: Constants, sizes: Mapping[str, object]) -> dict[str, int]:
