@@ -113,3 +113,20 @@ def test_headroom_ranks_operations_and_counts_what_fp16_loses(
     # The values themselves are those of a run without the report.
     plain = runtime.run({"x": x})["y"]
     assert np.array_equal(runtime.run({"x": x}, headroom=recorder)["y"], plain)
+
+
+def test_halves_are_divided_as_halves_before_they_are_rounded_to_levels(
+    execute: Callable[..., Any],
+) -> None:
+    x, scale = FINITE[np.abs(FINITE) < 8], np.float16(0.0312)
+
+    def build(mb: Any, x: Any) -> dict[str, Any]:
+        levels = mb.quantize(input=x, scale=scale, output_dtype="int8")
+        return {"levels": mb.cast(x=levels, dtype="int32")}
+
+    found = execute(build, {"x": x})["levels"]
+    expected = np.clip(np.round(x / scale), -128, 127)
+    assert np.array_equal(found, expected)
+    # In single precision some quotients lie on the other side of a half.
+    wider = np.clip(np.round(x.astype(np.float32) / np.float32(scale)), -128, 127)
+    assert not np.array_equal(expected, wider)
