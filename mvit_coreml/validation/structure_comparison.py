@@ -18,7 +18,7 @@ from mvit_coreml.compression.plan import PlanValues
 from mvit_coreml.compression.quantization.apply_quantization import QUANTIZED_SUFFIX
 from mvit_coreml.compression.quantization.grid import Grid
 from mvit_coreml.compression.quantization.placement import READERS, live_inputs
-from mvit_coreml.compression.quantization.plan import Quantization
+from mvit_coreml.compression.quantization.quantization_plan import Quantization
 from mvit_coreml.errors import PackageError
 from mvit_coreml.files import parse_json
 from mvit_coreml.mil.activation_pairs import read_pairs, without_pairs

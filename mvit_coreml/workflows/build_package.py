@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan import PalettizationPlan
-from mvit_coreml.compression.quantization.plan import Quantization, QuantizationPlan
+from mvit_coreml.compression.quantization.quantization_plan import Quantization, QuantizationPlan
 from mvit_coreml.export import metadata as meta
 from mvit_coreml.export.atomic_package import SUFFIX, finish_package
 from mvit_coreml.export.image_input import ImageInput, bake_preprocessing
@@ -485,12 +485,12 @@ def _finish(package: Path, spec: Any, compression: Palettes | Quantization | Non
     own = spec.description.metadata.userDefined
     fitted = False
     if isinstance(compression, Quantization):
-        said, fitted = quantization_metadata(compression.plan), True
+        described, fitted = quantization_metadata(compression.plan), True
     elif compression is not None:
-        said, fitted = palette_metadata(compression.plan), compression.plan.needs_values
+        described, fitted = palette_metadata(compression.plan), compression.plan.needs_values
     else:
-        said = {}
-    for key, value in said.items():
+        described = {}
+    for key, value in described.items():
         own[meta.KEY_PREFIX + key] = value
     finish_package(package, spec)
     # The digests are of what is on disk, and tell whether that is changed later.

@@ -13,7 +13,7 @@ from mvit_coreml.compression.palettized_weight import Choice
 from mvit_coreml.compression.plan import PalettizationPlan, PlanValues, Scalar, make_plan
 from mvit_coreml.compression.plan_file import read_plan, read_values
 from mvit_coreml.compression.promise import Promise
-from mvit_coreml.compression.quantization.plan_file import (
+from mvit_coreml.compression.quantization.quantization_plan_file import (
     is_quantization_plan,
     read_quantization_plan,
 )

@@ -19,13 +19,16 @@ from mvit_coreml.compression.quantization.placement import (
     QuantizedValue,
     place_quantization,
 )
-from mvit_coreml.compression.quantization.plan import (
+from mvit_coreml.compression.quantization.quantization_plan import (
     PlannedActivation,
     PlannedLayer,
     Quantization,
     QuantizationPlan,
 )
-from mvit_coreml.compression.quantization.plan_file import is_quantization_plan, read_quantization
+from mvit_coreml.compression.quantization.quantization_plan_file import (
+    is_quantization_plan,
+    read_quantization,
+)
 from mvit_coreml.errors import InputError
 from mvit_coreml.inspection.compute_types import compute_types
 from mvit_coreml.validation.fitted_layers import fitted_layer_snrs

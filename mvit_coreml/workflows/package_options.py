@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.palettized_weight import Choice
-from mvit_coreml.compression.quantization.plan import QUANTIZATION_IOS
+from mvit_coreml.compression.quantization.quantization_plan import QUANTIZATION_IOS
 from mvit_coreml.errors import InputError
 from mvit_coreml.export.output_heads import OUTPUTS_OF_TASK, MapSize, MapType, OutputKind
 from mvit_coreml.export.torch_to_mil import IOS_TARGETS, Precision

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mvit_coreml.compression.plan import PlanValues, Scalar
 from mvit_coreml.compression.plan_file import plan_beside, values_path, write_plan
 from mvit_coreml.compression.promise import Promise, format_size
-from mvit_coreml.compression.quantization.plan import Quantization
-from mvit_coreml.compression.quantization.plan_file import write_quantization
+from mvit_coreml.compression.quantization.quantization_plan import Quantization
+from mvit_coreml.compression.quantization.quantization_plan_file import write_quantization
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.export import atomic_package
 from mvit_coreml.export.atomic_package import package_size, publish_with

@@ -13,8 +13,11 @@ from mvit_coreml.checkpoints.checkpoint import Checkpoint
 from mvit_coreml.compression.plan import PlanValues
 from mvit_coreml.compression.plan_file import plan_beside, read_plan, read_values
 from mvit_coreml.compression.promise import Promise
-from mvit_coreml.compression.quantization.plan import Quantization
-from mvit_coreml.compression.quantization.plan_file import is_quantization_plan, read_quantization
+from mvit_coreml.compression.quantization.quantization_plan import Quantization
+from mvit_coreml.compression.quantization.quantization_plan_file import (
+    is_quantization_plan,
+    read_quantization,
+)
 from mvit_coreml.errors import InputError, PackageError
 from mvit_coreml.evaluation.read_metadata import (
     PreparationOptions,

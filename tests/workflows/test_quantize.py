@@ -23,7 +23,7 @@ from mvit_coreml import (
     quantize_package,
     validate,
 )
-from mvit_coreml.compression.quantization.plan_file import read_quantization
+from mvit_coreml.compression.quantization.quantization_plan_file import read_quantization
 from mvit_coreml.errors import GateError, InputError
 from mvit_coreml.export.coremltools_import import load_coremltools
 from mvit_coreml.export.torch_to_mil import read_program

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.compress_package import PackageArguments, compress
+from mvit_coreml.cli.package_arguments import PackageArguments, compress
 
 
 @dataclass(frozen=True, kw_only=True)

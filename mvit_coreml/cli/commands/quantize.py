@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mvit_coreml.cli import arguments as opt
-from mvit_coreml.cli.compress_package import PackageArguments, compress
+from mvit_coreml.cli.package_arguments import PackageArguments, compress
 from mvit_coreml.errors import InputError
 
 if TYPE_CHECKING:

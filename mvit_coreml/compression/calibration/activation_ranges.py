@@ -97,17 +97,17 @@ def measure_ranges(
     ranges = {name: ValueRange() for name in group.values()}
 
     def extremes(batch: Tensor) -> list[tuple[str, float, float]]:
-        found: list[tuple[str, float, float]] = []
+        ranges: list[tuple[str, float, float]] = []
 
         def look(number: int, value: Tensor) -> None:
             low, high = value.aminmax()
-            found.append((group[number], float(low), float(high)))
+            ranges.append((group[number], float(low), float(high)))
 
         _walk(function, batch, group, look)
-        return found
+        return ranges
 
     def histograms(batch: Tensor) -> list[tuple[str, Tensor]]:
-        found: list[tuple[str, Tensor]] = []
+        histograms: list[tuple[str, Tensor]] = []
 
         def look(number: int, value: Tensor) -> None:
             seen = ranges[group[number]]
@@ -121,10 +121,10 @@ def measure_ranges(
                 weights = weights.reshape(shape).expand_as(value).flatten()
             counts = torch.bincount(places.flatten(), weights, minlength=_BINS).double()
             # Values of different sizes count alike in a range that they share.
-            found.append((group[number], counts / value.numel()))
+            histograms.append((group[number], counts / value.numel()))
 
         _walk(function, batch, group, look)
-        return found
+        return histograms
 
     with one_thread():
         for part in parallel_map(extremes, batches):
@@ -172,8 +172,8 @@ def _least(
     """Return the least error of some scales, zero points and types, and the grid that has it."""
     assert seen.counts is not None
     middles, counts = seen.bins(), seen.counts
-    wanted = torch.tensor([scale for scale, _, _ in candidates])
-    scales = storable_scale(wanted, DATA_TYPES[dtype].numpy).tolist()
+    exact = torch.tensor([scale for scale, _, _ in candidates])
+    scales = storable_scale(exact, DATA_TYPES[dtype].numpy).tolist()
     best: tuple[float, Grid] | None = None
     for scale, (_, zero_point, kind) in zip(scales, candidates, strict=True):
         grid = Grid(scale, zero_point, kind)

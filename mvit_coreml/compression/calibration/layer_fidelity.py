@@ -38,15 +38,15 @@ def layer_snrs(
     """
     at = {layer.index: layer for layer in find_layers(function)}
     execution = function.start(pixels)
-    found = {}
+    snrs = {}
     with torch.no_grad():
         for index, (step, released) in enumerate(function.schedule):
             layer = at.get(index)
             if layer is not None:
                 source = execution.values[layer.source]
-                found[layer.weight] = _snr(function, layer, source, constants)
+                snrs[layer.weight] = _snr(function, layer, source, constants)
             execution.advance(step, released)
-    return found
+    return snrs
 
 
 def _snr(

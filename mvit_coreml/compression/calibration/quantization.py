@@ -33,7 +33,7 @@ from mvit_coreml.compression.quantization.grid import (
     storable_scale,
 )
 from mvit_coreml.compression.quantization.placement import READERS, Int8Layer
-from mvit_coreml.compression.quantization.plan import QuantizationValues
+from mvit_coreml.compression.quantization.quantization_plan import QuantizationValues
 from mvit_coreml.mil.compiler import Step
 from mvit_coreml.mil.parallel import one_thread
 

@@ -52,15 +52,15 @@ def _squares(
 ) -> Tensor:
     """Return the (values,) squared moves of the answers, summed over images."""
     execution = function.start(pixels.clone().requires_grad_())
-    wanted = {function.number(name): name for name in grids}
+    rounded = {function.number(name): name for name in grids}
     values = {
-        wanted[number]: execution.values[number] for number in execution.batched & wanted.keys()
+        rounded[number]: execution.values[number] for number in execution.batched & rounded.keys()
     }
     for step, released in function.schedule:
         execution.advance(step)
         for number in step.outputs:
-            if number in wanted:
-                values[wanted[number]] = execution.values[number]
+            if number in rounded:
+                values[rounded[number]] = execution.values[number]
         execution.release(released)
     scores = function.answers(execution)
     direction = probe(scores.detach(), function.activation, seed)

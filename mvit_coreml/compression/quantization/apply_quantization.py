@@ -11,7 +11,7 @@ from mvit_coreml.compression.palettizable_weights import program_weights
 from mvit_coreml.compression.palettized_weight import BLOCKWISE_IOS
 from mvit_coreml.compression.quantization.grid import UNSIGNED_ZERO, Grid, QuantizedWeight
 from mvit_coreml.compression.quantization.placement import READERS
-from mvit_coreml.compression.quantization.plan import Quantization, check_quantization
+from mvit_coreml.compression.quantization.quantization_plan import Quantization, check_quantization
 from mvit_coreml.export.coremltools_import import load_coremltools, quiet
 
 # Of the names that 8-bit weights, and both sides of a pair, have in the program.

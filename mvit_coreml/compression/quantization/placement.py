@@ -61,7 +61,7 @@ class Int8Layer:
 
 
 @dataclass(frozen=True)
-class Placement:
+class PairPlacement:
     """Where one function computes in 8 bits.
 
     Attributes:
@@ -73,7 +73,7 @@ class Placement:
     layers: tuple[Int8Layer, ...]
 
 
-def place_quantization(function: Function, skipped: frozenset[str] = frozenset()) -> Placement:
+def place_quantization(function: Function, skipped: frozenset[str] = frozenset()) -> PairPlacement:
     """Decide where a function that computes in floating point would compute in 8 bits.
 
     Args:
@@ -95,7 +95,7 @@ def place_quantization(function: Function, skipped: frozenset[str] = frozenset()
         if name in rounded and isinstance(value_type, TensorType):
             values.append(QuantizedValue(name, value_type.data_type.name, first[name]))
     order = {output.name: n for n, step in enumerate(function.steps) for output in step.outputs}
-    return Placement(tuple(sorted(values, key=lambda value: order.get(value.name, -1))), layers)
+    return PairPlacement(tuple(sorted(values, key=lambda value: order.get(value.name, -1))), layers)
 
 
 def live_inputs(operation: Operation, constants: Constants) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from mvit_coreml.compression.plan import Scalar
 from mvit_coreml.compression.plan_file import toml_value, values_path
 from mvit_coreml.compression.quantization.grid import Grid, GridType, QuantizedWeight
-from mvit_coreml.compression.quantization.plan import (
+from mvit_coreml.compression.quantization.quantization_plan import (
     PlannedActivation,
     PlannedLayer,
     Quantization,
