@@ -212,7 +212,7 @@ def test_one_report_for_several_packages_is_refused(tmp_path):
 
 def test_a_report_replaces_the_one_before(folder, tmp_path):
     report = tmp_path / "r.md"
-    report.write_text("old")
+    report.write_text("<!-- mvit-coreml report -->")
     Image.new("RGB", (64, 64)).save(tmp_path / "p.png")
     done = run(
         "validate", folder / "Digits.mlpackage", "--against", demo_checkpoint("classifier"),

@@ -97,8 +97,12 @@ def first_layer_of_package(package: SavedPackage, pixels: np.ndarray) -> torch.T
             result = operand(op, "x").half()
         else:
             assert op.op_type == "conv", f"{op.op_type} before the first convolution"
+            x = operand(op, "x").float()
             top, bottom, left, right = op.pad.val
-            x = F.pad(operand(op, "x").float(), (left, right, top, bottom))
+            if op.pad_type.val == "same":
+                # The inputs here have even sides, the kernels 3 and the strides 2.
+                top, bottom, left, right = 0, 1, 0, 1
+            x = F.pad(x, (left, right, top, bottom))
             weight, bias = operand(op, "weight").float(), operand(op, "bias").float()
             return F.conv2d(x, weight, bias, stride=tuple(op.strides.val))
         values[op.outputs[0].name] = result

@@ -15,9 +15,10 @@ def pad_other_side(package: PackageEditor) -> None:
     conv = next(
         conv
         for conv in reversed(package.convs(kernel=3))
-        if set(package.array(package.value(conv, "pad")).tolist()) == {0, 1}
+        if package.array(package.value(conv, "pad_type")).tolist() == "same"
+        and 2 in package.array(package.value(conv, "strides"))
     )
-    package.set(conv, "pad", *(1 - package.array(package.value(conv, "pad"))))
+    package.set(conv, "pad_type", "same_lower")
 
 
 def residual_from_elsewhere(package: PackageEditor) -> None:

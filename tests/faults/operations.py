@@ -93,7 +93,7 @@ def _(package):
 
 @fault("classifier", "decoded_weights", "padding of a convolution on the other side", "1 pixel")
 def _(package):
-    package.set(package.ops("conv")[0], "pad", 1, 0, 1, 0)
+    package.set(package.ops("conv")[0], "pad_type", "same_lower")
 
 
 @fault("classifier", "graph", "relu6 became relu", "the first of 35")

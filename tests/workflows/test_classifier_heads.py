@@ -123,7 +123,9 @@ def test_the_answer_is_what_the_problem_type_means(
         }
     assert saved.user_defined["mvit_coreml.activation"] == (last or "none")
     wanted = expected(problem, labels)
-    assert answered(made) == pytest.approx(wanted, abs=5e-3 * max(1, np.abs(wanted).max()))
+    # Some fifty roundings to 11 bits one after the other; probabilities hide the most of them.
+    allowed = 5e-3 if last else 1e-2 * np.abs(wanted).max()
+    assert answered(made) == pytest.approx(wanted, abs=allowed)
 
 
 def test_an_activation_can_be_named_and_is_said() -> None:

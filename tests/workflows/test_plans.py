@@ -137,7 +137,7 @@ def test_package_and_plan_stay_as_they_were_if_one_cannot_be_put_in_place(
     (tmp_path / "first.plan.safetensors").write_text("old values")
     before = read_tree(tmp_path)
 
-    def fail(package: Path, destination: Path) -> None:
+    def fail(package: Path, destination: Path, *, replace: bool) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(atomic_package, "publish", fail)
